@@ -1,0 +1,67 @@
+"""Families of configs that are chosen by name: factorizations, tokenizers, environments.
+
+A member joins its family by being defined, so a new one needs one file and no registration elsewhere.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from anyorder.errors import ConfigError, bad_value, did_you_mean
+
+
+class Choice:
+    """Base of a family of dataclass configs; direct subclasses start a family, named ones join it.
+
+    >>> @dataclasses.dataclass
+    ... class Shape(Choice): ...
+    >>> @dataclasses.dataclass
+    ... class Circle(Shape, choice="circle"):
+    ...     radius: float = 1.0
+    >>> Shape.from_options("circle", {"radius": 2.0})
+    Circle(radius=2.0)
+    >>> Circle(3.0).choice, Circle(3.0).options()
+    ('circle', {'radius': 3.0})
+    """
+
+    choice: ClassVar[str] = ""
+    choices: ClassVar[dict[str, type[Any]]]
+
+    def __init_subclass__(cls, *, choice: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if Choice in cls.__bases__:
+            cls.choices = {}
+        if choice is not None:
+            cls.choice = choice
+            cls.choices[choice] = cls
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        """Build the member called ``name`` with ``options`` as its fields.
+
+        Raises:
+            ConfigError: the name, or one of the options, does not exist.
+        """
+        if name not in cls.choices:
+            allowed = ", ".join(sorted(cls.choices)) + did_you_mean(name, cls.choices)
+            raise ConfigError(bad_value(cls.__name__.removesuffix("Config").lower(), name, allowed))
+        member = cls.choices[name]
+        fields = [f.name for f in dataclasses.fields(member)]
+        for key in options:
+            if key not in fields:
+                raise ConfigError(
+                    bad_value(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
+                )
+        return member(**options)  # type: ignore[no-any-return]
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields as a JSON-ready dict; ``from_options(self.choice, ...)`` undoes it."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+
+def import_members(package: str, path: list[str]) -> None:
+    """Import every module of a package so that its members join their family."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
