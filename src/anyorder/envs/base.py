@@ -1,5 +1,6 @@
 """What every environment and every expert offers: the one interface that recording and rollouts know."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ class Expert(Protocol):
 
 
 @dataclass
-class EnvConfig(Choice):
+class EnvConfig(Choice, ABC):
     """Settings of an environment.
 
     ``build()`` returns a Gymnasium environment (Dict observation as ``Observation``, Box action,
@@ -35,10 +36,10 @@ class EnvConfig(Choice):
 
     task: str = ""
 
+    @abstractmethod
     def build(self) -> gym.Env:
         """Make the environment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expert(self) -> Expert:
         """Make the task's scripted expert."""
-        raise NotImplementedError
