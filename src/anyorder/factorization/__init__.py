@@ -1,0 +1,30 @@
+"""The core: one joint over a chunk, many ways to write it. Needs torch alone (Gaussian diffusion also diffusers)."""
+
+from anyorder.choices import import_members
+from anyorder.factorization.base import (
+    UNKNOWN,
+    Factorization,
+    FactorizationConfig,
+    LogProb,
+    Sample,
+    Slots,
+    TokenFactorization,
+    TokenNetwork,
+    ValueNetwork,
+)
+from anyorder.factorization.constraint import TokenAutomaton
+
+import_members(__name__, list(__path__))
+
+__all__ = [
+    "UNKNOWN",
+    "Factorization",
+    "FactorizationConfig",
+    "LogProb",
+    "Sample",
+    "Slots",
+    "TokenAutomaton",
+    "TokenFactorization",
+    "TokenNetwork",
+    "ValueNetwork",
+]

@@ -63,3 +63,54 @@ class TokenAutomaton:
             following = self.next_state[state.clamp_min(0), self.token_class[tokens[:, i]]]
             state = torch.where(state < 0, state, following)
         return state == self.accept
+
+    def completable(self, tokens: Tensor) -> Tensor:
+        """Say from which states the rest of a partly known sequence can still be completed.
+
+        Args:
+            tokens: (batch, length), -1 where still free.
+
+        Returns:
+            Boolean (batch, length + 1, states): entry [:, i] for the states before position i.
+        """
+        batch, length = tokens.shape
+        ok = torch.zeros(batch, length + 1, self.states, dtype=torch.bool, device=tokens.device)
+        ok[:, length, self.accept] = True
+        for i in reversed(range(length)):
+            free = (ok[:, i + 1].float() @ self.any_transition.T) > 0
+            fixed = self._class_allowed(ok[:, i + 1]).gather(
+                2, self.token_class[tokens[:, i].clamp_min(0)].view(-1, 1, 1).expand(-1, self.states, 1)
+            )
+            ok[:, i] = torch.where((tokens[:, i] < 0).unsqueeze(1), free, fixed.squeeze(2))
+        return ok
+
+    def _class_allowed(self, following: Tensor) -> Tensor:
+        """Say which class leads from which state into ``following`` (batch, states): (batch, states, classes)."""
+        target = self.next_state.clamp_min(0)
+        return following[:, target] & (self.next_state >= 0)
+
+    def allowed_tokens(self, before: Tensor, following: Tensor) -> Tensor:
+        """Say which tokens lead from one of the states ``before`` into one of ``following``.
+
+        Args:
+            before: reachable states, boolean (batch, states).
+            following: states that can be completed, boolean (batch, states).
+
+        Returns:
+            Boolean (batch, vocabulary).
+        """
+        classes = (self._class_allowed(following) & before.unsqueeze(2)).any(1)
+        return classes[:, self.token_class]
+
+    def advance(self, before: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states reachable after one more position: (batch, states), tokens (batch,), -1 where free."""
+        free = (before.float() @ self.any_transition) > 0
+        moves = self.transitions[self.token_class[tokens.clamp_min(0)]]
+        fixed = (before.unsqueeze(1).float() @ moves.float()).squeeze(1) > 0
+        return torch.where((tokens < 0).unsqueeze(1), free, fixed)
+
+    def initial(self, batch: int) -> Tensor:
+        """Return the one-hot start states, boolean (batch, states)."""
+        states = torch.zeros(batch, self.states, dtype=torch.bool, device=self.next_state.device)
+        states[:, self.start] = True
+        return states

@@ -1,0 +1,52 @@
+"""Regression: one forward gives one chunk; the baseline that cannot express two modes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork, require
+from anyorder.factorization.constraint import TokenAutomaton
+
+
+class Regression(Factorization):
+    """The chunk as a function of the observation, under an absolute error.
+
+    Formula: ``loss = mean |f(0, c) - x|``, whose optimum is the conditional median of each value. Every other family
+    has to beat it before its factorization can be credited (arXiv 2512.01809).
+    """
+
+    discrete = False
+    exact = None
+
+    def loss(
+        self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the absolute error per sequence, mean over the chunk's values; nothing is random."""
+        prediction = network(torch.zeros_like(chunk), None, network.prefill(context))
+        return (prediction - chunk).abs().mean((1, 2))
+
+    def sample(
+        self,
+        network: ValueNetwork,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        constraint: TokenAutomaton | None = None,
+        known: Tensor | None = None,
+    ) -> Sample:
+        """Return the prediction; ``temperature`` and ``generator`` are not used."""
+        require(constraint is None and known is None, "known", "tokens", "None, for continuous families")
+        shape = (context.shape[0], network.horizon, network.action_size)
+        start = torch.zeros(shape, dtype=context.dtype, device=context.device)
+        return Sample(network(start, None, network.prefill(context)), None, 1, network.horizon)
+
+
+@dataclass
+class RegressionConfig(FactorizationConfig, choice="regression"):
+    """Regression; it has no settings of its own."""
+
+    def build(self) -> Regression:
+        """Make the factorization."""
+        return Regression()

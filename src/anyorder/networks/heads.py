@@ -1,0 +1,102 @@
+"""The two ways a chunk enters and leaves the trunk: as tokens, or as values. Nothing else differs between families."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from anyorder.factorization.base import Slots
+from anyorder.networks.transformer import Cache, Transformer
+
+
+class SlotNetwork(nn.Module):
+    """Trunk with token slots: each is the sum of a token, a position and a target embedding; tied output.
+
+    Args:
+        trunk: the transformer.
+        length: tokens in a code.
+        vocab_size: number of tokens; inputs also know MASK = vocab_size and START = vocab_size + 1.
+
+    >>> from anyorder.networks.transformer import TransformerConfig
+    >>> network = SlotNetwork(TransformerConfig(16, 1, 2).build(), length=4, vocab_size=10)
+    >>> slots = Slots(*torch.zeros(3, 2, 4, dtype=torch.int64))
+    >>> network(slots, network.prefill(torch.zeros(2, 1, 16)))[0].shape
+    torch.Size([2, 4, 10])
+    """
+
+    def __init__(self, trunk: Transformer, length: int, vocab_size: int) -> None:
+        super().__init__()
+        width = trunk.config.width
+        self.trunk = trunk
+        self.length = length
+        self.vocab_size = vocab_size
+        self.token_embedding = nn.Embedding(vocab_size + 2, width)
+        self.position_embedding = nn.Embedding(length + 1, width)
+        self.target_embedding = nn.Embedding(length, width)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        for table in (self.token_embedding, self.position_embedding, self.target_embedding):
+            nn.init.normal_(table.weight, std=width**-0.5)
+
+    def prefill(self, context: Tensor) -> Cache:
+        """Encode context (batch, context tokens, width) once."""
+        return self.trunk.prefill(context)
+
+    def forward(self, slots: Slots, cache: Cache, visible: Tensor | None = None) -> tuple[Tensor, Cache]:
+        """Return logits (batch, slots, vocab_size) and the extended cache; see ``TokenNetwork``."""
+        x = (
+            self.token_embedding(slots.tokens)
+            + self.position_embedding(slots.positions)
+            + self.target_embedding(slots.targets)
+        )
+        features, cache = self.trunk(x, cache, visible)
+        logits = features @ self.token_embedding.weight[: self.vocab_size].T + self.bias
+        return logits, cache
+
+
+class ChunkNetwork(nn.Module):
+    """Trunk with one slot per time step, carrying that step's action values.
+
+    Args:
+        trunk: the transformer.
+        horizon: time steps in a chunk.
+        action_size: dimensions of an action.
+    """
+
+    def __init__(self, trunk: Transformer, horizon: int, action_size: int) -> None:
+        super().__init__()
+        width = trunk.config.width
+        self.trunk = trunk
+        self.horizon = horizon
+        self.action_size = action_size
+        self.value_in = nn.Linear(action_size, width, bias=False)
+        self.position_embedding = nn.Embedding(horizon, width)
+        self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.value_out = nn.Linear(width, action_size)
+        nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
+        nn.init.zeros_(self.value_out.weight)
+        nn.init.zeros_(self.value_out.bias)
+
+    def prefill(self, context: Tensor) -> Cache:
+        """Encode context (batch, context tokens, width) once."""
+        return self.trunk.prefill(context)
+
+    def forward(self, values: Tensor, times: Tensor | None, cache: Cache) -> Tensor:
+        """Map values (batch, horizon, action size) at times in [0, 1] (batch,) to the same shape."""
+        x = self.value_in(values) + self.position_embedding.weight
+        if times is not None:
+            x = x + self.time_mlp(sinusoidal(times.to(values.dtype), x.shape[-1])).unsqueeze(1)
+        features, _ = self.trunk(x, cache)
+        out: Tensor = self.value_out(features)
+        return out
+
+
+def sinusoidal(times: Tensor, width: int) -> Tensor:
+    """Embed times in [0, 1] (batch,) as sines and cosines of 1 to 1000 radians, shape (batch, width).
+
+    >>> sinusoidal(torch.tensor([0.0]), 4)
+    tensor([[0., 0., 1., 1.]])
+    """
+    half = (width + 1) // 2
+    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), half, device=times.device, dtype=times.dtype))
+    angles = times.unsqueeze(-1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)[:, :width]
