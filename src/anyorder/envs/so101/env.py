@@ -1,0 +1,159 @@
+"""The SO-101 tasks as a Gymnasium environment."""
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from anyorder.envs.base import Observation
+from anyorder.envs.so101.randomization import RANDOMIZATIONS, Randomizer
+from anyorder.envs.so101.rendering import OffscreenRenderer
+from anyorder.envs.so101.scene import Scene, build_model
+from anyorder.envs.so101.servo import SERVOS
+from anyorder.envs.so101.tasks import TASKS
+from anyorder.envs.so101.units import HIGH_RAD, JOINTS, LOW_RAD, MOTOR_NAMES, from_radians, to_radians
+from anyorder.errors import EnvError, bad_value
+
+if TYPE_CHECKING:
+    from anyorder.envs.so101 import So101Config
+
+FPS = 30
+HOME = np.array(
+    [0.0, -30.0, 30.0, 80.0, 0.0, 30.0]
+)  # LeRobot units: the gripper hangs over the table, a third open
+
+_SUBSTEPS = 6
+_HOLD_STEPS = 5
+_HOME_JITTER = np.array([3.0, 2.0, 2.0, 2.0, 3.0, 3.0])
+_RENDER_SIZE = (480, 360)
+
+
+class So101Env(gym.Env[Observation, np.ndarray]):
+    """SO-101 on a table; action = target joint positions (6,) float32 in LeRobot units, held for 1/30 s.
+
+    The reward is 1 on the step of success, otherwise 0. Success means the task's condition held for five steps in a row,
+    and ends the episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
+
+    def __init__(self, config: "So101Config", render_mode: str | None = None) -> None:
+        self.config = config
+        self.render_mode = render_mode
+        self.servo = SERVOS[config.servo]
+        self._task = TASKS[config.task]()
+        self.task = config.task
+        self.task_description = self._task.description
+        self.max_episode_steps = config.max_episode_steps or self._task.max_episode_steps
+        self.state_names = list(MOTOR_NAMES)
+        self.action_names = list(MOTOR_NAMES)
+        self.environment_names = self._task.environment_names()
+
+        width, height = config.image_width, config.image_height
+        buffer = max(width, _RENDER_SIZE[0]), max(height, _RENDER_SIZE[1])
+        cubes = self._task.cubes
+        model = build_model(
+            cubes, goal=self._task.has_goal, servo=self.servo, width=buffer[0], height=buffer[1]
+        )
+        self.scene = Scene(model, cubes)
+        names = [cube.name for cube in cubes]
+        self._randomizer = Randomizer(model, names, RANDOMIZATIONS[config.randomization])
+        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+
+        low, high = from_radians(LOW_RAD), from_radians(HIGH_RAD)
+        self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        spaces: dict[str, gym.Space] = {
+            "agent_pos": _unbounded(len(JOINTS)),
+            "environment_state": _unbounded(len(self.environment_names)),
+        }
+        if config.cameras:
+            picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
+            spaces["pixels"] = gym.spaces.Dict({camera: picture for camera in config.cameras})
+        self.observation_space = gym.spaces.Dict(spaces)
+
+        self._latency_substeps = 0
+        self._targets_rad: deque[np.ndarray] = deque()
+        self._held_steps = 0
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode that ``seed`` determines fully."""
+        super().reset(seed=seed)
+        model, data = self.scene.model, self.scene.data
+        latency_s = self._randomizer.apply(model, data, self.np_random)
+        mujoco.mj_resetData(model, data)
+        start_rad = to_radians(HOME + self.np_random.uniform(-1.0, 1.0, size=6) * _HOME_JITTER)
+        data.qpos[:6] = start_rad
+        data.ctrl[:] = start_rad
+        self._task.arrange(self.scene, self.np_random)
+        mujoco.mj_forward(model, data)
+        self._latency_substeps = round(latency_s / model.opt.timestep)
+        depth = 2 + self._latency_substeps // _SUBSTEPS
+        self._targets_rad = deque([start_rad] * depth, maxlen=depth)
+        self._held_steps = 0
+        self._steps = 0
+        return self._observe(), {"is_success": False}
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Move towards ``action``, clipped to the joint limits, for 1/30 s.
+
+        Raises:
+            EnvError: the action has another shape than (6,) or is not finite.
+        """
+        motors = np.asarray(action, dtype=np.float64)
+        if motors.shape != (6,) or not math.isfinite(motors.sum()):
+            raise EnvError(bad_value("action", np.asarray(action).tolist(), "6 finite numbers"))
+        self._advance(np.minimum(np.maximum(to_radians(motors), LOW_RAD), HIGH_RAD))
+        self._steps += 1
+        self._held_steps = self._held_steps + 1 if self._task.is_done(self.scene) else 0
+        success = self._held_steps >= _HOLD_STEPS
+        truncated = self._steps >= self.max_episode_steps and not success
+        return self._observe(), float(success), success, truncated, {"is_success": success}
+
+    def _advance(self, target_rad: np.ndarray) -> None:
+        """Run one control step; with latency, its first part still follows an older target."""
+        model, data = self.scene.model, self.scene.data
+        if self._latency_substeps == 0:
+            data.ctrl[:] = target_rad
+            mujoco.mj_step(model, data, nstep=_SUBSTEPS)
+            return
+        self._targets_rad.appendleft(target_rad)
+        whole, part = divmod(self._latency_substeps, _SUBSTEPS)
+        data.ctrl[:] = self._targets_rad[whole + 1]
+        mujoco.mj_step(model, data, nstep=part)
+        data.ctrl[:] = self._targets_rad[whole]
+        mujoco.mj_step(model, data, nstep=_SUBSTEPS - part)
+
+    def _observe(self) -> Observation:
+        observation: Observation = {
+            "agent_pos": from_radians(self.scene.data.qpos[:6]).astype(np.float32),
+            "environment_state": np.array(self._task.environment_state(self.scene), dtype=np.float32),
+        }
+        if self.config.cameras:
+            size = self.config.image_width, self.config.image_height
+            observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
+        return observation
+
+    def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
+        if size not in self._renderers:
+            self._renderers[size] = OffscreenRenderer(self.scene.model, *size)
+        return self._renderers[size].render(self.scene.data, camera)
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Return a (360, 480, 3) uint8 picture of the whole scene, or None without a render mode."""
+        return self._picture("overview", _RENDER_SIZE) if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers = {}
+
+
+def _unbounded(size: int) -> gym.spaces.Box:
+    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)

@@ -1,0 +1,180 @@
+"""The arm on its table with cubes, a goal mark, cameras and lights, and quick access to what is in it."""
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+
+import mujoco
+import numpy as np
+
+from anyorder.envs.so101.servo import Servo, add_servos
+
+PAN_AXIS_X_M = 0.0388353  # the shoulder pans about this vertical line; distances of objects count from it
+GOAL_RADIUS_M = 0.02
+
+_ARM_DOF = 6
+_TABLE_BIT, _ARM_BIT = 2, 1
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A free cube; ``name`` prefixes its features in ``environment_state``."""
+
+    name: str
+    rgba: tuple[float, float, float, float]
+    half_size_m: float = 0.0125
+    mass_kg: float = 0.020
+
+
+def build_model(
+    cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int, height: int
+) -> mujoco.MjModel:
+    """Compile the arm with ``servo`` and ``cubes`` on a table; ``width`` and ``height`` size the image buffer."""
+    arm = resources.files(__package__).joinpath("arm.xml").read_text(encoding="utf-8")
+    spec = mujoco.MjSpec.from_string(arm)
+    add_servos(spec, servo)
+    spec.worldbody.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0.75, 0.75, 0.05],
+        rgba=[0.86, 0.84, 0.80, 1.0],
+        contype=_TABLE_BIT,
+        conaffinity=_TABLE_BIT | _ARM_BIT,
+        friction=[0.5, 0.005, 0.0001],
+    )
+    for cube in cubes:
+        body = spec.worldbody.add_body(name=cube.name, pos=[0.2, 0.0, cube.half_size_m])
+        body.add_freejoint(name=cube.name)
+        body.add_geom(
+            name=cube.name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[cube.half_size_m] * 3,
+            mass=cube.mass_kg,
+            rgba=cube.rgba,
+            contype=_TABLE_BIT,
+            conaffinity=_TABLE_BIT | _ARM_BIT,
+            friction=[0.5, 0.005, 0.0001],
+        )
+    if goal:
+        spec.worldbody.add_site(
+            name="goal",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            pos=[0.2, 0.0, 0.0006],
+            size=[GOAL_RADIUS_M, 0.0005, 0.0],
+            rgba=[0.16, 0.62, 0.36, 1.0],
+        )
+    _add_cameras_and_lights(spec, width, height)
+    return spec.compile()
+
+
+def _add_cameras_and_lights(spec: mujoco.MjSpec, width: int, height: int) -> None:
+    for name, eye, target, fovy_deg in (
+        ("front", (0.60, 0.0, 0.36), (0.19, 0.0, 0.03), 42.0),
+        ("overview", (0.58, -0.46, 0.40), (0.15, 0.0, 0.07), 40.0),
+    ):
+        spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, target), fovy=fovy_deg)
+    spec.worldbody.add_light(
+        name="key",
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0.3, -0.4, 1.2],
+        dir=[-0.25, 0.45, -1.0],
+        diffuse=[0.55, 0.55, 0.53],
+        specular=[0.2, 0.2, 0.2],
+        castshadow=False,
+    )
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.93, 0.95, 0.97],
+        rgb2=[0.55, 0.63, 0.72],
+        width=64,
+        height=384,
+    )
+    visual = spec.visual
+    visual.headlight.ambient = [0.34, 0.34, 0.34]
+    visual.headlight.diffuse = [0.32, 0.32, 0.32]
+    visual.headlight.specular = [0.05, 0.05, 0.05]
+    visual.map.znear = 0.01
+    visual.quality.offsamples = 0  # multisampling costs most of a software-rendered frame
+    visual.global_.offwidth = width
+    visual.global_.offheight = height
+
+
+def _look_at(eye: tuple[float, ...], target: tuple[float, ...]) -> np.ndarray:
+    """Return the quaternion (w, x, y, z) of a camera at ``eye`` that looks at ``target``, world z upwards."""
+    backward = np.subtract(eye, target) / np.linalg.norm(np.subtract(eye, target))
+    right = np.cross([0.0, 0.0, 1.0], backward)
+    right /= np.linalg.norm(right)
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, np.column_stack([right, np.cross(backward, right), backward]).ravel())
+    return quat
+
+
+class Scene:
+    """A model and its data, with cubes addressed by number; positions in metres in the base frame."""
+
+    def __init__(self, model: mujoco.MjModel, cubes: tuple[Cube, ...]) -> None:
+        self.model = model
+        self.data = mujoco.MjData(model)
+        self.cubes = cubes
+        self._cube_body = [model.body(cube.name).id for cube in cubes]
+        self._arm_bodies = range(model.body("base").id, model.body("moving_jaw").id + 1)
+        self._goal_site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal")
+
+    def place_cube(self, index: int, x_m: float, y_m: float, yaw_rad: float) -> None:
+        """Put a cube flat on the table; the caller runs ``mj_forward``."""
+        half_size_m = self.cubes[index].half_size_m
+        quat = [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
+        self._cube_qpos(index)[:] = [x_m, y_m, half_size_m, *quat]
+
+    def place_goal(self, x_m: float, y_m: float) -> None:
+        """Move the goal mark; the caller runs ``mj_forward``."""
+        self.model.site_pos[self._goal_site, :2] = x_m, y_m
+
+    def goal_m(self) -> tuple[float, float]:
+        """Return the goal mark's x and y."""
+        x_m, y_m, _ = self.model.site_pos[self._goal_site].tolist()
+        return x_m, y_m
+
+    def cube_m(self, index: int) -> tuple[float, float, float]:
+        """Return a cube's centre."""
+        start = _ARM_DOF + 7 * index
+        x_m, y_m, z_m = self.data.qpos[start : start + 3].tolist()
+        return x_m, y_m, z_m
+
+    def cube_yaw_rad(self, index: int) -> float:
+        """Return the heading of a horizontal face of the cube, whichever face is up; meaningful modulo 90 degrees."""
+        w, x, y, z = self._cube_qpos(index)[3:].tolist()
+        up = (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))
+        top = max(range(3), key=lambda axis: abs(up[axis]))
+        if top == 2:
+            return math.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
+        if top == 0:
+            return math.atan2(1 - 2 * (x * x + z * z), 2 * (x * y - w * z))
+        return math.atan2(2 * (y * z - w * x), 2 * (x * z + w * y))
+
+    def cube_features(self, index: int) -> list[float]:
+        """Return x, y, z in metres, then sine and cosine of four times the yaw (a cube turned by 90 degrees looks the same)."""
+        four_yaw_rad = 4.0 * self.cube_yaw_rad(index)
+        return [*self.cube_m(index), math.sin(four_yaw_rad), math.cos(four_yaw_rad)]
+
+    def cube_speed_m_s(self, index: int) -> float:
+        """Return the speed of a cube's centre."""
+        start = _ARM_DOF + 6 * index
+        return math.hypot(*self.data.qvel[start : start + 3].tolist())
+
+    def is_touched(self, index: int) -> bool:
+        """Whether any part of the arm touches the cube."""
+        body_of = self.model.geom_bodyid
+        cube = self._cube_body[index]
+        for first, second in body_of[self.data.contact.geom].tolist():
+            if (first == cube and second in self._arm_bodies) or (
+                second == cube and first in self._arm_bodies
+            ):
+                return True
+        return False
+
+    def _cube_qpos(self, index: int) -> np.ndarray:
+        start = _ARM_DOF + 7 * index
+        return self.data.qpos[start : start + 7]
