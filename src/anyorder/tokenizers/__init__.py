@@ -1,0 +1,11 @@
+"""Tokenizers: normalised action chunk <-> a fixed number of integer tokens.
+
+A tokenizer is chosen by name: ``TokenizerConfig.from_options("fast", {"scale": 10.0}).fit(chunks)``.
+"""
+
+from anyorder.choices import import_members
+from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig
+
+import_members(__name__, __path__)
+
+__all__ = ["ActionTokenizer", "TokenizerConfig"]

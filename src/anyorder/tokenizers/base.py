@@ -4,17 +4,19 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from anyorder.choices import Choice
+from anyorder.errors import DecodeError, UserError, bad_value
 from anyorder.factorization.constraint import TokenAutomaton
 
 
 class ActionTokenizer(nn.Module, ABC):
     """Maps chunks in [-1, 1] of shape (batch, horizon, action size) to tokens (batch, ``length``) and back.
 
-    Everything that was fitted is a registered buffer, so it is saved with the policy's weights; ``spec()`` holds the
-    constructor's arguments, which fix the buffers' sizes.
+    Everything that was fitted is a registered buffer, so it is saved with the policy's weights; ``spec()``
+    holds the constructor's arguments, which fix the buffers' sizes.
 
     Attributes:
         horizon: time steps in a chunk.
@@ -33,11 +35,16 @@ class ActionTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, actions: Tensor) -> Tensor:
-        """Turn chunks (batch, horizon, action size), float in [-1, 1] (clipped), into tokens (batch, length), int64."""
+        """Turn chunks (batch, horizon, action size), float in [-1, 1] (clipped), into tokens (batch, length),
+        int64.
+
+        Raises:
+            UserError: wrong shape, or a value that is not finite.
+        """
 
     @abstractmethod
     def decode(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (batch, length) into chunks (batch, horizon, action size) in [-1, 1].
+        """Turn tokens (batch, length) into chunks (batch, horizon, action size), float32 in [-1, 1].
 
         Raises:
             DecodeError: a sequence is not legal (``constraint`` says which are).
@@ -52,11 +59,38 @@ class ActionTokenizer(nn.Module, ABC):
     def spec(self) -> dict[str, Any]:
         """Return the constructor's arguments, JSON-ready; ``type(self)(**spec)`` takes a saved state dict."""
 
+    def lossless(self, actions: Tensor) -> Tensor:
+        """Say which chunks are coded to the tokenizer's own precision: (batch,), bool.
+
+        False where something beyond rounding was given up to make the chunk fit: a code cut short, a value
+        clamped.
+        """
+        return torch.ones(len(self.check_chunks(actions)), dtype=torch.bool, device=actions.device)
+
     def token_count(self, tokens: Tensor) -> Tensor:
         """Count the tokens of each code, END included and PAD not: (batch, length) -> (batch,)."""
         if self.pad_token is None:
             return tokens.new_full(tokens.shape[:1], self.length)
         return (tokens != self.pad_token).sum(-1)
+
+    def check_chunks(self, actions: Tensor) -> Tensor:
+        """Return chunks clipped to [-1, 1], at least float32, after checking them as ``encode`` promises."""
+        if actions.ndim != 3 or actions.shape[1:] != (self.horizon, self.action_size):
+            given = tuple(actions.shape)
+            raise UserError(bad_value("actions", given, f"shape (batch, {self.horizon}, {self.action_size})"))
+        return finite_chunks(actions)
+
+    def check_tokens(self, tokens: Tensor) -> Tensor:
+        """Return tokens unchanged after checking their shape and range; raises ``DecodeError``."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.length:
+            raise DecodeError(bad_value("tokens", tuple(tokens.shape), f"shape (batch, {self.length})"))
+        outside = ((tokens < 0) | (tokens >= self.vocab_size)).any(1)
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0])
+            raise DecodeError(
+                bad_value(f"tokens, row {row}", tokens[row].tolist(), f"integers in [0, {self.vocab_size})")
+            )
+        return tokens
 
 
 @dataclass
@@ -77,3 +111,18 @@ class TokenizerConfig(Choice, ABC):
     def load(cls, choice: str, spec: dict[str, Any]) -> ActionTokenizer:
         """Make an empty tokenizer of a kind and ``spec``, ready for ``load_state_dict``."""
         return cls.choices[choice].tokenizer(**spec)  # type: ignore[no-any-return]
+
+
+def finite_chunks(chunks: Tensor) -> Tensor:
+    """Return chunks (batch, horizon, action size) clipped to [-1, 1], at least float32.
+
+    Raises:
+        UserError: not three axes, an empty horizon or action, or a value that is not finite.
+    """
+    if chunks.ndim != 3 or 0 in chunks.shape[1:]:
+        raise UserError(bad_value("actions", tuple(chunks.shape), "shape (batch, horizon, action size)"))
+    finite = torch.isfinite(chunks).flatten(1).all(1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise UserError(f"actions: chunk {row} holds NaN or infinity, allowed: finite values")
+    return chunks.to(torch.promote_types(chunks.dtype, torch.float32)).clamp(-1, 1)

@@ -1,0 +1,285 @@
+"""FAST (arXiv 2501.09747): cosine transform, rounding and byte-pair encoding, decoded strictly.
+
+The coefficients are the published ones. What differs is everything after them: the byte-pair encoding works
+on integers instead of UTF-8 bytes; codes have one fixed length with END and PAD; coefficients beyond the
+fitted range are clamped instead of dropped; and a sequence that does not stand for a chunk raises an error
+instead of becoming zeros.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from anyorder.errors import ConfigError, DecodeError, bad_value
+from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, finite_chunks
+from anyorder.tokenizers.dct import dct, idct
+from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
+
+# Sums of cosines that are exactly k + 1/2 come out a few units in the last place off, by an amount that
+# depends on the batch's size. Rounding to this grid first makes those ties exact, so that half-to-even
+# decides them.
+TIE_GRID = 2.0**32
+
+FIT_CHUNKS = 20_000
+"""Chunks that merges are learnt from, evenly spaced over the data; alphabet and length come from all."""
+
+
+def quantise(chunks: Tensor, scale: float) -> Tensor:
+    """Round ``scale`` times the DCT of chunks (batch, horizon, action size), half to even, frequency-major.
+
+    Returns all dimensions of frequency 0, then those of frequency 1, ...: (batch, horizon * action size),
+    int64.
+
+    >>> quantise(torch.tensor([[[0.5, -0.5], [0.5, -0.5]]]), scale=10)
+    tensor([[ 7, -7,  0,  0]])
+    """
+    coefficients = dct(chunks) * scale
+    return ((coefficients * TIE_GRID).round() / TIE_GRID).round().long().flatten(1)
+
+
+class FastTokenizer(ActionTokenizer):
+    """DCT over time, rounding, integer BPE.
+
+    The tokens are the symbols (coefficients ``low`` to ``high``), the BPE merges, END and PAD, in this order.
+    A legal sequence has tokens that stand for exactly ``horizon * action_size`` coefficients, then END, then
+    only PAD. A chunk whose code is too long loses its highest frequencies until it fits. While no coefficient
+    is clamped or cut, the norm of the error over the chunk is at most
+    ``0.5 / scale * sqrt(horizon * action_size)``, because the transform is orthonormal.
+
+    Attributes:
+        end_token: the END token.
+        bpe: the byte-pair encoding; ``bpe.count`` says how many coefficients a token stands for.
+
+    >>> chunks = torch.linspace(-1, 1, 8).repeat(4, 1).unsqueeze(-1)
+    >>> tokenizer = FastConfig().fit(chunks)
+    >>> tokens = tokenizer.encode(chunks)
+    >>> bool((tokenizer.decode(tokens) - chunks).abs().max() < 0.1), tokenizer.constraint.accepts(tokens)
+    (True, tensor([True, True, True, True]))
+    """
+
+    choice = "fast"
+
+    def __init__(
+        self, horizon: int, action_size: int, scale: float, low: int, high: int, merges: int, length: int
+    ) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.action_size = action_size
+        self.scale = scale
+        self.low = low
+        self.high = high
+        self.bpe = IntegerBPE(high - low + 1, merges)
+        self.end_token = self.bpe.tokens
+        self.pad_token: int = self.bpe.tokens + 1
+        self.vocab_size = self.bpe.tokens + 2
+        self.length = length
+        self._constraint: tuple[Tensor, TokenAutomaton] | None = None
+
+    @torch.no_grad()
+    def encode(self, actions: Tensor) -> Tensor:
+        """Encode as the base class says; codes that would be too long lose their highest frequencies."""
+        symbols, _ = self._symbols(self.check_chunks(actions))
+        tokens, lengths = self._code(symbols)
+        long = (lengths >= self.length).nonzero().flatten()
+        if len(long):
+            tokens[long] = self._code(self._cut(symbols[long]))[0]
+        return tokens
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Decode as the base class says.
+
+        Raises:
+            DecodeError: a sequence is not legal; the message names the first such row and what is wrong with
+                it.
+        """
+        content = self._check_legal(self.check_tokens(tokens))
+        symbols = self.bpe.expand(tokens.masked_select(content))
+        coefficients = (symbols + self.low).view(len(tokens), self.horizon, self.action_size)
+        return (idct(coefficients) / self.scale).clamp(-1, 1).float()
+
+    @torch.no_grad()
+    def lossless(self, actions: Tensor) -> Tensor:
+        """Say which chunks lose nothing but rounding: no coefficient clamped, none cut."""
+        symbols, inside = self._symbols(self.check_chunks(actions))
+        return inside & (self.bpe.encode(symbols)[1] < self.length)
+
+    @property
+    def constraint(self) -> TokenAutomaton:
+        """States: coefficients so far (0 to all), then ended. Classes: coefficients per token, END, PAD."""
+        count = self.bpe.count
+        # Loading weights or a move to another device replaces the counts.
+        if self._constraint is None or self._constraint[0] is not count:
+            self._constraint = (count, count_automaton(count, self.horizon * self.action_size))
+        return self._constraint[1]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "horizon": self.horizon,
+            "action_size": self.action_size,
+            "scale": self.scale,
+            "low": self.low,
+            "high": self.high,
+            "merges": len(self.bpe.merges),
+            "length": self.length,
+        }
+
+    def _symbols(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coefficients as symbols (batch, count) and whether all were in range (batch,)."""
+        coefficients = quantise(chunks, self.scale)
+        clamped = coefficients.clamp(self.low, self.high)
+        return clamped - self.low, (clamped == coefficients).all(1)
+
+    def _code(self, symbols: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes (batch, length), cut off where too long, and their lengths without END (batch,)."""
+        flat, lengths = self.bpe.encode(symbols)
+        width = max(self.length, int(lengths.max()) + 1) if len(lengths) else self.length
+        place = torch.arange(width, device=symbols.device)
+        codes = symbols.new_full((len(symbols), width), self.pad_token)
+        codes.masked_scatter_(place < lengths[:, None], flat)
+        codes.scatter_(1, lengths[:, None], self.end_token)
+        return codes[:, : self.length], lengths
+
+    def _cut(self, symbols: Tensor) -> Tensor:
+        """Zero the highest frequencies, as few coefficients as bisection finds, so that the codes fit.
+
+        It ends, because zeros alone fit: ``FastConfig.fit`` sees to it.
+        """
+        place = torch.arange(symbols.shape[1], device=symbols.device)
+        fits = torch.zeros_like(symbols[:, 0])
+        too_many = torch.full_like(fits, symbols.shape[1])
+        while bool((too_many - fits > 1).any()):
+            kept = (fits + too_many) // 2
+            lengths = self.bpe.encode(torch.where(place < kept[:, None], symbols, -self.low))[1]
+            fits = torch.where(lengths < self.length, kept, fits)
+            too_many = torch.where(lengths < self.length, too_many, kept)
+        return torch.where(place < fits[:, None], symbols, -self.low)
+
+    def _check_legal(self, tokens: Tensor) -> Tensor:
+        """Return where tokens stand for coefficients, (batch, length) bool, or raise ``DecodeError``."""
+        content = tokens < self.end_token
+        size = content.sum(1)
+        needed = self.horizon * self.action_size
+        given = (self.bpe.count[tokens.clamp_max(self.end_token - 1)] * content).sum(1)
+        place = torch.arange(self.length, device=tokens.device)
+        # As many tokens as stand for coefficients, then END; elsewhere neither.
+        before = content == (place < size[:, None])
+        end = (tokens == self.end_token) == (place == size[:, None])
+        wrong = ~(before & end).all(1) | (size == self.length) | (given != needed)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            ends = (tokens[row] == self.end_token).nonzero().flatten().tolist()
+            raise DecodeError(
+                f"tokens, row {row}: {int(given[row])} coefficients and END at {ends or 'no place'} given, "
+                f"allowed: {needed} coefficients, then END once, then only PAD"
+            )
+        return content
+
+
+def count_automaton(count: Tensor, total: int) -> TokenAutomaton:
+    """Return the automaton of sequences whose tokens' counts sum to ``total``, then END, then only PAD.
+
+    Args:
+        count: coefficients each token stands for, (tokens,); END and PAD are the two tokens after them.
+        total: coefficients of a chunk.
+
+    >>> automaton = count_automaton(torch.tensor([1, 1, 2]), total=2)
+    >>> automaton.accepts(torch.tensor([[0, 1, 3], [2, 3, 4], [2, 4, 3]]))
+    tensor([ True,  True, False])
+    """
+    sizes, size_class = torch.unique(count, return_inverse=True)
+    end, pad, ended = len(sizes), len(sizes) + 1, total + 1
+    reached = torch.arange(total + 1, device=count.device)[:, None] + sizes
+    next_state = torch.full((total + 2, len(sizes) + 2), -1, device=count.device)
+    next_state[: total + 1, :end] = torch.where(reached <= total, reached, -1)
+    next_state[total, end] = ended
+    next_state[ended, pad] = ended
+    token_class = torch.cat([size_class, size_class.new_tensor([end, pad])])
+    return TokenAutomaton(token_class, next_state, start=0, accept=ended)
+
+
+@dataclass
+class FastConfig(TokenizerConfig, choice="fast"):
+    """Settings of ``FastTokenizer``.
+
+    Attributes:
+        scale: coefficients are rounded after multiplication with it; larger is finer and longer.
+        vocab_size: upper bound of the vocabulary: coefficients, merges, END and PAD; at most 4096. Data with
+            few repeated pairs gives fewer merges.
+        max_length: tokens per code, END included; 0 takes the longest code of the data plus
+            ``length_margin``.
+        min_frequency: occurrences a pair of tokens needs to be merged.
+        alphabet_margin: part of the range of coefficients in the data that is added at both ends.
+        length_margin: part of the longest code in the data that is added to it.
+    """
+
+    tokenizer: ClassVar[type[ActionTokenizer]] = FastTokenizer
+
+    scale: float = 10.0
+    vocab_size: int = 1024
+    max_length: int = 0
+    min_frequency: int = 2
+    alphabet_margin: float = 0.25
+    length_margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        rules = [
+            ("scale", 0 < self.scale < math.inf, "a finite number > 0"),
+            ("vocab_size", 4 <= self.vocab_size <= MAX_TOKENS, f"an integer from 4 to {MAX_TOKENS}"),
+            ("max_length", self.max_length >= 0, "an integer >= 0"),
+            ("min_frequency", self.min_frequency >= 1, "an integer >= 1"),
+            ("alphabet_margin", 0 <= self.alphabet_margin < math.inf, "a finite number >= 0"),
+            ("length_margin", 0 <= self.length_margin < math.inf, "a finite number >= 0"),
+        ]
+        for name, holds, allowed in rules:
+            if not holds:
+                raise ConfigError(bad_value(name, getattr(self, name), allowed))
+
+    def fit(self, chunks: Tensor) -> FastTokenizer:
+        """Learn alphabet, merges and length from chunks (count, horizon, action size).
+
+        Raises:
+            ConfigError: no chunks, a vocabulary smaller than the alphabet, or a ``max_length`` that not even
+                the chunk of zeros fits in.
+        """
+        chunks = finite_chunks(chunks)
+        count, horizon, action_size = chunks.shape
+        if count == 0:
+            raise ConfigError(bad_value("chunks to fit to", 0, "at least 1"))
+        coefficients = quantise(chunks, self.scale)
+        low, high = self._alphabet(coefficients, horizon)
+        symbols = coefficients - low
+        alphabet = high - low + 1
+        learnt_from = symbols[:: math.ceil(count / FIT_CHUNKS)]
+        merges = learn_merges(learnt_from, alphabet, self.vocab_size - 2 - alphabet, self.min_frequency)
+        bpe = IntegerBPE(alphabet, len(merges)).to(chunks.device).fill(merges)
+        longest = int(bpe.encode(symbols)[1].max())
+        zeros = int(bpe.encode(torch.full_like(symbols[:1], -low))[1])
+        length = self._length(longest, zeros, horizon * action_size)
+        tokenizer = FastTokenizer(horizon, action_size, self.scale, low, high, len(merges), length)
+        tokenizer.bpe = bpe
+        return tokenizer
+
+    def _alphabet(self, coefficients: Tensor, horizon: int) -> tuple[int, int]:
+        """Return the lowest and highest coefficient that get a token; 0 is always among them."""
+        lowest, highest = min(int(coefficients.min()), 0), max(int(coefficients.max()), 0)
+        margin = math.ceil((highest - lowest) * self.alphabet_margin)
+        # Nothing in [-1, 1] has larger ones: the transform's rows have norm 1, a column of data sqrt(horizon).
+        bound = math.ceil(self.scale * math.sqrt(horizon))
+        low, high = max(lowest - margin, -bound), min(highest + margin, bound)
+        if high - low + 3 > self.vocab_size:
+            allowed = f"at least {high - low + 3} (coefficients, END and PAD), or a smaller scale"
+            raise ConfigError(bad_value("vocab_size", self.vocab_size, allowed))
+        return low, high
+
+    def _length(self, longest: int, zeros: int, values: int) -> int:
+        """Return tokens per code, given the longest code of the data and that of zeros, both without END."""
+        if 0 < self.max_length <= zeros:
+            raise ConfigError(bad_value("max_length", self.max_length, f"0 or an integer > {zeros}"))
+        wanted = self.max_length or max(math.ceil(longest * (1 + self.length_margin)), zeros) + 1
+        return min(wanted, values + 1)
