@@ -1,0 +1,172 @@
+"""Reading the low-dimensional columns of a LeRobot dataset (v3) straight from its parquet files.
+
+LeRobot's own reader turns every element into a tensor of its own; columns stacked once are about 1000 times
+faster (``benchmarks/bench_loader.py``) and hold the same values.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anyorder.errors import DatasetError, bad_value, did_you_mean
+
+Array = npt.NDArray[Any]
+
+INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The part of ``meta/info.json`` that reading needs, checked."""
+
+    root: Path
+    fps: int
+    features: dict[str, dict[str, Any]]
+    total_episodes: int
+    total_frames: int
+
+    @property
+    def cameras(self) -> list[str]:
+        """Return the keys of image and video features."""
+        return [key for key, feature in self.features.items() if feature["dtype"] in ("image", "video")]
+
+    @property
+    def vectors(self) -> list[str]:
+        """Return the keys of numeric features, the index columns aside."""
+        numeric = ("float", "int", "uint", "bool")
+        return [
+            key
+            for key, feature in self.features.items()
+            if str(feature["dtype"]).startswith(numeric) and key not in INDEX_COLUMNS
+        ]
+
+
+def read_info(root: Path) -> DatasetInfo:
+    """Read and check ``meta/info.json`` of the dataset folder ``root``.
+
+    Raises:
+        DatasetError: no such folder, no LeRobot dataset in it, an older version, or nothing recorded yet.
+    """
+    path = root / "meta" / "info.json"
+    if not root.is_dir():
+        raise DatasetError(bad_value("root", str(root), "the folder of a LeRobot dataset"))
+    try:
+        info = json.loads(path.read_text())
+        version = str(info["codebase_version"])
+        found = DatasetInfo(
+            root, int(info["fps"]), info["features"], info["total_episodes"], info["total_frames"]
+        )
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
+        raise DatasetError(bad_value("root", str(root), allowed)) from error
+    if not version.startswith("v3."):
+        allowed = (
+            "version v3.0; convert with: python -m lerobot.scripts.convert_dataset_v21_to_v30 "
+            f"--repo-id=<name> --root={root} --push-to-hub=false"
+        )
+        raise DatasetError(bad_value("dataset version", version, allowed))
+    if found.total_episodes < 1:
+        raise DatasetError(bad_value("dataset episodes", found.total_episodes, "at least one episode"))
+    return found
+
+
+def read_columns(info: DatasetInfo, keys: list[str]) -> dict[str, Array]:
+    """Stack columns over all files.
+
+    Returns:
+        For every key an array (frames, *shape): float32, int64 or bool, the types LeRobot's loader makes of
+        them. A feature of shape (1,) gives (frames,), as there. Rows beyond ``info.total_episodes`` are left
+        out: a recording that was cut off may have them.
+
+    Raises:
+        DatasetError: a file is damaged, or frames are missing.
+    """
+    files = sorted((info.root / "data").glob("*/*.parquet"))
+    if not files:
+        raise DatasetError(bad_value("dataset files", f"{info.root}/data", "at least one parquet file"))
+    tables = []
+    for file in files:
+        try:
+            tables.append(pq.read_table(file, columns=keys))
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            allowed = f"a whole parquet file ({reason})"
+            raise DatasetError(bad_value("dataset file", str(file), allowed)) from error
+        missing = sorted(set(keys) - set(tables[-1].column_names))
+        if missing:
+            raise DatasetError(bad_value("dataset file", str(file), f"a file with the columns {missing}"))
+    columns = {
+        key: np.concatenate([_stack(table.column(key), info.features[key]) for table in tables])
+        for key in keys
+    }
+    keep = columns["episode_index"] < info.total_episodes
+    if int(keep.sum()) != info.total_frames:
+        allowed = f"{info.total_frames} frames, as its meta/info.json says"
+        raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
+    return columns if keep.all() else {key: values[keep] for key, values in columns.items()}
+
+
+def task_names(root: Path) -> list[str]:
+    """Return the sentence of every task, by task index."""
+    path = root / "meta" / "tasks.parquet"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(bad_value("dataset file", str(path), "a whole parquet file")) from error
+    # pandas calls an unnamed index __index_level_0__, which is what converted datasets carry.
+    (name,) = [column for column in table.column_names if column != "task_index"]
+    rows = zip(table.column("task_index").to_pylist(), table.column(name).to_pylist(), strict=True)
+    return [task for _, task in sorted(rows)]
+
+
+def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
+    """Return the numeric features to read: ``action`` and those asked for, or all.
+
+    Raises:
+        DatasetError: there are no actions, or a feature does not exist or is not numeric.
+    """
+    if "action" not in info.vectors:
+        raise DatasetError(bad_value("dataset features", sorted(info.features), "features with an 'action'"))
+    if features is None:
+        return info.vectors
+    for key in features:
+        if key not in info.vectors:
+            allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
+            raise DatasetError(bad_value("feature", key, allowed))
+    return [key for key in info.vectors if key in features or key == "action"]
+
+
+def dimension_names(feature: dict[str, Any]) -> list[str]:
+    """Return one name a dimension; LeRobot allows a list, a dict with one list, or nothing."""
+    names = feature.get("names")
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    size = int(np.prod(feature["shape"]))
+    if isinstance(names, list) and len(names) == size:
+        return [str(name) for name in names]
+    return [str(i) for i in range(size)]
+
+
+def _stack(column: pa.ChunkedArray, feature: dict[str, Any]) -> Array:
+    """Turn a (nested) list column into an array (frames, *shape)."""
+    array: Any = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    frames = len(array)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    while isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+        array = array.flatten()
+    values: Array = array.to_numpy(zero_copy_only=False)
+    shape = tuple(feature["shape"])
+    values = values.reshape(frames, *(() if shape == (1,) else shape))
+    if values.dtype == np.bool_:
+        return values
+    return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)
