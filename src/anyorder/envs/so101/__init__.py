@@ -49,7 +49,7 @@ class So101Config(EnvConfig, choice="so101"):
     image_height: int = 96
     randomization: str = "none"
     max_episode_steps: int = 0
-    expert_noise_deg: float = 1.0
+    expert_noise_deg: float = 0.5
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():

@@ -25,7 +25,7 @@ HOME = np.array(
     [0.0, -30.0, 30.0, 80.0, 0.0, 30.0]
 )  # LeRobot units: the gripper hangs over the table, a third open
 
-_SUBSTEPS = 6
+_SUBSTEPS = 5
 _HOLD_STEPS = 5
 _HOME_JITTER = np.array([3.0, 2.0, 2.0, 2.0, 3.0, 3.0])
 _RENDER_SIZE = (480, 360)

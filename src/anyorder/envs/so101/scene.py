@@ -120,6 +120,7 @@ class Scene:
         self.cubes = cubes
         self._cube_body = [model.body(cube.name).id for cube in cubes]
         self._arm_bodies = range(model.body("base").id, model.body("moving_jaw").id + 1)
+        self._tcp = model.site("tcp").id
         self._goal_site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal")
 
     def place_cube(self, index: int, x_m: float, y_m: float, yaw_rad: float) -> None:
@@ -158,6 +159,14 @@ class Scene:
         """Return x, y, z in metres, then sine and cosine of four times the yaw (a cube turned by 90 degrees looks the same)."""
         four_yaw_rad = 4.0 * self.cube_yaw_rad(index)
         return [*self.cube_m(index), math.sin(four_yaw_rad), math.cos(four_yaw_rad)]
+
+    def tool(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tool centre point (3,) between the jaws and its rotation (3, 3)."""
+        return self.data.site_xpos[self._tcp], self.data.site_xmat[self._tcp].reshape(3, 3)
+
+    def gripper_rad(self) -> float:
+        """Return the angle of the moving jaw."""
+        return float(self.data.qpos[_ARM_DOF - 1])
 
     def cube_speed_m_s(self, index: int) -> float:
         """Return the speed of a cube's centre."""

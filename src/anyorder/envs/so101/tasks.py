@@ -112,9 +112,10 @@ class Push(Task):
 
     def arrange(self, scene: Scene, rng: np.random.Generator) -> None:
         """Lay out a cube and a mark within a short straight push."""
-        cube, goal = _two_apart(self.spawn, rng, (0.07, 0.13))
-        scene.place_cube(0, *cube)
-        scene.place_goal(*goal[:2])
+        (x_m, y_m, _), (goal_x_m, goal_y_m, _) = _two_apart(self.spawn, rng, (0.07, 0.13))
+        ahead_rad = math.atan2(goal_y_m - y_m, goal_x_m - x_m)
+        scene.place_cube(0, x_m, y_m, ahead_rad + rng.uniform(-0.35, 0.35))
+        scene.place_goal(goal_x_m, goal_y_m)
 
     def is_done(self, scene: Scene) -> bool:
         """Whether the cube's centre is over the mark and the cube on the table."""
