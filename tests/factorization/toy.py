@@ -13,17 +13,22 @@ class TabularNetwork:
 
     With ``perturb`` > 0 each conditional gets its own fixed noise, so that they fit no single joint (as a trained
     any-order network's do not).
+    ``equal`` > 0 instead gives that mass to the codes of equal tokens, and the rest to all.
     """
 
-    def __init__(self, length: int, vocab_size: int, seed: int = 0, perturb: float = 0.0) -> None:
+    def __init__(self, length: int, vocab_size: int, seed: int = 0, perturb: float = 0.0, equal: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.length, self.vocab_size, self.perturb = length, vocab_size, perturb
+        self.length, self.vocab_size = length, vocab_size
         weights = torch.rand((vocab_size,) * length, generator=generator, dtype=torch.float64) ** 3
+        if equal:
+            weights = torch.full_like(weights, (1 - equal) / vocab_size**length)
+            for token in range(vocab_size):
+                weights[(token,) * length] += equal / vocab_size
         self.joint = weights / weights.sum()
         self.codes = torch.tensor(list(itertools.product(range(vocab_size), repeat=length)))
-        # One noise vector for every (partial assignment with vocab_size for "unknown", target).
-        size = (vocab_size + 1) ** length
-        self.noise = torch.randn(size, length, vocab_size, generator=generator, dtype=torch.float64)
+        # Rows are partial assignments read as base-(vocab_size + 1) numbers; the digit vocab_size is "unknown".
+        exact = self.conditionals()
+        self.table = exact + perturb * torch.randn(exact.shape, generator=generator, dtype=torch.float64)
 
     def prefill(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Nothing is read yet: an empty pair of tokens and positions."""
@@ -35,33 +40,36 @@ class TabularNetwork:
         positions = torch.cat([cache[1], slots.positions], 1)
         batch, new = slots.tokens.shape
         read = cache[0].shape[1]
-        logits = torch.zeros(batch, new, self.vocab_size, dtype=torch.float64)
-        for b in range(batch):
-            for s in range(new):
-                sees = torch.ones(read + new, dtype=torch.bool)
-                if visible is not None:
-                    rows = visible if visible.dim() == 2 else visible[b]
-                    sees[read:] = rows[s]
-                given = {
-                    int(p): int(t)
-                    for p, t, ok in zip(positions[b], tokens[b], sees, strict=True)
-                    if ok and p < self.length and t < self.vocab_size
-                }
-                logits[b, s] = self.conditional(int(slots.targets[b, s]), given)
-        return logits, (tokens, positions)
+        sees = torch.ones(batch, new, read + new, dtype=torch.bool)
+        if visible is not None:
+            sees[:, :, read:] = visible
+        digit = (self.vocab_size + 1) ** positions.clamp_max(self.length - 1)
+        known = (positions < self.length) & (tokens < self.vocab_size)
+        # A slot does not read the token at its own target, as if it were masked.
+        reads = (sees & known.unsqueeze(1)) & (positions.unsqueeze(1) != slots.targets.unsqueeze(2))
+        unknown = sum(self.vocab_size * (self.vocab_size + 1) ** p for p in range(self.length))
+        key = unknown + (((tokens - self.vocab_size) * digit).unsqueeze(1) * reads).sum(-1)
+        return self.table[key, slots.targets], (tokens, positions)
 
     def conditional(self, target: int, given: dict[int, int]) -> Tensor:
-        """Return log p(x_target | given) as logits; a known target counts as unknown."""
-        given = {p: t for p, t in given.items() if p != target}
-        index = tuple(given.get(p, slice(None)) for p in range(self.length))
-        table = self.joint[index]
-        axis = sum(1 for p in range(target) if p not in given)
-        others = [a for a in range(table.dim()) if a != axis]
-        marginal = table.sum(others) if others else table
-        key = sum(
-            given.get(p, self.vocab_size) * (self.vocab_size + 1) ** p for p in range(self.length)
-        )
-        return marginal.log() + self.perturb * self.noise[key, target]
+        """Return log p(x_target | given) as logits."""
+        key = sum(given.get(p, self.vocab_size) * (self.vocab_size + 1) ** p for p in range(self.length))
+        return self.table[key, target]
+
+    def conditionals(self) -> Tensor:
+        """Enumerate every conditional: (partial assignments, targets, vocabulary)."""
+        rows = []
+        for digits in itertools.product(range(self.vocab_size + 1), repeat=self.length):
+            given = {p: t for p, t in enumerate(reversed(digits)) if t < self.vocab_size}
+            row = []
+            for target in range(self.length):
+                index = tuple(given.get(p, slice(None)) if p != target else slice(None) for p in range(self.length))
+                table = self.joint[index]
+                axis = sum(1 for p in range(target) if p not in given)
+                others = [a for a in range(table.dim()) if a != axis]
+                row.append((table.sum(others) if others else table).log())
+            rows.append(torch.stack(row))
+        return torch.stack(rows)
 
     def log_joint(self, codes: Tensor) -> Tensor:
         """Return ln P of codes (batch, length)."""

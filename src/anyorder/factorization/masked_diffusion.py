@@ -111,7 +111,8 @@ def top_share(score: Tensor, masked: Tensor, steps_left: int) -> Tensor:
     tensor([[False, False,  True,  True]])
     """
     count = (masked.sum(-1, keepdim=True) + steps_left - 1) // steps_left
-    rank = score.masked_fill(~masked, float("-inf")).argsort(-1, descending=True, stable=True).argsort(-1)
+    best_first = torch.argsort(score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True)
+    rank = torch.argsort(best_first, dim=-1)
     return masked & (rank < count)
 
 
@@ -137,8 +138,9 @@ class MaskedDiffusion(TokenFactorization):
         self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return one unbiased draw of the ELBO's negative per sequence, nats."""
-        count = stratified_counts(chunk.shape[0], chunk.shape[1], generator)
-        return self._bound(network, chunk, network.prefill(context), count, generator)
+        counts = stratified_counts(chunk.shape[0], chunk.shape[1], generator)
+        masked = random_masks(counts, chunk.shape[1], generator)
+        return self.masked_error(network, chunk, network.prefill(context), masked)
 
     def log_prob(
         self,
@@ -156,19 +158,26 @@ class MaskedDiffusion(TokenFactorization):
         batch, length = tokens.shape
         cache = network.prefill(context)
         counts = torch.stack([stratified_counts(samples, length, generator) for _ in range(batch)], 1)
-        draws = torch.stack([-self._bound(network, tokens, cache, count, generator) for count in counts])
+        masks = [random_masks(count, length, generator) for count in counts]
+        draws = torch.stack([-self.masked_error(network, tokens, cache, masked) for masked in masks])
         error = draws.std(0) / samples**0.5 if samples > 1 else torch.full_like(draws[0], float("inf"))
         return LogProb(draws.mean(0), error)
 
-    def _bound(
-        self, network: TokenNetwork, tokens: Tensor, cache: object, count: Tensor, generator: torch.Generator
+    def masked_error(
+        self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor
     ) -> Tensor:
-        """Mask ``count`` (batch,) random positions and weigh their cross-entropy by length / count."""
-        batch, length = tokens.shape
-        masked = uniforms((batch, length), generator).argsort(-1).argsort(-1) < count.unsqueeze(-1)
+        """Return ``(L / k) sum_{i in M} -log p(x_i | x_notM, c)`` for given masks, shape (batch,), nats.
+
+        Args:
+            network: the network to ask.
+            tokens: codes (batch, length).
+            cache: the prefilled context.
+            masked: M, boolean (batch, length), k >= 1 positions in each row.
+        """
         logits, _ = network(in_place_slots(network, tokens.masked_fill(masked, UNKNOWN)), cache)
         score = torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-        return -(score * masked).sum(-1) * (length / count)
+        error: Tensor = -(score * masked).sum(-1) * tokens.shape[1] / masked.sum(-1)
+        return error
 
     def sample(
         self,
@@ -220,6 +229,16 @@ def stratified_counts(rows: int, length: int, generator: torch.Generator) -> Ten
     order = uniforms((rows,), generator).argsort()
     level = (order + uniforms((rows,), generator)) / rows
     return 1 + (level * length).long().clamp_max(length - 1)
+
+
+def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Mark ``counts`` (rows,) uniformly random positions of each row: boolean (rows, length).
+
+    >>> random_masks(torch.tensor([1, 3]), 4, torch.Generator().manual_seed(0)).sum(-1)
+    tensor([1, 3])
+    """
+    rank = torch.argsort(torch.argsort(uniforms((len(counts), length), generator), dim=-1), dim=-1)
+    return rank < counts.unsqueeze(-1)
 
 
 def candidate_confidence(

@@ -57,4 +57,4 @@ class ObservationEncoder(nn.Module):
         """Map observations {name: (batch, size)} to context (batch, context tokens, width)."""
         x = torch.cat([observation[name] for name in self.names], -1)
         context: Tensor = self.mlp(x)
-        return context.unflatten(-1, (self.tokens, -1))
+        return context.view(*context.shape[:-1], self.tokens, -1)

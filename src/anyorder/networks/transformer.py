@@ -138,7 +138,7 @@ class Transformer(nn.Module):
 
     def prefill(self, context: Tensor) -> Cache:
         """Encode context (batch, context tokens, width) into a fresh cache."""
-        _, cache = self(context, Cache((), ()))
+        _, cache = self.forward(context, Cache((), ()))
         return cache
 
     def forward(self, x: Tensor, cache: Cache, visible: Tensor | None = None) -> tuple[Tensor, Cache]:

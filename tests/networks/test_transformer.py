@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from anyorder.errors import ConfigError
+from anyorder.factorization import Slots
+from anyorder.factorization.autoregressive import left_to_right_slots
+from anyorder.networks import EncoderConfig, ObservationEncoder, SlotNetwork, TransformerConfig
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SlotNetwork(TransformerConfig(16, 3, 4).build(), length=6, vocab_size=9).double().eval()
+
+
+def tokens(rows=2):
+    return torch.randint(9, (rows, 6), generator=torch.Generator().manual_seed(1))
+
+
+def context(rows=2):
+    return torch.randn(rows, 3, 16, generator=torch.Generator().manual_seed(2)).double()
+
+
+def test_cached_equals_uncached(network):
+    slots = left_to_right_slots(network, tokens())
+    causal = torch.ones(6, 6, dtype=torch.bool).tril()
+    whole, _ = network(slots, network.prefill(context()), causal)
+    cache, steps = network.prefill(context()), []
+    for i in range(6):
+        logits, cache = network(Slots(*(field[:, i : i + 1] for field in slots)), cache)
+        steps.append(logits)
+    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=0, atol=1e-12)
+
+
+def test_no_slot_reads_what_it_may_not_see(network):
+    slots = left_to_right_slots(network, tokens(1))
+    causal = torch.ones(6, 6, dtype=torch.bool).tril()
+    x = torch.randn(1, 6, 16).double().requires_grad_()
+    features, _ = network.trunk(x, network.prefill(context(1)), causal)
+    for i in range(6):
+        (gradient,) = torch.autograd.grad(features[0, i].sum(), x, retain_graph=True)
+        seen = gradient[0].abs().sum(-1) > 0
+        assert seen.tolist() == causal[i].tolist()
+    assert slots.tokens[0, 0] == 10  # START
+
+
+def test_masked_slots_do_not_leak_the_token_they_hide(network):
+    hidden = tokens(1)
+    positions = torch.arange(6).expand(1, 6)
+    masked = hidden.clone()
+    masked[0, 2] = 9  # MASK
+    slots = Slots(masked, positions, positions)
+    logits, _ = network(slots, network.prefill(context(1)))
+    visible_changed = masked.clone()
+    visible_changed[0, 4] = (visible_changed[0, 4] + 1) % 9
+    other, _ = network(Slots(visible_changed, positions, positions), network.prefill(context(1)))
+    assert not torch.allclose(logits[0, 2], other[0, 2])  # slots do see each other
+
+
+def test_cache_rows_can_be_selected_and_repeated(network):
+    slots = left_to_right_slots(network, tokens())
+    first = Slots(*(field[:, :1] for field in slots))
+    cache = network.prefill(context())
+    rows = torch.tensor([1, 0, 1])
+    direct, _ = network(Slots(*(field[rows] for field in first)), cache.select(rows))
+    torch.testing.assert_close(direct, network(first, cache)[0][rows], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("setting", [{"width": 10}, {"depth": 0}, {"dropout": 1.0}, {"heads": 0}])
+def test_bad_sizes_are_refused(setting):
+    with pytest.raises(ConfigError, match="network"):
+        TransformerConfig(**setting)
+
+
+def test_encoder_reads_vectors_by_name_and_needs_one():
+    encoder = ObservationEncoder({"b": 2, "a": 3}, 16, EncoderConfig(tokens=2, hidden=8))
+    observation = {"a": torch.ones(4, 3), "b": torch.zeros(4, 2)}
+    assert encoder(observation).shape == (4, 2, 16)
+    assert torch.equal(encoder(observation), encoder(dict(reversed(observation.items()))))
+    with pytest.raises(ConfigError, match="observation"):
+        ObservationEncoder({}, 16, EncoderConfig())
