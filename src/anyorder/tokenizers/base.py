@@ -24,6 +24,8 @@ class ActionTokenizer(nn.Module, ABC):
         vocab_size: number of different tokens, END and PAD included where a tokenizer has them.
         length: tokens per chunk; shorter codes end with END and are filled with PAD.
         pad_token: the PAD token, or None where every code has full length.
+        max_rmse: the root mean square error over a chunk that decoding never exceeds where ``lossless``, in
+            normalised units; None where nothing is promised (learned codes).
     """
 
     choice: ClassVar[str]
@@ -32,6 +34,7 @@ class ActionTokenizer(nn.Module, ABC):
     vocab_size: int
     length: int
     pad_token: int | None = None
+    max_rmse: float | None = None
 
     @abstractmethod
     def encode(self, actions: Tensor) -> Tensor:

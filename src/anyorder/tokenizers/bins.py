@@ -37,6 +37,7 @@ class BinsTokenizer(ActionTokenizer):
         self.action_size = action_size
         self.vocab_size = bins
         self.length = horizon * action_size
+        self.max_rmse = 1 / bins
 
     def encode(self, actions: Tensor) -> Tensor:
         """Encode as the base class says."""

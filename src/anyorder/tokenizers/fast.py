@@ -77,6 +77,7 @@ class FastTokenizer(ActionTokenizer):
         self.pad_token: int = self.bpe.tokens + 1
         self.vocab_size = self.bpe.tokens + 2
         self.length = length
+        self.max_rmse = 0.5 / scale
         self._constraint: tuple[Tensor, TokenAutomaton] | None = None
 
     @torch.no_grad()
@@ -269,7 +270,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
         """Return the lowest and highest coefficient that get a token; 0 is always among them."""
         lowest, highest = min(int(coefficients.min()), 0), max(int(coefficients.max()), 0)
         margin = math.ceil((highest - lowest) * self.alphabet_margin)
-        # Nothing in [-1, 1] has larger ones: the transform's rows have norm 1, a column of data sqrt(horizon).
+        # [-1, 1] holds nothing larger: rows of the transform have norm 1, columns of data sqrt(horizon).
         bound = math.ceil(self.scale * math.sqrt(horizon))
         low, high = max(lowest - margin, -bound), min(highest + margin, bound)
         if high - low + 3 > self.vocab_size:
