@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -24,14 +25,16 @@ def test_coefficients_are_the_published_ones(horizon, scale):
         assert torch.equal(quantise(chunks, scale), published_coefficients(chunks, scale))
 
 
-def test_ties_round_to_even_whatever_the_batch():
-    # A gripper open for m of 64 steps has coefficient 0 equal to (2 m - 64) / 8 * 10: a tie for every odd m.
-    open_steps = torch.arange(65)
-    chunks = torch.where(torch.arange(64) < open_steps[:, None], 1.0, -1.0).unsqueeze(2)
-    expected = ((2 * open_steps.double() - 64) / 8 * 10).round().long()
-    assert torch.equal(quantise(chunks, 10.0)[:, 0], expected)
-    alone = torch.cat([quantise(chunk, 10.0) for chunk in chunks.split(1)])
-    assert torch.equal(quantise(chunks.repeat(31, 1, 1), 10.0), alone.repeat(31, 1))
+@pytest.mark.parametrize(("horizon", "scale"), [(64, 10.0), (9, 4.5)])
+def test_ties_round_to_even_whatever_the_batch(horizon, scale):
+    # A gripper open for m of H steps has coefficient 0 equal to (2 m - H) scale / sqrt(H): often k + 1/2.
+    open_steps = torch.arange(horizon + 1)
+    chunks = torch.where(torch.arange(horizon) < open_steps[:, None], 1.0, -1.0).unsqueeze(2)
+    exact = (2 * open_steps.double() - horizon) * (scale / math.sqrt(horizon))
+    assert ((exact - exact.round()).abs() == 0.5).sum() > horizon / 3
+    assert torch.equal(quantise(chunks, scale)[:, 0], exact.round().long())
+    alone = torch.cat([quantise(chunk, scale) for chunk in chunks.split(1)])
+    assert torch.equal(quantise(chunks.repeat(31, 1, 1), scale), alone.repeat(31, 1))
 
 
 def test_smooth_motion_is_compressed():
