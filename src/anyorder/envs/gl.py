@@ -10,8 +10,8 @@ _LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 def choose_gl_backend() -> None:
     """Set MUJOCO_GL to a library that exists, on Linux without a display.
 
-    MuJoCo fails to import, even for state-only use, where MUJOCO_GL names a library that is not installed; such a
-    setting becomes ``disable``, and only rendering fails.
+    MuJoCo fails to import, even for state-only use, where MUJOCO_GL names a library that is not installed;
+    such a setting becomes ``disable``, and only rendering fails.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if (

@@ -36,10 +36,10 @@ class So101Config(EnvConfig, choice="so101"):
         cameras: any of ``front`` and ``wrist``; empty leaves ``pixels`` out of the observation.
         image_width: pixels.
         image_height: pixels.
-        randomization: how far mass, friction, servos, latency, light and cameras stray: ``none``, ``mild``, ``strong``.
-            Object places are random at every level.
+        randomization: ``none``, ``mild`` or ``strong`` changes of mass, friction, servos, latency, light and
+            cameras from episode to episode. Object places are random at every level.
         max_episode_steps: steps of 1/30 s before truncation, 0 for the task's own default.
-        expert_noise_deg: standard deviation of the smooth disturbance the scripted expert adds to its actions.
+        expert_noise_deg: standard deviation of the smooth disturbance in the scripted expert's actions.
     """
 
     task: str = "lift"

@@ -27,15 +27,15 @@ HOME = np.array(
 
 _SUBSTEPS = 5
 _HOLD_STEPS = 5
-_HOME_JITTER = np.array([3.0, 2.0, 2.0, 2.0, 3.0, 3.0])
+_HOME_JITTER = np.array([10.0, 6.0, 6.0, 6.0, 10.0, 8.0])
 _RENDER_SIZE = (480, 360)
 
 
 class So101Env(gym.Env[Observation, np.ndarray]):
     """SO-101 on a table; action = target joint positions (6,) float32 in LeRobot units, held for 1/30 s.
 
-    The reward is 1 on the step of success, otherwise 0. Success means the task's condition held for five steps in a row,
-    and ends the episode.
+    The reward is 1 on the step of success, otherwise 0. Success means that the task's condition held for five
+    steps in a row, and ends the episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
@@ -71,7 +71,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         }
         if config.cameras:
             picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict({camera: picture for camera in config.cameras})
+            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
         self.observation_space = gym.spaces.Dict(spaces)
 
         self._latency_substeps = 0
@@ -88,7 +88,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         latency_s = self._randomizer.apply(model, data, self.np_random)
         mujoco.mj_resetData(model, data)
         start_rad = to_radians(HOME + self.np_random.uniform(-1.0, 1.0, size=6) * _HOME_JITTER)
-        data.qpos[:6] = start_rad
+        self.scene.arm_qpos[:] = start_rad
         data.ctrl[:] = start_rad
         self._task.arrange(self.scene, self.np_random)
         mujoco.mj_forward(model, data)
@@ -131,7 +131,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
 
     def _observe(self) -> Observation:
         observation: Observation = {
-            "agent_pos": from_radians(self.scene.data.qpos[:6]).astype(np.float32),
+            "agent_pos": from_radians(self.scene.arm_qpos).astype(np.float32),
             "environment_state": np.array(self._task.environment_state(self.scene), dtype=np.float32),
         }
         if self.config.cameras:

@@ -12,15 +12,17 @@ from anyorder.envs.so101.scripts import SCRIPTS
 from anyorder.envs.so101.trajectory import Planner
 from anyorder.envs.so101.units import HIGH_RAD, LOW_RAD, from_radians
 
-_NOISE_MEMORY_S = 0.2
+# Two equal low-pass filters in a row: their output has no kinks, which an action tokenizer would pay for.
+_NOISE_KEEP = math.exp(-1.0 / (0.15 * FPS))
+_NOISE_GAIN = math.sqrt((1.0 - _NOISE_KEEP**2) ** 3 / (1.0 + _NOISE_KEEP**2))
 _LOW, _HIGH = from_radians(LOW_RAD), from_radians(HIGH_RAD)
 
 
 class So101Expert:
-    """Plays one task's script; ``noise_deg`` is the standard deviation of a smooth disturbance of the five arm joints.
+    """Plays one task's script while a smooth disturbance shakes the five arm joints.
 
-    The disturbance (an Ornstein-Uhlenbeck process) is part of the action that is sent, while the plan keeps heading for
-    the same poses, so the demonstrations show how to come back.
+    The disturbance is part of the action that is sent, while the plan keeps heading for the same poses, so
+    the demonstrations show how to come back. ``noise_deg`` is its standard deviation.
     """
 
     def __init__(self, task: str, noise_deg: float) -> None:
@@ -28,14 +30,15 @@ class So101Expert:
         self._noise_deg = noise_deg
 
     def reset(self, env: gym.Env, seed: int) -> None:
-        """Plan for the episode that ``env`` has just been reset to; ``seed`` drives noise and free choices."""
+        """Plan for the episode ``env`` was just reset to; ``seed`` drives noise and free choices."""
         world = _so101(env)
-        start = from_radians(world.scene.data.qpos[:6])
+        start = from_radians(world.scene.arm_qpos)
         self._planner = Planner(world.scene.model, world.servo, 1.0 / FPS, start)
         self._rng = np.random.default_rng(seed)
         self._stretches = self._script(world.scene, self._rng.spawn(1)[0])
         self._actions: Iterator[np.ndarray] = iter(())
-        self._noise_deg_now = np.zeros(5)
+        self._filtered_deg: np.ndarray = np.zeros(5)
+        self._disturbance_deg: np.ndarray = np.zeros(5)
 
     def act(self, env: gym.Env, observation: Observation) -> np.ndarray:
         """Return the target joint positions (6,) float32 in LeRobot units."""
@@ -43,10 +46,10 @@ class So101Expert:
         if action is None:
             self._actions = iter(self._planner.plan(next(self._stretches)))
             action = next(self._actions)
-        keep = math.exp(-1.0 / (FPS * _NOISE_MEMORY_S))
-        fresh_deg = self._noise_deg * math.sqrt(1.0 - keep**2) * self._rng.normal(size=5)
-        self._noise_deg_now = keep * self._noise_deg_now + fresh_deg
-        action[:5] += self._noise_deg_now
+        fresh_deg = self._noise_deg * _NOISE_GAIN * self._rng.normal(size=5)
+        self._filtered_deg = _NOISE_KEEP * self._filtered_deg + fresh_deg
+        self._disturbance_deg = _NOISE_KEEP * self._disturbance_deg + self._filtered_deg
+        action[:5] += self._disturbance_deg
         return np.clip(action, _LOW, _HIGH).astype(np.float32)
 
 

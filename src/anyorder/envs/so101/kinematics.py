@@ -30,7 +30,7 @@ class Kinematics:
         return self._data.site_xpos[self._tcp], self._data.site_xmat[self._tcp].reshape(3, 3)
 
     def solve(self, position_m: np.ndarray, yaw_rad: float, start_rad: np.ndarray) -> np.ndarray:
-        """Return the joints (5,) that bring the tool to ``position_m``, pointing down, jaws closing along ``yaw_rad``.
+        """Return the joints (5,) for a tool at ``position_m``, pointing down, jaws closing along ``yaw_rad``.
 
         Damped least squares from ``start_rad`` (5,); where the pose is out of reach, a compromise.
         """
@@ -53,7 +53,7 @@ class Kinematics:
         return joints_rad
 
     def feed_forward(self, joints_rad: np.ndarray, velocity_rad_s: np.ndarray, servo: Servo) -> np.ndarray:
-        """Return what to add to joint targets (steps, 5) so that the servo neither sags nor trails, (steps, 5)."""
+        """Return what to add to targets (steps, 5) so that the servo neither sags nor trails."""
         damping = servo.kv_nms_per_rad + servo.joint_damping_nms_per_rad
         torque_nm = damping * velocity_rad_s
         for row, joints in zip(torque_nm, joints_rad, strict=True):

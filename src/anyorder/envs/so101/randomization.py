@@ -1,4 +1,4 @@
-"""Domain randomisation: one named level sets how far physics, servos and looks stray from their nominal values."""
+"""Domain randomisation: one named level sets how far physics, servos and looks stray."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,7 @@ from anyorder.errors import EnvError
 
 
 class OffscreenRenderer:
-    """Renders one image size without shadows and reflections, which cost ten times the rest of a software frame."""
+    """Renders one image size, without shadows and reflections: they cost ten times the rest of a frame."""
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
         try:

@@ -16,6 +16,16 @@ _ARM_DOF = 6
 _TABLE_BIT, _ARM_BIT = 2, 1
 
 
+def polar(x_m: float, y_m: float) -> tuple[float, float]:
+    """Return distance in metres and azimuth in radians of a place on the table, seen from the pan axis.
+
+    >>> polar(PAN_AXIS_X_M, 0.2)
+    (0.2, 1.5707963267948966)
+    """
+    x_from_axis_m = x_m - PAN_AXIS_X_M
+    return math.hypot(x_from_axis_m, y_m), math.atan2(y_m, x_from_axis_m)
+
+
 @dataclass(frozen=True)
 class Cube:
     """A free cube; ``name`` prefixes its features in ``environment_state``."""
@@ -29,7 +39,7 @@ class Cube:
 def build_model(
     cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int, height: int
 ) -> mujoco.MjModel:
-    """Compile the arm with ``servo`` and ``cubes`` on a table; ``width`` and ``height`` size the image buffer."""
+    """Compile the arm and ``cubes`` on a table; ``width`` and ``height`` in pixels bound the images."""
     arm = resources.files(__package__).joinpath("arm.xml").read_text(encoding="utf-8")
     spec = mujoco.MjSpec.from_string(arm)
     add_servos(spec, servo)
@@ -37,7 +47,7 @@ def build_model(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=[0.75, 0.75, 0.05],
-        rgba=[0.86, 0.84, 0.80, 1.0],
+        rgba=[0.74, 0.72, 0.69, 1.0],
         contype=_TABLE_BIT,
         conaffinity=_TABLE_BIT | _ARM_BIT,
         friction=[0.5, 0.005, 0.0001],
@@ -69,8 +79,8 @@ def build_model(
 
 def _add_cameras_and_lights(spec: mujoco.MjSpec, width: int, height: int) -> None:
     for name, eye, target, fovy_deg in (
-        ("front", (0.60, 0.0, 0.36), (0.19, 0.0, 0.03), 42.0),
-        ("overview", (0.58, -0.46, 0.40), (0.15, 0.0, 0.07), 40.0),
+        ("front", (0.58, 0.0, 0.36), (0.215, 0.0, 0.03), 38.0),
+        ("overview", (0.60, -0.44, 0.36), (0.15, 0.0, 0.075), 33.0),
     ):
         spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, target), fovy=fovy_deg)
     spec.worldbody.add_light(
@@ -120,6 +130,11 @@ class Scene:
         self.cubes = cubes
         self._cube_body = [model.body(cube.name).id for cube in cubes]
         self._arm_bodies = range(model.body("base").id, model.body("moving_jaw").id + 1)
+        # Views, because every attribute of MjData costs as much as the arithmetic done with it.
+        self.arm_qpos = self.data.qpos[:_ARM_DOF]
+        self._cube_qpos = [
+            self.data.qpos[_ARM_DOF + 7 * i : _ARM_DOF + 7 * (i + 1)] for i in range(len(cubes))
+        ]
         self._tcp = model.site("tcp").id
         self._goal_site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal")
 
@@ -127,7 +142,7 @@ class Scene:
         """Put a cube flat on the table; the caller runs ``mj_forward``."""
         half_size_m = self.cubes[index].half_size_m
         quat = [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
-        self._cube_qpos(index)[:] = [x_m, y_m, half_size_m, *quat]
+        self._cube_qpos[index][:] = [x_m, y_m, half_size_m, *quat]
 
     def place_goal(self, x_m: float, y_m: float) -> None:
         """Move the goal mark; the caller runs ``mj_forward``."""
@@ -140,13 +155,12 @@ class Scene:
 
     def cube_m(self, index: int) -> tuple[float, float, float]:
         """Return a cube's centre."""
-        start = _ARM_DOF + 7 * index
-        x_m, y_m, z_m = self.data.qpos[start : start + 3].tolist()
+        x_m, y_m, z_m, *_ = self._cube_qpos[index].tolist()
         return x_m, y_m, z_m
 
     def cube_yaw_rad(self, index: int) -> float:
-        """Return the heading of a horizontal face of the cube, whichever face is up; meaningful modulo 90 degrees."""
-        w, x, y, z = self._cube_qpos(index)[3:].tolist()
+        """Return the heading of a cube modulo 90 degrees, whichever face is up."""
+        _, _, _, w, x, y, z = self._cube_qpos[index].tolist()
         up = (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))
         top = max(range(3), key=lambda axis: abs(up[axis]))
         if top == 2:
@@ -156,9 +170,15 @@ class Scene:
         return math.atan2(2 * (y * z - w * x), 2 * (x * z + w * y))
 
     def cube_features(self, index: int) -> list[float]:
-        """Return x, y, z in metres, then sine and cosine of four times the yaw (a cube turned by 90 degrees looks the same)."""
-        four_yaw_rad = 4.0 * self.cube_yaw_rad(index)
-        return [*self.cube_m(index), math.sin(four_yaw_rad), math.cos(four_yaw_rad)]
+        """Return distance (m), azimuth (rad), height (m), and sine and cosine of four times the cube's turn.
+
+        The turn is the yaw counted from the line to the pan axis: how far the wrist must roll to grasp. A cube
+        turned by 90 degrees more looks the same, and has the same features.
+        """
+        x_m, y_m, z_m = self.cube_m(index)
+        distance_m, azimuth_rad = polar(x_m, y_m)
+        four_turns_rad = 4.0 * (self.cube_yaw_rad(index) - azimuth_rad)
+        return [distance_m, azimuth_rad, z_m, math.sin(four_turns_rad), math.cos(four_turns_rad)]
 
     def tool(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the tool centre point (3,) between the jaws and its rotation (3, 3)."""
@@ -166,7 +186,7 @@ class Scene:
 
     def gripper_rad(self) -> float:
         """Return the angle of the moving jaw."""
-        return float(self.data.qpos[_ARM_DOF - 1])
+        return float(self.arm_qpos[5])
 
     def cube_speed_m_s(self, index: int) -> float:
         """Return the speed of a cube's centre."""
@@ -183,7 +203,3 @@ class Scene:
             ):
                 return True
         return False
-
-    def _cube_qpos(self, index: int) -> np.ndarray:
-        start = _ARM_DOF + 7 * index
-        return self.data.qpos[start : start + 7]

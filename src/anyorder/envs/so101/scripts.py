@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from anyorder.envs.so101.scene import PAN_AXIS_X_M, Scene
+from anyorder.envs.so101.scene import Scene, polar
 from anyorder.envs.so101.trajectory import Waypoint
 
 Script = Iterator[list[Waypoint]]
@@ -15,10 +15,10 @@ _EMPTY_RAD = -0.03  # jaws that close further have missed the cube
 _GRASP_ABOVE_CENTRE_M = 0.003  # keeps the finger tips off the table
 _APPROACH_M = 0.065
 
-# The closed jaws seen from above: a block of this half width, whose centre lies this far from the tool centre point
-# along the closing direction.
+# The closed jaws seen from above: a block of this half width, whose centre lies this far from the tool centre
+# point along the closing direction.
 _BLOCK_HALF_M = 0.0098
-_BLOCK_OFFSET_M = -0.0147
+_BLOCK_OFFSET_M = -0.0177
 
 
 def lift(scene: Scene, rng: np.random.Generator) -> Script:
@@ -111,7 +111,7 @@ def _deliver(scene: Scene, index: int, target_m: tuple[float, float, float]) -> 
     cube_in_tool_m = tool_rotation.T @ (scene.cube_m(index) - tool_m)
     from_yaw_rad = math.atan2(tool_rotation[1, 0], tool_rotation[0, 0])
     # The wrist keeps its roll, so the cube turns with the shoulder.
-    yaw_rad = from_yaw_rad + _azimuth_rad(target_m) - _azimuth_rad(tool_m)
+    yaw_rad = from_yaw_rad + polar(target_m[0], target_m[1])[1] - polar(tool_m[0], tool_m[1])[1]
     closing = np.array([math.cos(yaw_rad), math.sin(yaw_rad), 0.0])
     across = np.array([-closing[1], closing[0], 0.0])
     over_m = np.array(target_m) - cube_in_tool_m[0] * closing - cube_in_tool_m[1] * across
@@ -127,13 +127,9 @@ def _deliver(scene: Scene, index: int, target_m: tuple[float, float, float]) -> 
     ]
 
 
-def _azimuth_rad(place_m: Sequence[float] | np.ndarray) -> float:
-    return math.atan2(place_m[1], place_m[0] - PAN_AXIS_X_M)
-
-
 def _least_turn_rad(place_m: Sequence[float] | np.ndarray, face_rad: float) -> float:
-    """Return the heading among ``face_rad`` and its quarter turns that rolls the wrist least at ``place_m``."""
-    azimuth_rad = _azimuth_rad(place_m)
+    """Return the heading that rolls the wrist least, out of ``face_rad`` and its quarter turns."""
+    azimuth_rad = polar(place_m[0], place_m[1])[1]
     return azimuth_rad + math.remainder(face_rad - azimuth_rad, math.pi / 2)
 
 

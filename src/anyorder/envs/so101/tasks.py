@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from anyorder.envs.so101.scene import GOAL_RADIUS_M, PAN_AXIS_X_M, Cube, Scene
+from anyorder.envs.so101.scene import GOAL_RADIUS_M, PAN_AXIS_X_M, Cube, Scene, polar
 
 _RED = (0.86, 0.16, 0.16, 1.0)
 _BLUE = (0.16, 0.36, 0.80, 1.0)
@@ -22,7 +22,7 @@ class Spawn:
 
     radius_m: tuple[float, float] = (0.15, 0.245)
     azimuth_rad: float = 0.7
-    yaw_rad: float = 0.7
+    yaw_rad: float = 0.6
 
     def sample(self, rng: np.random.Generator) -> tuple[float, float, float]:
         """Return x and y in metres and yaw in radians."""
@@ -52,16 +52,16 @@ class Task(ABC):
 
     def environment_names(self) -> list[str]:
         """Return one name per dimension of ``environment_state``."""
-        features = ("x", "y", "z", "sin_4yaw", "cos_4yaw")
+        features = ("distance", "azimuth", "z", "sin_4turn", "cos_4turn")
         names = [f"{cube.name}.{feature}" for cube in self.cubes for feature in features]
-        return [*names, "goal.x", "goal.y"] if self.has_goal else names
+        return [*names, "goal.distance", "goal.azimuth"] if self.has_goal else names
 
     def environment_state(self, scene: Scene) -> list[float]:
-        """Return object poses and the goal; metres in the base frame."""
+        """Return object poses and the goal, seen from the pan axis: metres and radians."""
         state = scene.cube_features(0)
         for index in range(1, len(self.cubes)):
             state += scene.cube_features(index)
-        return [*state, *scene.goal_m()] if self.has_goal else state
+        return [*state, *polar(*scene.goal_m())] if self.has_goal else state
 
 
 def _two_apart(

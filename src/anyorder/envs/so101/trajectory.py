@@ -34,8 +34,8 @@ class Planner:
     def plan(self, waypoints: Sequence[Waypoint]) -> np.ndarray:
         """Return actions (steps, 6) in LeRobot units, from rest to rest.
 
-        Joints follow a monotone cubic through the waypoints: it flows through those on the way and halts, without
-        overshoot, only where a joint turns back.
+        Joints follow a monotone cubic through the waypoints: it flows through those on the way and halts,
+        without overshoot, only where a joint turns back.
         """
         knots_rad, times_s = [self._joints_rad], [0.0]
         for waypoint in waypoints:
