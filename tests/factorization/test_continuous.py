@@ -17,7 +17,9 @@ def network():
     return ChunkNetwork(TransformerConfig(16, 1, 2).build(), horizon=4, action_size=2)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: "-".join([c.choice, *map(str, c.options().values())]))
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda c: "-".join([c.choice, *map(str, c.options().values())])
+)
 def test_learns_one_chunk_per_context(config):
     net, family = network(), config.build()
     context = torch.stack([torch.zeros(1, 16), torch.ones(1, 16)])

@@ -19,9 +19,7 @@ LENGTH, VOCAB = 3, 3
 FALSE_ALARM = 1e-4
 
 TOKEN_CONFIGS = [
-    config
-    for config in (kind() for kind in FactorizationConfig.choices.values())
-    if config.build().discrete
+    config for config in (kind() for kind in FactorizationConfig.choices.values()) if config.build().discrete
 ]
 TOKEN_CONFIGS += [
     FactorizationConfig.from_options("masked_diffusion", {"sampler": name, "steps": 4})
@@ -212,9 +210,11 @@ def test_constraint_with_known_positions(config):
     network = TabularNetwork(4, VOCAB, seed=11)
     legal = exactly_one(0)
     known = torch.tensor([[1, UNKNOWN, UNKNOWN, UNKNOWN], [0, UNKNOWN, UNKNOWN, UNKNOWN]]).repeat(50, 1)
-    chunk = config.build().sample(
-        network, context(100), generator=generator(3), constraint=legal, known=known
-    ).chunk
+    chunk = (
+        config.build()
+        .sample(network, context(100), generator=generator(3), constraint=legal, known=known)
+        .chunk
+    )
     assert bool(legal.accepts(chunk).all())
     assert bool((chunk[:, 0] == known[:, 0]).all())
 
@@ -249,7 +249,9 @@ def test_rows_of_a_batch_do_not_touch_each_other(config):
         masked = torch.tensor([[True, False, True, True, False]]).expand(3, 5)
         batch = family.masked_error(network, tokens, network.prefill(observation), masked)
         alone = [
-            family.masked_error(network, tokens[i : i + 1], network.prefill(observation[i : i + 1]), masked[:1])
+            family.masked_error(
+                network, tokens[i : i + 1], network.prefill(observation[i : i + 1]), masked[:1]
+            )
             for i in range(3)
         ]
     else:

@@ -16,7 +16,9 @@ class TabularNetwork:
     ``equal`` > 0 instead gives that mass to the codes of equal tokens, and the rest to all.
     """
 
-    def __init__(self, length: int, vocab_size: int, seed: int = 0, perturb: float = 0.0, equal: float = 0.0) -> None:
+    def __init__(
+        self, length: int, vocab_size: int, seed: int = 0, perturb: float = 0.0, equal: float = 0.0
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.length, self.vocab_size = length, vocab_size
         weights = torch.rand((vocab_size,) * length, generator=generator, dtype=torch.float64) ** 3
@@ -63,7 +65,9 @@ class TabularNetwork:
             given = {p: t for p, t in enumerate(reversed(digits)) if t < self.vocab_size}
             row = []
             for target in range(self.length):
-                index = tuple(given.get(p, slice(None)) if p != target else slice(None) for p in range(self.length))
+                index = tuple(
+                    given.get(p, slice(None)) if p != target else slice(None) for p in range(self.length)
+                )
                 table = self.joint[index]
                 axis = sum(1 for p in range(target) if p not in given)
                 others = [a for a in range(table.dim()) if a != axis]

@@ -54,7 +54,9 @@ class TokenAutomaton:
 
     def to(self, device: torch.device | str) -> "TokenAutomaton":
         """Return the automaton with its tables on ``device``."""
-        return TokenAutomaton(self.token_class.to(device), self.next_state.to(device), self.start, self.accept)
+        return TokenAutomaton(
+            self.token_class.to(device), self.next_state.to(device), self.start, self.accept
+        )
 
     def accepts(self, tokens: Tensor) -> Tensor:
         """Say which sequences are legal: tokens (batch, length) -> bool (batch,)."""

@@ -91,7 +91,10 @@ class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
         predictions = ("epsilon", "sample")
         require(self.scheduler in kinds, "factorization.scheduler", self.scheduler, ", ".join(kinds))
         require(
-            self.prediction in predictions, "factorization.prediction", self.prediction, ", ".join(predictions)
+            self.prediction in predictions,
+            "factorization.prediction",
+            self.prediction,
+            ", ".join(predictions),
         )
         require(self.train_steps >= 1, "factorization.train_steps", self.train_steps, "an integer >= 1")
         require(

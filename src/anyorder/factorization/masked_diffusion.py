@@ -111,7 +111,9 @@ def top_share(score: Tensor, masked: Tensor, steps_left: int) -> Tensor:
     tensor([[False, False,  True,  True]])
     """
     count = (masked.sum(-1, keepdim=True) + steps_left - 1) // steps_left
-    best_first = torch.argsort(score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True)
+    best_first = torch.argsort(
+        score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True
+    )
     rank = torch.argsort(best_first, dim=-1)
     return masked & (rank < count)
 
@@ -163,9 +165,7 @@ class MaskedDiffusion(TokenFactorization):
         error = draws.std(0) / samples**0.5 if samples > 1 else torch.full_like(draws[0], float("inf"))
         return LogProb(draws.mean(0), error)
 
-    def masked_error(
-        self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor
-    ) -> Tensor:
+    def masked_error(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``(L / k) sum_{i in M} -log p(x_i | x_notM, c)`` for given masks, shape (batch,), nats.
 
         Args:
@@ -191,7 +191,9 @@ class MaskedDiffusion(TokenFactorization):
     ) -> Sample:
         """Draw tokens by the configured sampler; ``known`` may freeze any positions."""
         batch, length = context.shape[0], network.length
-        chunk = torch.full((batch, length), UNKNOWN, device=context.device) if known is None else known.clone()
+        chunk = (
+            torch.full((batch, length), UNKNOWN, device=context.device) if known is None else known.clone()
+        )
         if chunk.shape != (batch, length):
             raise ConfigError(bad_value("known", tuple(chunk.shape), f"shape {(batch, length)}"))
         log_prob = torch.zeros(batch, device=context.device)

@@ -42,7 +42,9 @@ class ObservationEncoder(nn.Module):
     def __init__(self, vector_sizes: Mapping[str, int], width: int, config: EncoderConfig) -> None:
         super().__init__()
         if not vector_sizes:
-            raise ConfigError(bad_value("observation features", [], "at least one vector, as observation.state"))
+            raise ConfigError(
+                bad_value("observation features", [], "at least one vector, as observation.state")
+            )
         self.names = sorted(vector_sizes)
         self.tokens = config.tokens
         self.mlp = nn.Sequential(

@@ -1,0 +1,129 @@
+"""Settings of the policy, as LeRobot stores them in ``config.json``."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.tokenizers import TokenizerConfig
+
+
+@PreTrainedConfig.register_subclass("anyorder")
+@dataclass
+class AnyOrderConfig(PreTrainedConfig):
+    """One policy; the factorization is a setting.
+
+    Attributes:
+        chunk_size: time steps in a predicted chunk.
+        n_action_steps: how many of them are executed before the next prediction.
+        factorization: ``autoregressive``, ``masked_diffusion``, ``gaussian_diffusion``, ``regression``, ...
+        factorization_options: its settings, by name.
+        tokenizer: ``fast`` or ``bins``; continuous factorizations use none.
+        tokenizer_options: its settings, by name.
+        tokenizer_spec: sizes of the fitted tokenizer; filled by ``AnyOrderPolicy.fit``.
+        network: the trunk, the same for every factorization.
+        encoder: the observation encoder.
+        temperature: of sampling, 1 = the model, 0 = most likely.
+        normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
+            MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
+        fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
+    """
+
+    chunk_size: int = 16
+    n_action_steps: int = 8
+    factorization: str = "autoregressive"
+    factorization_options: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = "fast"
+    tokenizer_options: dict[str, Any] = field(default_factory=dict)
+    tokenizer_spec: dict[str, Any] | None = None
+    network: TransformerConfig = field(default_factory=TransformerConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    temperature: float = 1.0
+    fps: float | None = None
+    optimizer_lr: float = 1e-3
+    optimizer_weight_decay: float = 0.1
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {
+            "STATE": NormalizationMode.MEAN_STD,
+            "ENV": NormalizationMode.MEAN_STD,
+            "ACTION": NormalizationMode.MIN_MAX,
+            "VISUAL": NormalizationMode.IDENTITY,
+        }
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunk_size < 1:
+            raise ConfigError(bad_value("chunk_size", self.chunk_size, "an integer >= 1"))
+        if not 1 <= self.n_action_steps <= self.chunk_size:
+            allowed = f"1 to chunk_size = {self.chunk_size}"
+            raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
+        if not self.temperature >= 0:
+            raise ConfigError(bad_value("temperature", self.temperature, "a number >= 0"))
+        self.factorization_config().build()
+        self.tokenizer_config()
+
+    def factorization_config(self) -> FactorizationConfig:
+        """Return the factorization's settings."""
+        return FactorizationConfig.from_options(self.factorization, self.factorization_options)
+
+    def tokenizer_config(self) -> TokenizerConfig:
+        """Return the tokenizer's settings."""
+        return TokenizerConfig.from_options(self.tokenizer, self.tokenizer_options)
+
+    def validate_features(self) -> None:
+        """Check that there is an action to predict and an observation to predict it from."""
+        if self.action_feature is None:
+            raise ConfigError(bad_value("output_features", list(self.output_features or {}), "action"))
+        if not self.vector_sizes:
+            allowed = "at least one of observation.state, observation.environment_state"
+            raise ConfigError(bad_value("input_features", list(self.input_features or {}), allowed))
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        """Size of each low-dimensional observation by name."""
+        features = (self.input_features or {}).items()
+        return {name: f.shape[0] for name, f in features if len(f.shape) == 1}
+
+    @property
+    def action_size(self) -> int:
+        """Dimensions of an action."""
+        assert self.action_feature is not None  # validate_features has been called
+        return self.action_feature.shape[0]
+
+    @property
+    def observation_delta_indices(self) -> None:
+        """Only the current observation is used."""
+        return
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        """The chunk starts at the current frame."""
+        return list(range(self.chunk_size))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        """Rewards are not used."""
+        return
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        """AdamW with the betas of arXiv 2507.15857."""
+        return AdamWConfig(
+            lr=self.optimizer_lr,
+            betas=(0.9, 0.95),
+            weight_decay=self.optimizer_weight_decay,
+            grad_clip_norm=1.0,
+        )
+
+    def get_scheduler_preset(self) -> CosineDecayWithWarmupSchedulerConfig:
+        """Warm-up, then a cosine to a tenth; LeRobot stretches it to the run's length."""
+        return CosineDecayWithWarmupSchedulerConfig(
+            num_warmup_steps=1_000,
+            num_decay_steps=100_000,
+            peak_lr=self.optimizer_lr,
+            decay_lr=self.optimizer_lr / 10,
+        )

@@ -1,0 +1,76 @@
+"""Normalisation as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from lerobot.configs import NormalizationMode
+from torch import Tensor, nn
+
+from anyorder.errors import ConfigError, bad_value
+
+Statistics = Mapping[str, np.ndarray]
+"""Per-dimension arrays of one feature by name: ``mean``, ``std``, ``min``, ``max``, ``q01``, ``q99``."""
+
+STANDARDISED_LIMIT = 10.0
+"""Where mean/std normalisation clips; ranges clip at 1."""
+
+
+class Normalizer(nn.Module):
+    """Maps one feature to ``clip((x - center) / radius)`` and back.
+
+    MIN_MAX and QUANTILES map the range onto [-1, 1] and clip there; MEAN_STD clips at 10 standard deviations;
+    IDENTITY passes values through. A dimension that (almost) never changed has ``radius`` 0: it normalises to 0 and
+    comes back as its constant, instead of blowing tiny noise up.
+
+    >>> statistics = {"min": np.array([0.0, 5.0]), "max": np.array([4.0, 5.0])}
+    >>> normalizer = Normalizer(2).fit(statistics, NormalizationMode.MIN_MAX)
+    >>> y = normalizer(torch.tensor([[1.0, 5.1], [9.0, 5.0]]))
+    >>> y.tolist(), normalizer.inverse(y).tolist()
+    ([[-0.5, 0.0], [1.0, 0.0]], [[1.0, 5.0], [4.0, 5.0]])
+    """
+
+    center: Tensor
+    radius: Tensor
+    limit: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("radius", torch.ones(size))
+        self.register_buffer("limit", torch.tensor(float("inf")))
+
+    def fit(self, statistics: Statistics, mode: NormalizationMode) -> "Normalizer":
+        """Take center and radius from the feature's exact statistics."""
+        if mode is NormalizationMode.IDENTITY:
+            return self
+        if mode is NormalizationMode.MEAN_STD:
+            center, radius, limit = statistics["mean"], statistics["std"], STANDARDISED_LIMIT
+        elif mode in RANGES:
+            low, high = (statistics[name] for name in RANGES[mode])
+            center, radius, limit = (high + low) / 2, (high - low) / 2, 1.0
+        else:
+            allowed = ", ".join(
+                m.value for m in (*RANGES, NormalizationMode.MEAN_STD, NormalizationMode.IDENTITY)
+            )
+            raise ConfigError(bad_value("normalization_mapping", mode.value, allowed))
+        still = radius <= 1e-6 * np.maximum(1.0, np.abs(center))
+        self.center.copy_(torch.as_tensor(center))
+        self.radius.copy_(torch.as_tensor(np.where(still, 0.0, radius)))
+        self.limit.fill_(limit)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (..., size)."""
+        width = torch.where(self.radius > 0, self.radius, torch.inf)
+        return ((x - self.center) / width).clamp(-self.limit, self.limit)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Undo it for y (..., size) within the limit."""
+        return y * self.radius + self.center
+
+
+RANGES = {
+    NormalizationMode.MIN_MAX: ("min", "max"),
+    NormalizationMode.QUANTILES: ("q01", "q99"),
+}

@@ -1,0 +1,156 @@
+"""Checkpoints in LeRobot's layout, written so that a kill at any moment leaves a good one.
+
+``checkpoints/<step>/pretrained_model`` holds the averaged weights and what inference needs, ``training_state`` what
+resuming needs; ``checkpoints/last`` links to the newest complete one. A checkpoint is written under a temporary name,
+flushed to disk, renamed, and linked last.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from anyorder.errors import CheckpointError, bad_value
+from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
+
+if TYPE_CHECKING:
+    from torch.optim.swa_utils import AveragedModel
+
+LAST = "last"
+PRETRAINED = "pretrained_model"
+STATE = "training_state"
+POLICY_FILES = ("config.json", "model.safetensors")
+STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", "state.json")
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    policy: AnyOrderPolicy,
+    average: "AveragedModel",
+    optimizer: torch.optim.Optimizer,
+    settings: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Write the checkpoint of ``step`` and delete all but the newest ``keep``; returns its folder."""
+    folder = run / "checkpoints"
+    target = folder / f"{step:06d}"
+    averaged = cast(AnyOrderPolicy, average.module)
+    with replacing(target) as staged:
+        pretrained, state = staged / PRETRAINED, staged / STATE
+        pretrained.mkdir(parents=True)
+        state.mkdir()
+        averaged.save_pretrained(pretrained)
+        for processor in make_anyorder_pre_post_processors(policy.config):
+            processor.save_pretrained(pretrained)
+        write_json(pretrained / "train_config.json", settings)
+        save_file(policy.state_dict(), state / "weights.safetensors")
+        save_optimizer_state(optimizer, state)
+        write_json(state / "state.json", {"step": step, "averaged": int(average.n_averaged)})
+    link = folder / f".{LAST}.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name)
+    os.replace(link, folder / LAST)
+    for old in sorted(p for p in folder.iterdir() if p.name.isdigit())[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_checkpoint(
+    checkpoint: Path, policy: AnyOrderPolicy, average: "AveragedModel", optimizer: torch.optim.Optimizer
+) -> int:
+    """Restore a run from ``checkpoint`` in place; returns the step it was written at."""
+    state = checkpoint / STATE
+    require_files(state, STATE_FILES)
+    require_files(checkpoint / PRETRAINED, POLICY_FILES)
+    with readable(checkpoint):
+        policy.load_state_dict(load_file(state / "weights.safetensors"))
+        average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
+        load_optimizer_state(optimizer, state)
+        saved = json.loads((state / "state.json").read_text())
+    average.n_averaged.fill_(saved["averaged"])
+    return int(saved["step"])
+
+
+def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
+    """Load a policy from a checkpoint, a run folder (its last checkpoint) or a ``pretrained_model`` folder.
+
+    Raises:
+        CheckpointError: nothing is there, a file is missing or damaged, or another policy type.
+    """
+    folder = policy_folder(Path(path))
+    require_files(folder, POLICY_FILES)
+    with readable(folder), contextlib.redirect_stdout(io.StringIO()):
+        config = PreTrainedConfig.from_pretrained(folder)
+        if not isinstance(config, AnyOrderConfig):
+            raise CheckpointError(bad_value(f"{folder / 'config.json'} type", config.type, "anyorder"))
+        if device is not None:
+            config.device = device
+        return AnyOrderPolicy.from_pretrained(folder, config=config, strict=True)
+
+
+def policy_folder(path: Path) -> Path:
+    """Return the ``pretrained_model`` folder that ``path`` means."""
+    for candidate in (path, path / PRETRAINED, path / "checkpoints" / LAST / PRETRAINED):
+        if (candidate / "config.json").is_file() or candidate.name == PRETRAINED:
+            if candidate.is_dir():
+                return candidate
+    allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
+    raise CheckpointError(bad_value("policy path", str(path), allowed))
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """Return the newest complete checkpoint of a run, or None."""
+    link = run / "checkpoints" / LAST
+    return link.resolve() if link.exists() else None
+
+
+def require_files(folder: Path, names: tuple[str, ...]) -> None:
+    """Raise a ``CheckpointError`` that names the first missing file."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                bad_value("checkpoint without", str(folder / name), "a complete checkpoint")
+            )
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what damaged files raise into one line that names the folder."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(bad_value("checkpoint", str(folder), f"undamaged files ({reason})")) from error
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``target`` at once when the block ends well."""
+    staged = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    yield staged
+    for file in staged.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(staged, target)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON, indented, with a final newline."""
+    path.write_text(json.dumps(value, indent=2, default=str) + "\n")

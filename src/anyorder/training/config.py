@@ -1,0 +1,183 @@
+"""Settings of a training run."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from anyorder.envs.base import EnvConfig
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.tokenizers import TokenizerConfig
+
+
+@dataclass
+class DatasetConfig:
+    """Which demonstrations to learn from.
+
+    Attributes:
+        root: folder of a LeRobot dataset (v3).
+        repo_id: its name on the hub, used when ``root`` is not given.
+        episodes: how many episodes to use, a reproducible choice; all when null.
+        seed: of that choice and of the split.
+        validation_fraction: share of the episodes held out, at least one.
+        observations: features the policy reads; all low-dimensional ones when empty. A real arm has no
+            ``observation.environment_state``.
+        allow_short: accept episodes shorter than a chunk, padded by their last action.
+    """
+
+    root: str | None = None
+    repo_id: str | None = None
+    episodes: int | None = None
+    seed: int = 0
+    validation_fraction: float = 0.1
+    observations: list[str] = field(default_factory=list)
+    allow_short: bool = False
+
+    def __post_init__(self) -> None:
+        if self.root is None and self.repo_id is None:
+            raise ConfigError(bad_value("dataset.root", None, "a dataset folder (or dataset.repo_id)"))
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with linear warm-up and a cosine to a tenth of the peak over the whole run.
+
+    Attributes:
+        lr: peak learning rate.
+        betas: AdamW's betas.
+        weight_decay: on weight matrices only.
+        warmup_fraction: share of the steps spent warming up.
+        grad_clip_norm: gradients are scaled down to this norm.
+        ema_decay: of the averaged weights that are validated and saved; ramps up from 0 early in the run.
+    """
+
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    warmup_fraction: float = 0.05
+    grad_clip_norm: float = 1.0
+    ema_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        checks = {
+            "lr": (self.lr > 0, "a number > 0"),
+            "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
+            "warmup_fraction": (0 <= self.warmup_fraction < 1, "0 <= fraction < 1"),
+            "grad_clip_norm": (self.grad_clip_norm > 0, "a number > 0"),
+            "ema_decay": (0 <= self.ema_decay < 1, "0 <= decay < 1"),
+        }
+        for name, (fine, allowed) in checks.items():
+            if not fine:
+                raise ConfigError(bad_value(f"optimizer.{name}", getattr(self, name), allowed))
+
+
+@dataclass
+class RolloutDuringTraining:
+    """Success in simulation while training; ``episodes`` = 0 turns it off.
+
+    Attributes:
+        episodes: rollouts each time.
+        freq: steps between them; 0 for the end of the run only.
+        seed: of the first episode, apart from those that a final evaluation should use.
+        env: the environment; the one the dataset was recorded in when null.
+    """
+
+    episodes: int = 0
+    freq: int = 0
+    seed: int = 500_000
+    env: EnvConfig | None = None
+
+
+@dataclass
+class WandbConfig:
+    """Mirror of ``metrics.jsonl``; ``mode`` is offline unless asked."""
+
+    enable: bool = False
+    project: str = "anyorder"
+    mode: str = "offline"
+
+
+@dataclass
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        output_dir: folder of the run; must not exist unless ``resume``.
+        dataset: what to learn from.
+        factorization: how the joint over the chunk is written.
+        tokenizer: of the token families.
+        network: the trunk.
+        encoder: the observation encoder.
+        optimizer: AdamW, schedule and averaging.
+        chunk_size: time steps in a chunk.
+        n_action_steps: executed before the next prediction.
+        temperature: of sampling actions.
+        steps: optimiser steps.
+        batch_size: chunks per step, over all processes.
+        log_freq: steps between training losses in ``metrics.jsonl``.
+        eval_freq: steps between validations; 0 for a tenth of the run.
+        eval_samples: Monte-Carlo draws per chunk for bounds.
+        eval_chunks: validation chunks scored at most, evenly spread over the held-out episodes.
+        save_freq: steps between checkpoints; 0 for a fifth of the run.
+        keep_checkpoints: older ones are deleted.
+        rollout: success in simulation along the way.
+        wandb: tracking.
+        seed: of initialisation, data order and losses.
+        device: ``cpu``, ``cuda``, ``mps``; chosen when null.
+        resume: continue the run in ``output_dir``, or start it if there is no checkpoint yet.
+        progress: show a progress bar.
+    """
+
+    output_dir: str = "outputs/train"
+    dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(root=""))
+    factorization: FactorizationConfig = field(
+        default_factory=lambda: FactorizationConfig.from_options("autoregressive", {})
+    )
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
+    network: TransformerConfig = field(default_factory=TransformerConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    chunk_size: int = 16
+    n_action_steps: int = 8
+    temperature: float = 1.0
+    steps: int = 2_000
+    batch_size: int = 64
+    log_freq: int = 20
+    eval_freq: int = 0
+    eval_samples: int = 32
+    eval_chunks: int = 512
+    save_freq: int = 0
+    keep_checkpoints: int = 2
+    rollout: RolloutDuringTraining = field(default_factory=RolloutDuringTraining)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    seed: int = 0
+    device: str | None = None
+    resume: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_freq", "eval_samples", "eval_chunks", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+        for name in ("eval_freq", "save_freq"):
+            if getattr(self, name) < 0:
+                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 0"))
+        self.eval_freq = self.eval_freq or max(1, self.steps // 10)
+        self.save_freq = self.save_freq or max(1, self.steps // 5)
+        self.factorization.build()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the settings as nested dicts, each chosen config with its name under ``type``."""
+        return to_plain(self)
+
+
+def to_plain(config: object) -> dict[str, object]:
+    """Return a dataclass as nested JSON-ready dicts."""
+    plain: dict[str, object] = {}
+    choice = getattr(config, "choice", "")
+    if choice:
+        plain["type"] = choice
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        plain[f.name] = to_plain(value) if dataclasses.is_dataclass(value) else value
+    return plain

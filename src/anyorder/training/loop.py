@@ -1,0 +1,284 @@
+"""The training loop: the same for every factorization, on one device or many."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.origin import Origin
+from anyorder.envs.base import EnvConfig
+from anyorder.envs.rollout import rollout
+from anyorder.errors import ConfigError, bad_value
+from anyorder.policies import AnyOrderPolicy
+from anyorder.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, write_json
+from anyorder.training.config import OptimizerConfig, TrainConfig
+from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
+from anyorder.training.evaluate import Validation, validate
+from anyorder.training.metrics import Metrics
+from anyorder.training.progress import TrainingProgress
+
+TRAIN_CONFIG = "train_config.json"
+# The settings that may differ when a run is resumed: they change nothing about what is learnt.
+FREE_ON_RESUME = ("output_dir", "resume", "progress", "wandb", "device", "keep_checkpoints")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave.
+
+    Attributes:
+        policy: with the averaged weights.
+        validation: its scores on the held-out episodes at the end of the run.
+        seconds: wall time of this call.
+        run: the run's folder.
+    """
+
+    policy: AnyOrderPolicy
+    validation: Validation
+    seconds: float
+    run: Path
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train a policy; see ``TrainConfig``.
+
+    Everything random is a function of (seed, step), so a run that was killed and resumed ends bit for bit like an
+    undisturbed one (on CPU).
+
+    Raises:
+        ConfigError: the output folder exists, or a setting does not fit.
+        DatasetError: the dataset is missing or damaged.
+        CheckpointError: resuming from a damaged checkpoint.
+    """
+    started = time.monotonic()
+    run = Path(config.output_dir)
+    checkpoint = check_output(run, config)
+    train_chunks, held_out = load_chunks(config.dataset, config.chunk_size)
+    accelerator = make_accelerator(config.device)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    if config.batch_size % world:
+        allowed = f"a multiple of the {world} processes"
+        raise ConfigError(bad_value("batch_size", config.batch_size, allowed))
+
+    torch.manual_seed(config.seed)
+    policy = make_policy(config, train_chunks)
+    policy.to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        policy.get_optim_params(),
+        lr=config.optimizer.lr,
+        betas=config.optimizer.betas,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    average = AveragedModel(policy, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
+    averaged = cast(AnyOrderPolicy, average.module)
+    start = load_checkpoint(checkpoint, policy, average, optimizer) if checkpoint else 0
+    model, wrapped = accelerator.prepare(policy, optimizer)
+    train_chunks, held_out = train_chunks.to(accelerator.device), held_out.to(accelerator.device)
+    order = BatchOrder(train_chunks.frames, config.batch_size, config.seed)
+    env = rollout_env(config, train_chunks)
+    metrics = open_run(run, start, config, policy, train_chunks, held_out) if rank == 0 else None
+    share = config.batch_size // world
+
+    score: Validation | None = None
+    with TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress:
+        for step in range(start, config.steps):
+            rate = learning_rate(step, config.steps, config.optimizer)
+            for group in wrapped.param_groups:
+                group["lr"] = rate
+            rows = order.rows(step)[rank * share : (rank + 1) * share].to(accelerator.device)
+            loss, norm = optimise(accelerator, model, wrapped, train_chunks.batch(rows), config, step)
+            average.update_parameters(policy)
+            done = step + 1
+            if metrics is None:
+                continue
+            if done % config.log_freq == 0 or done == config.steps:
+                metrics.log(
+                    done, train_loss=loss, grad_norm=norm, lr=rate, epoch=epoch(done, config, train_chunks)
+                )
+            progress.step(done, loss)
+            if done % config.eval_freq == 0 or done == config.steps:
+                score = evaluate(averaged, held_out, config)
+                metrics.log(done, **numbers(score))
+                progress.validated(score)
+            if env is not None and (
+                (config.rollout.freq and done % config.rollout.freq == 0) or done == config.steps
+            ):
+                success_during_training(metrics, done, env, averaged, config)
+            if done % config.save_freq == 0 or done == config.steps:
+                save_checkpoint(
+                    run, done, policy, average, optimizer, config.as_dict(), config.keep_checkpoints
+                )
+    accelerator.wait_for_everyone()
+    if metrics is not None:
+        metrics.close()
+    accelerator.free_memory()
+    averaged.eval()
+    score = score or evaluate(averaged, held_out, config)
+    return TrainResult(averaged, score, time.monotonic() - started, run)
+
+
+def check_output(run: Path, config: TrainConfig) -> Path | None:
+    """Refuse to overwrite a run; return the checkpoint to resume from, if any."""
+    if not run.exists():
+        return None
+    if not config.resume:
+        allowed = "a new folder, or resume=true to continue the run in it"
+        raise ConfigError(bad_value("output_dir", str(run), allowed))
+    saved = read_settings(run)
+    if saved is not None:
+        now = config.as_dict()
+        for key in sorted(now):
+            if key not in FREE_ON_RESUME and not same(saved.get(key), now[key]):
+                raise ConfigError(
+                    bad_value(f"resume with another {key}", now[key], f"{saved.get(key)}, as before")
+                )
+    return last_checkpoint(run)
+
+
+def read_settings(run: Path) -> dict[str, Any] | None:
+    """Return the settings a run was started with, or None before it has written any."""
+    import json
+
+    path = run / TRAIN_CONFIG
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def same(saved: object, now: object) -> bool:
+    """Compare a setting with its form in JSON, where tuples become lists."""
+    import json
+
+    return bool(saved == json.loads(json.dumps(now, default=str)))
+
+
+def make_accelerator(device: str | None) -> Accelerator:
+    """Make accelerate's handle; bf16 on CUDA, full precision elsewhere."""
+    # A process that trains several times would otherwise keep the first run's precision.
+    AcceleratorState._reset_state(False)
+    cuda = torch.cuda.is_available() and device in (None, "cuda")
+    return Accelerator(mixed_precision="bf16" if cuda else "no", cpu=device == "cpu")
+
+
+def open_run(
+    run: Path,
+    start: int,
+    config: TrainConfig,
+    policy: AnyOrderPolicy,
+    train_chunks: ActionChunks,
+    held_out: ActionChunks,
+) -> Metrics:
+    """Make the run's folder, write its settings and what it learns from, and open its metrics."""
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / TRAIN_CONFIG).is_file():
+        write_json(run / TRAIN_CONFIG, config.as_dict())
+    tokens = None
+    if policy.tokenizer is not None:
+        rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
+        codes = policy.chunk(train_chunks.batch(rows)["action"])
+        tokens = int(policy.tokenizer.token_count(codes).sum())
+    data = {
+        "train_episodes": train_chunks.episodes,
+        "validation_episodes": held_out.episodes,
+        "train_frames": train_chunks.frames,
+        "train_minutes": train_chunks.minutes,
+        "train_action_tokens": tokens,
+        "params": policy.trainable,
+        "constant_dimensions": train_chunks.constant_dimensions,
+    }
+    write_json(run / "data.json", data)
+    return Metrics(run, start, config.wandb, config.as_dict())
+
+
+def optimise(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: Any,
+    batch: dict[str, Any],
+    config: TrainConfig,
+    step: int,
+) -> tuple[float, float]:
+    """Take one step; return the loss over all processes and the gradient's norm."""
+    model.train()
+    # Dropout draws from torch's own generator, the losses from one of theirs; both start afresh every step.
+    torch.manual_seed(seeded("cpu", config.seed, 2, step, accelerator.process_index).initial_seed())
+    generator = seeded(accelerator.device, config.seed, 3, step, accelerator.process_index)
+    with accelerator.autocast():
+        loss, _ = model(batch, generator=generator)
+    if not torch.isfinite(loss):
+        raise ConfigError(
+            bad_value(f"loss at step {step + 1}", float(loss), "finite: try a lower optimizer.lr")
+        )
+    accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.grad_clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(accelerator.reduce(loss.detach(), reduction="mean")), float(norm)
+
+
+def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Return the rate of a step: linear warm-up, then a cosine from the peak to a tenth of it.
+
+    >>> [round(learning_rate(s, 100, OptimizerConfig(lr=1.0)), 3) for s in (0, 4, 52, 99)]
+    [0.2, 1.0, 0.55, 0.1]
+    """
+    warmup = max(1, round(config.warmup_fraction * steps))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step + 1 - warmup) / max(1, steps - warmup)
+    return config.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def ramped_average(decay: float) -> Any:
+    """Return the averaging rule: ``a <- d a + (1 - d) w`` with d = min(decay, (1 + n) / (10 + n))."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def evaluate(policy: AnyOrderPolicy, held_out: ActionChunks, config: TrainConfig) -> Validation:
+    """Score the averaged weights on the held-out episodes."""
+    return validate(policy, held_out, samples=config.eval_samples, limit=config.eval_chunks, seed=config.seed)
+
+
+def numbers(score: Validation) -> dict[str, float]:
+    """Return a validation's numbers under their names in ``metrics.jsonl``."""
+    return {f"val_{k}": v for k, v in asdict(score).items() if v is not None and not isinstance(v, bool)}
+
+
+def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
+    """Return how many policy epochs (every frame once as a chunk's start) have been seen."""
+    return done * config.batch_size / chunks.frames
+
+
+def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
+    """Return the environment for rollouts along the way; None when they are off."""
+    if not config.rollout.episodes:
+        return None
+    if config.rollout.env is not None:
+        return config.rollout.env
+    origin = Origin.load(chunks.info.root)
+    if origin is None:
+        allowed = "an environment, as the dataset does not say where it was recorded"
+        raise ConfigError(bad_value("rollout.env", None, allowed))
+    return origin.env_config()
+
+
+def success_during_training(
+    metrics: Metrics, step: int, env: EnvConfig, policy: AnyOrderPolicy, config: TrainConfig
+) -> None:
+    """Roll the averaged weights out and log the success rate with its interval."""
+    policy.manual_seed(config.seed)
+    result = rollout(env, policy, episodes=config.rollout.episodes, seed=config.rollout.seed, batch_size=64)
+    low, high = result.interval
+    metrics.log(step, success_rate=result.success_rate, success_low=low, success_high=high)
