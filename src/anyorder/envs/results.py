@@ -1,0 +1,126 @@
+"""What rollouts found: one record an episode, and their summary with an interval."""
+
+import json
+import os
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyorder.errors import ConfigError, bad_value
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One episode; ``seed`` reset its environment.
+
+    ``chunk_latency_ms`` is the median wall time of the policy calls it took part in (a call may serve many
+    episodes at once), ``forwards`` the network passes of these calls, None if the policy does not count them.
+    """
+
+    index: int
+    seed: int
+    success: bool
+    return_: float
+    length: int
+    chunk_latency_ms: float
+    forwards: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready line of ``episodes.jsonl``."""
+        line = {key.rstrip("_"): value for key, value in asdict(self).items()}
+        return {key: value for key, value in line.items() if value is not None}
+
+
+@dataclass
+class RolloutResult:
+    """All episodes of a rollout, by index, and how they were made (``settings``)."""
+
+    episodes: list[EpisodeResult] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def successes(self) -> int:
+        """Return the number of successful episodes."""
+        return sum(episode.success for episode in self.episodes)
+
+    @property
+    def success_rate(self) -> float:
+        """Return the share of successful episodes."""
+        return self.successes / len(self.episodes)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return Wilson's 95 % interval of the success rate."""
+        return wilson_interval(self.successes, len(self.episodes))
+
+    @property
+    def mean_length(self) -> float:
+        """Return the mean number of steps."""
+        return statistics.fmean(episode.length for episode in self.episodes)
+
+    @property
+    def mean_return(self) -> float:
+        """Return the mean sum of rewards."""
+        return statistics.fmean(episode.return_ for episode in self.episodes)
+
+    @property
+    def chunk_latency_ms(self) -> float:
+        """Return the median over episodes of their latency."""
+        return statistics.median(episode.chunk_latency_ms for episode in self.episodes)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the JSON-ready content of ``summary.json``."""
+        return {
+            **self.settings,
+            "episodes": len(self.episodes),
+            "successes": self.successes,
+            "success_rate": self.success_rate,
+            "success_interval": list(self.interval),
+            "interval": f"Wilson, {CONFIDENCE:.0%}",
+            "mean_length": self.mean_length,
+            "mean_return": self.mean_return,
+            "chunk_latency_ms": self.chunk_latency_ms,
+        }
+
+
+class ResultWriter:
+    """Writes ``episodes.jsonl`` line by line and ``summary.json`` at the end, into a folder that must be new.
+
+    Raises:
+        ConfigError: the folder exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            message = bad_value("output", str(folder), "a folder that does not exist yet")
+            raise ConfigError(message) from error
+        self.folder = folder
+
+    def add(self, episode: EpisodeResult) -> None:
+        """Append an episode; it is on disk when this returns."""
+        with (self.folder / "episodes.jsonl").open("a") as file:
+            file.write(json.dumps(episode.to_dict()) + "\n")
+
+    def finish(self, result: RolloutResult) -> None:
+        """Write the summary; its presence says that the rollout is complete."""
+        partial = self.folder / "summary.json.partial"
+        partial.write_text(json.dumps(result.summary(), indent=1) + "\n")
+        os.replace(partial, self.folder / "summary.json")
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.49, 0.943)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
