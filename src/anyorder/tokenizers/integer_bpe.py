@@ -6,8 +6,8 @@ away before rank r comes up. Its right neighbour z may first grow into a token w
 ``reach_right[y, z]``, the lowest rank of a merge (y, w) over all such w, must not be below r; likewise
 ``reach_left`` for what may take x. (Two neighbours that both look harmless by their present ranks are not
 enough: the neighbour can change.) A merge that nothing can prevent may be done early without changing the
-result, because a token takes part only in merges of higher rank than the one that made it. Rows where no pair
-is safe do one ordinary BPE step.
+result, because a token takes part only in merges of higher rank than the one that made it. Where few pairs
+are safe, each unfinished row takes an ordinary BPE step as well.
 """
 
 import json
@@ -129,24 +129,42 @@ class IntegerBPE(nn.Module):
 
     def _encode(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
         # One line of tokens for the whole batch; the separator after each row joins with nothing.
-        separator = self.tokens
-        line = nn.functional.pad(sequences, (0, 1), value=separator).flatten()
+        line = self._merge(nn.functional.pad(sequences, (0, 1), value=self.tokens).flatten())
+        separator = line == self.tokens
+        return line.masked_select(~separator), _gaps(separator) - 1
+
+    def _merge(self, line: Tensor) -> Tensor:
+        """Merge what can be merged in a line of rows, each with a separator at its end."""
         while True:
             # index_select and masked_select: several times faster on a CPU than the same with brackets.
-            key = torch.add(line[1:], line[:-1], alpha=separator + 1)
+            key = torch.add(line[1:], line[:-1], alpha=self.tokens + 1)
             pairs = self.pairs.index_select(0, key).view(torch.int16).view(-1, 4)
             rank = pairs[:, 0]
             first = self._safe(rank, pairs[:, 1], pairs[:, 2])
-            if len(first) == 0:
-                first = self._lowest(rank, line)
-                if len(first) == 0:
-                    break
-            line.index_copy_(0, first, self.symbols + rank.index_select(0, first).long())
+            if len(first) <= len(line) // 32:
+                separator = line == self.tokens
+                row = separator.cumsum(0) - separator.long()
+                lowest, unfinished = self._lowest(rank, row)
+                if len(lowest) == 0:
+                    return line
+                if 2 * len(unfinished) < int(row[-1]) + 1:
+                    return self._merge_rows(line, row, unfinished)
+                first = torch.unique(torch.cat([first, lowest]))
+            line = line.index_copy(0, first, self.symbols + rank.index_select(0, first).long())
             keep = torch.ones_like(line, dtype=torch.bool).index_fill_(0, first + 1, False)
             line = line.masked_select(keep)
-        ends = (line == separator).nonzero().flatten()
-        lengths = torch.diff(ends, prepend=ends.new_full((1,), -1)) - 1
-        return line.masked_select(line != separator), lengths
+
+    def _merge_rows(self, line: Tensor, row: Tensor, unfinished: Tensor) -> Tensor:
+        """Go on with the unfinished rows of a line alone and put the outcome back in its place."""
+        lengths = torch.bincount(row)
+        chosen = torch.zeros_like(lengths, dtype=torch.bool).index_fill_(0, unfinished, True)
+        inside = chosen.index_select(0, row)
+        merged = self._merge(line.masked_select(inside))
+        lengths[unfinished] = _gaps(merged == self.tokens)
+        inside_after = torch.repeat_interleave(chosen, lengths)
+        result = line.new_empty(len(inside_after))
+        result.masked_scatter_(inside_after, merged)
+        return result.masked_scatter_(~inside_after, line.masked_select(~inside))
 
     @staticmethod
     def _safe(rank: Tensor, reach_left: Tensor, reach_right: Tensor) -> Tensor:
@@ -166,14 +184,20 @@ class IntegerBPE(nn.Module):
         run = torch.cummax(torch.where(starts, index, 0), 0).values
         return first.masked_select(free.index_select(0, run) & ((index - run) & 1 == 0))
 
-    def _lowest(self, rank: Tensor, line: Tensor) -> Tensor:
-        """Find the leftmost pair of lowest rank in each row that has one; returns first tokens' positions."""
+    @staticmethod
+    def _lowest(rank: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the leftmost pair of lowest rank in each unfinished row: first tokens' positions, and rows."""
         place = (rank != NEVER).nonzero().flatten()
-        row = (line == self.tokens).cumsum(0)[place]
-        key = rank[place].long() * len(line) + place
-        lowest = key.new_full((int(row.max()) + 1 if len(row) else 0,), torch.iinfo(torch.int64).max)
-        lowest = lowest.scatter_reduce(0, row, key, "amin")
-        return lowest[torch.unique(row)] % len(line)
+        unfinished, group = torch.unique_consecutive(row.index_select(0, place), return_inverse=True)
+        key = rank.index_select(0, place).long() * len(row) + place
+        lowest = key.new_full((len(unfinished),), torch.iinfo(torch.int64).max)
+        return lowest.scatter_reduce(0, group, key, "amin") % len(row), unfinished
+
+
+def _gaps(mark: Tensor) -> Tensor:
+    """Return the lengths of the pieces of a line, given where each piece has its last element."""
+    ends = mark.nonzero().flatten()
+    return torch.diff(ends, prepend=ends.new_full((1,), -1))
 
 
 def _derive_tables(bpe: IntegerBPE, _: object) -> None:
