@@ -144,7 +144,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
             self._renderers[size] = OffscreenRenderer(self.scene.model, *size)
         return self._renderers[size].render(self.scene.data, camera)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Return a (360, 480, 3) uint8 picture of the whole scene, or None without a render mode."""
         return self._picture("overview", _RENDER_SIZE) if self.render_mode == "rgb_array" else None
 

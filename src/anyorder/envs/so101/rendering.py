@@ -1,6 +1,9 @@
 """Off-screen pictures, set up for speed on machines without a graphics card."""
 
+import importlib
+import os
 import weakref
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -9,26 +12,60 @@ from anyorder.errors import EnvError
 
 
 class OffscreenRenderer:
-    """Renders one image size, without shadows and reflections: they cost ten times the rest of a frame."""
+    """Renders one image size, without shadows and reflections: they cost ten times the rest of a frame.
+
+    Raises:
+        EnvError: no OpenGL library works; the message names the packages to install.
+    """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
         try:
-            self._renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:  # each GL library fails with exceptions of its own
+            self._window = _context_class()(width, height)
+            self._window.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        except Exception as error:  # each OpenGL library fails with exceptions of its own
             raise EnvError(
                 "rendering needs an off-screen OpenGL library and none works here, install one: "
                 "apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 with MUJOCO_GL=osmesa"
                 f" ({type(error).__name__}: {error})"
             ) from error
-        self._free = weakref.finalize(self, self._renderer.close)  # also at exit, while OpenGL is still there
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        # Runs at exit, too, while OpenGL is still there.
+        self._free = weakref.finalize(self, _free, self._window, self._context)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._model = model
+        self._area = mujoco.MjrRect(0, 0, width, height)
+        self._options = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 10)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
     def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Return what ``camera`` sees, (height, width, 3) uint8."""
-        self._renderer.update_scene(data, camera)
-        return self._renderer.render()
+        self._camera.fixedcamid = self._model.camera(camera).id
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
+        self._window.make_current()
+        mujoco.mjr_render(self._area, self._scene, self._context)
+        upside_down = np.empty((self._area.height, self._area.width, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(upside_down, None, self._area, self._context)
+        return upside_down[::-1].copy()
 
     def close(self) -> None:
         """Free the OpenGL context."""
         self._free()
+
+
+def _context_class() -> Any:
+    """Return the context of the library in MUJOCO_GL, even where MuJoCo was imported before it was set."""
+    library = os.environ.get("MUJOCO_GL", "").lower()
+    if library in ("egl", "osmesa"):
+        return importlib.import_module(f"mujoco.{library}").GLContext
+    return mujoco.GLContext
+
+
+def _free(window: Any, context: mujoco.MjrContext) -> None:
+    window.make_current()
+    context.free()
+    window.free()

@@ -172,8 +172,8 @@ class Scene:
     def cube_features(self, index: int) -> list[float]:
         """Return distance (m), azimuth (rad), height (m), and sine and cosine of four times the cube's turn.
 
-        The turn is the yaw counted from the line to the pan axis: how far the wrist must roll to grasp. A cube
-        turned by 90 degrees more looks the same, and has the same features.
+        The turn is the yaw counted from the line to the pan axis: how far the wrist must roll to grasp. A
+        cube turned by 90 degrees more looks the same, and has the same features.
         """
         x_m, y_m, z_m = self.cube_m(index)
         distance_m, azimuth_rad = polar(x_m, y_m)
@@ -195,11 +195,6 @@ class Scene:
 
     def is_touched(self, index: int) -> bool:
         """Whether any part of the arm touches the cube."""
-        body_of = self.model.geom_bodyid
         cube = self._cube_body[index]
-        for first, second in body_of[self.data.contact.geom].tolist():
-            if (first == cube and second in self._arm_bodies) or (
-                second == cube and first in self._arm_bodies
-            ):
-                return True
-        return False
+        pairs = self.model.geom_bodyid[self.data.contact.geom].tolist()
+        return any(cube in pair and any(body in self._arm_bodies for body in pair) for pair in pairs)

@@ -77,7 +77,7 @@ def _lift(scene: Scene, index: int) -> Script:
         yaw_rad = _grasp_yaw_rad(scene, index)
         yield [
             Waypoint((x_m, y_m, 0.05), yaw_rad, _CLOSED, 0.3),
-            Waypoint((x_m, y_m, 0.10), yaw_rad, _CLOSED, 0.3),
+            Waypoint((x_m, y_m, 0.09), yaw_rad, _CLOSED, 0.3),
         ]
 
 
