@@ -7,6 +7,7 @@ import scipy.fft
 import torch
 
 from anyorder.errors import ConfigError, DecodeError
+from anyorder.tokenizers import fast
 from anyorder.tokenizers.fast import FastConfig, FastTokenizer, quantise
 from tests.tokenizers.chunks import noise, recorded_like, smooth
 
@@ -151,6 +152,16 @@ def test_bad_settings_are_named(options, message):
     still_and_moving = torch.cat([torch.zeros(50, 16, 6), recorded_like(100)])
     with pytest.raises(ConfigError, match=message):
         FastConfig(**options).fit(still_and_moving)
+
+
+def test_large_data_is_fitted_in_parts(monkeypatch):
+    chunks = recorded_like(400)
+    whole = FastConfig().fit(chunks)
+    monkeypatch.setattr(fast, "FIT_CHUNKS", 70)
+    parts = FastConfig().fit(chunks)
+    assert (parts.low, parts.high) == (whole.low, whole.high)
+    assert len(parts.bpe.merges) < len(whole.bpe.merges)
+    assert parts.lossless(chunks).all()
 
 
 def test_no_chunks_to_fit_to():

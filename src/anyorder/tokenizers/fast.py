@@ -252,23 +252,26 @@ class FastConfig(TokenizerConfig, choice="fast"):
         count, horizon, action_size = chunks.shape
         if count == 0:
             raise ConfigError(bad_value("chunks to fit to", 0, "at least 1"))
-        coefficients = quantise(chunks, self.scale)
-        low, high = self._alphabet(coefficients, horizon)
-        symbols = coefficients - low
+        # Part by part: float64 coefficients of all frames of a large dataset need not fit in memory.
+        parts = torch.split(chunks, FIT_CHUNKS)
+        extremes = [quantise(part, self.scale).aminmax() for part in parts]
+        low, high = self._alphabet(
+            min(int(e.min) for e in extremes), max(int(e.max) for e in extremes), horizon
+        )
         alphabet = high - low + 1
-        learnt_from = symbols[:: math.ceil(count / FIT_CHUNKS)]
+        learnt_from = quantise(chunks[:: math.ceil(count / FIT_CHUNKS)], self.scale) - low
         merges = learn_merges(learnt_from, alphabet, self.vocab_size - 2 - alphabet, self.min_frequency)
         bpe = IntegerBPE(alphabet, len(merges)).to(chunks.device).fill(merges)
-        longest = int(bpe.encode(symbols)[1].max())
-        zeros = int(bpe.encode(torch.full_like(symbols[:1], -low))[1])
+        longest = max(int(bpe.encode(quantise(part, self.scale) - low)[1].max()) for part in parts)
+        zeros = int(bpe.encode(torch.full_like(learnt_from[:1], -low))[1])
         length = self._length(longest, zeros, horizon * action_size)
         tokenizer = FastTokenizer(horizon, action_size, self.scale, low, high, len(merges), length)
         tokenizer.bpe = bpe
         return tokenizer
 
-    def _alphabet(self, coefficients: Tensor, horizon: int) -> tuple[int, int]:
-        """Return the lowest and highest coefficient that get a token; 0 is always among them."""
-        lowest, highest = min(int(coefficients.min()), 0), max(int(coefficients.max()), 0)
+    def _alphabet(self, lowest: int, highest: int, horizon: int) -> tuple[int, int]:
+        """Return the lowest and highest coefficient that get a token, given the data's; 0 always gets one."""
+        lowest, highest = min(lowest, 0), max(highest, 0)
         margin = math.ceil((highest - lowest) * self.alphabet_margin)
         # [-1, 1] holds nothing larger: rows of the transform have norm 1, columns of data sqrt(horizon).
         bound = math.ceil(self.scale * math.sqrt(horizon))
