@@ -29,9 +29,13 @@ def contents(root):
     """Everything a dataset says, independent of how its rows lie in files."""
     tables = {}
     for folder in ("data", "meta/episodes"):
-        rows = [row for file in sorted((root / folder).glob("*/*")) for row in pq.read_table(file).to_pylist()]
+        rows = [
+            row for file in sorted((root / folder).glob("*/*")) for row in pq.read_table(file).to_pylist()
+        ]
         tables[folder] = rows
-    texts = {name: (root / "meta" / name).read_text() for name in ("info.json", "stats.json", "anyorder.json")}
+    texts = {
+        name: (root / "meta" / name).read_text() for name in ("info.json", "stats.json", "anyorder.json")
+    }
     return {**tables, **texts, "tasks": pq.read_table(root / "meta/tasks.parquet").to_pylist()}
 
 
@@ -97,7 +101,9 @@ def test_the_origin_rebuilds_the_environment(toy_root):
 
 def test_progress_is_told(tmp_path):
     told = []
-    record(ToyConfig(), tmp_path / "toy", episodes=2, progress=lambda done, wanted: told.append((done, wanted)))
+    record(
+        ToyConfig(), tmp_path / "toy", episodes=2, progress=lambda done, wanted: told.append((done, wanted))
+    )
     assert told == [(1, 2), (2, 2)]
 
 

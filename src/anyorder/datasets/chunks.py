@@ -145,18 +145,15 @@ class ActionChunks:
             ``indices`` and ``counted`` for ``batch``, both (chunks,) int64, in random order. Over an epoch
             ``(~action_is_pad).sum()`` is exactly ``frames``.
         """
-        indices, counted = [], []
+        indices: list[int] = []
+        counted: list[int] = []
         for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
             offset = int(torch.randint(self.horizon, (), generator=generator))
-            begins = torch.arange(offset, length, self.horizon)
-            if offset > 0:
-                begins = torch.cat([torch.zeros(1, dtype=torch.int64), begins])
-            counts = torch.full_like(begins, self.horizon)
-            counts[0] = offset or self.horizon
-            indices.append(begins + start)
-            counted.append(counts)
-        order = torch.randperm(sum(map(len, indices)), generator=generator)
-        return torch.cat(indices)[order], torch.cat(counted)[order]
+            begins = [0] * (offset > 0) + list(range(offset, length, self.horizon))
+            indices += [start + begin for begin in begins]
+            counted += [offset or self.horizon] + [self.horizon] * (len(begins) - 1)
+        order = torch.randperm(len(indices), generator=generator)
+        return torch.tensor(indices)[order], torch.tensor(counted)[order]
 
     def subset(self, episodes: int | Sequence[int], seed: int = 0) -> Self:
         """Keep some episodes.

@@ -94,12 +94,13 @@ def read_columns(info: DatasetInfo, keys: list[str]) -> dict[str, Array]:
     tables = []
     for file in files:
         try:
-            tables.append(pq.read_table(file, columns=keys))
+            missing = sorted(set(keys) - set(pq.read_schema(file).names))
+            if not missing:
+                tables.append(pq.read_table(file, columns=keys))
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             allowed = f"a whole parquet file ({reason})"
             raise DatasetError(bad_value("dataset file", str(file), allowed)) from error
-        missing = sorted(set(keys) - set(tables[-1].column_names))
         if missing:
             raise DatasetError(bad_value("dataset file", str(file), f"a file with the columns {missing}"))
     columns = {
