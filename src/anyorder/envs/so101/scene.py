@@ -106,7 +106,9 @@ def _add_cameras_and_lights(spec: mujoco.MjSpec, width: int, height: int) -> Non
     visual.headlight.diffuse = [0.32, 0.32, 0.32]
     visual.headlight.specular = [0.05, 0.05, 0.05]
     visual.map.znear = 0.01
-    visual.quality.offsamples = 0  # multisampling costs most of a software-rendered frame
+    # Without a graphics card, multisampling and every triangle count: this renders several times faster.
+    visual.quality.offsamples = 0
+    visual.quality.numslices, visual.quality.numstacks, visual.quality.numquads = 16, 8, 1
     visual.global_.offwidth = width
     visual.global_.offheight = height
 

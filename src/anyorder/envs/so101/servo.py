@@ -23,9 +23,10 @@ SERVOS = {
     # Stall torque 2.94 N m over no-load speed 4.7 rad/s gives the joint damping. Users measure 1.8 to 2.6
     # degrees of error at 15 kg cm, hence kp 32 to 47: the arm sags by a degree when stretched and trails its
     # target by about 0.05 s, as the real one does. LeRobot halves the gripper's torque to protect it.
-    "soft": Servo(38.0, 1.5, 0.6, 0.028, 0.052, 2.94, 1.47),
+    # Dry friction of 0.05 N m would shift a joint by less than 0.1 degrees and cost a fifth of the speed.
+    "soft": Servo(38.0, 1.5, 0.6, 0.028, 0.0, 2.94, 1.47),
     # The gains of mujoco_menagerie's SO-101 (Apache-2.0): full torque from 3 mrad of error on, no lag.
-    "stiff": Servo(998.22, 2.731, 0.6, 0.028, 0.052, 2.94, 2.94),
+    "stiff": Servo(998.22, 2.731, 0.6, 0.028, 0.052, 2.94, 1.47),
 }
 
 
