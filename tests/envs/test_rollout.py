@@ -12,7 +12,6 @@ from scipy.stats import norm
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import wilson_interval
 from anyorder.envs.rollout import check_features, rollout, to_batch
-from anyorder.envs.videos import EpisodeVideo
 from anyorder.errors import ConfigError, EnvError
 
 STARTED = []  # the seeds of all resets, in order
@@ -112,7 +111,6 @@ def records(result):
 @pytest.fixture(autouse=True)
 def _no_resets_yet():
     STARTED.clear()
-    EpisodeVideo.possible = True
 
 
 def test_results_do_not_depend_on_the_batch_size():

@@ -12,7 +12,7 @@ import numpy as np
 
 from anyorder.envs.base import EnvConfig, Observation
 from anyorder.envs.results import EpisodeResult, ResultWriter, RolloutResult
-from anyorder.envs.videos import EpisodeVideo
+from anyorder.envs.videos import EpisodeVideo, VideoFolder
 from anyorder.errors import ConfigError, EnvError, bad_value
 
 if TYPE_CHECKING:
@@ -88,15 +88,16 @@ def rollout(
             stack.callback(envs[-1].close)
         check_features(envs[0], policy)
         writer = None if output is None else ResultWriter(Path(output))
+        video_folder = None if writer is None else VideoFolder(writer.folder / "videos")
         for start in range(0, episodes, batch_size):
             group = [
                 _Episode(index, seed + index, env)
                 for index, env in zip(range(start, min(start + batch_size, episodes)), envs, strict=False)
             ]
             for episode in group:
-                if episode.index in filmed and writer is not None:
-                    path = writer.folder / "videos" / f"episode_{episode.index:04d}.mp4"
-                    episode.video = EpisodeVideo(path, int(episode.env.metadata["render_fps"]))
+                if episode.index in filmed and video_folder is not None:
+                    fps = int(episode.env.metadata["render_fps"])
+                    episode.video = video_folder.episode(episode.index, fps)
                     stack.callback(episode.video.abort)
             for episode in _run(group, policy):
                 result.episodes.append(episode.result())

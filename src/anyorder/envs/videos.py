@@ -13,17 +13,43 @@ from anyorder.errors import EnvError
 _log = logging.getLogger(__name__)
 
 
-class EpisodeVideo:
-    """Films one episode to ``path`` (H.264, yuv420p, which every player and browser shows).
+class VideoFolder:
+    """The videos of one rollout: ``episode_0000.mp4``, ... in ``folder``.
 
-    The file appears under its name when it is complete. Where the machine cannot render, one line is logged
-    and nothing is written: a rollout is worth more than its pictures.
+    Where the machine cannot render, one line is logged and nothing is written: a rollout is worth more than its
+    pictures.
     """
 
-    possible = True
-    """Whether rendering has worked so far in this process; after a failure it is not tried again."""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._possible = True
 
-    def __init__(self, path: Path, fps: int) -> None:
+    def episode(self, index: int, fps: int) -> "EpisodeVideo":
+        """Return the video of episode ``index``, still without a frame."""
+        return EpisodeVideo(self, self._folder / f"episode_{index:04d}.mp4", fps)
+
+    def picture(self, env: gym.Env, first: bool) -> Any:
+        """Return what ``env`` renders, (height, width, 3) uint8, or None where that has failed at a first picture."""
+        if not self._possible:
+            return None
+        try:
+            return env.render()
+        except (EnvError, RuntimeError, ImportError) as error:
+            if not first:
+                raise
+            self._possible = False
+            _log.warning("no videos: %s", str(error).splitlines()[0])
+            return None
+
+
+class EpisodeVideo:
+    """One episode as H.264 with yuv420p, which every player and browser shows.
+
+    The file appears under its name when it is complete.
+    """
+
+    def __init__(self, folder: VideoFolder, path: Path, fps: int) -> None:
+        self._folder = folder
         self._path = path
         self._partial = path.with_suffix(".partial.mp4")
         self._fps = fps
@@ -31,15 +57,8 @@ class EpisodeVideo:
 
     def film(self, env: gym.Env) -> None:
         """Add what the environment renders now."""
-        if not EpisodeVideo.possible:
-            return
-        try:
-            picture: Any = env.render()
-        except (EnvError, RuntimeError, ImportError) as error:
-            if self._writer is not None:
-                raise
-            EpisodeVideo.possible = False
-            _log.warning("no videos: %s", str(error).splitlines()[0])
+        picture = self._folder.picture(env, first=self._writer is None)
+        if picture is None:
             return
         if self._writer is None:
             self._writer = self._open()
