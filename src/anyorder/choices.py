@@ -44,10 +44,7 @@ class Choice:
         Raises:
             ConfigError: the name, or one of the options, does not exist.
         """
-        if name not in cls.choices:
-            allowed = ", ".join(sorted(cls.choices)) + did_you_mean(name, cls.choices)
-            raise ConfigError(bad_value(cls.__name__.removesuffix("Config").lower(), name, allowed))
-        member = cls.choices[name]
+        member = cls.member(name, cls.__name__.removesuffix("Config").lower())
         fields = [f.name for f in dataclasses.fields(member)]
         for key in options:
             if key not in fields:
@@ -55,6 +52,14 @@ class Choice:
                     bad_value(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
                 )
         return member(**options)  # type: ignore[no-any-return]
+
+    @classmethod
+    def member(cls, name: str, field: str) -> type[Any]:
+        """Return the member called ``name``; ``field`` is what a message calls it."""
+        if name not in cls.choices:
+            allowed = ", ".join(sorted(cls.choices)) + did_you_mean(name, cls.choices)
+            raise ConfigError(bad_value(field, name, allowed))
+        return cls.choices[name]
 
     def options(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict; ``from_options(self.choice, ...)`` undoes it."""

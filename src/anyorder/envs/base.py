@@ -36,6 +36,11 @@ class EnvConfig(Choice, ABC):
 
     task: str = ""
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Return the settings to offer by name on the command line, as ``env=NAME``."""
+        return {cls.choice: {}}
+
     @abstractmethod
     def build(self) -> gym.Env:
         """Make the environment."""

@@ -20,8 +20,10 @@ from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from anyorder.errors import CheckpointError, bad_value
+from anyorder.envs import EnvConfig
+from anyorder.errors import CheckpointError, EnvError, bad_value
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
+from anyorder.settings import from_plain
 
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 LAST = "last"
 PRETRAINED = "pretrained_model"
 STATE = "training_state"
+RECORDED_ENV = "recorded_env"
 POLICY_FILES = ("config.json", "model.safetensors")
 STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", "state.json")
 
@@ -99,12 +102,27 @@ def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
         return AnyOrderPolicy.from_pretrained(folder, config=config, strict=True)
 
 
+def recorded_env(path: str | Path) -> EnvConfig:
+    """Return the environment that the policy's demonstrations were recorded in.
+
+    Raises:
+        EnvError: the checkpoint does not say; the data came from elsewhere.
+    """
+    folder = policy_folder(Path(path))
+    require_files(folder, ("train_config.json",))
+    with readable(folder):
+        plain = json.loads((folder / "train_config.json").read_text()).get(RECORDED_ENV)
+    if plain is None:
+        raise EnvError(bad_value("env", None, "an environment, as the checkpoint's data does not name one"))
+    env: EnvConfig = from_plain(EnvConfig, plain, "env")
+    return env
+
+
 def policy_folder(path: Path) -> Path:
     """Return the ``pretrained_model`` folder that ``path`` means."""
     for candidate in (path, path / PRETRAINED, path / "checkpoints" / LAST / PRETRAINED):
-        if (candidate / "config.json").is_file() or candidate.name == PRETRAINED:
-            if candidate.is_dir():
-                return candidate
+        if candidate.is_dir() and (candidate.name == PRETRAINED or (candidate / "config.json").is_file()):
+            return candidate
     allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
     raise CheckpointError(bad_value("policy path", str(path), allowed))
 

@@ -1,6 +1,5 @@
 """Settings of a training run."""
 
-import dataclasses
 from dataclasses import dataclass, field
 
 from anyorder.envs.base import EnvConfig
@@ -165,19 +164,3 @@ class TrainConfig:
         self.eval_freq = self.eval_freq or max(1, self.steps // 10)
         self.save_freq = self.save_freq or max(1, self.steps // 5)
         self.factorization.build()
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the settings as nested dicts, each chosen config with its name under ``type``."""
-        return to_plain(self)
-
-
-def to_plain(config: object) -> dict[str, object]:
-    """Return a dataclass as nested JSON-ready dicts."""
-    plain: dict[str, object] = {}
-    choice = getattr(config, "choice", "")
-    if choice:
-        plain["type"] = choice
-    for f in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, f.name)
-        plain[f.name] = to_plain(value) if dataclasses.is_dataclass(value) else value
-    return plain

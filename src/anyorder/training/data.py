@@ -48,8 +48,13 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
         push_to_hub=False,
     )
     statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
-    windows = chunks.batch(torch.arange(chunks.frames))[ACTION]
-    return AnyOrderPolicy.fit(policy_config, statistics, windows, fps=chunks.fps)
+    return AnyOrderPolicy.fit(policy_config, statistics, all_windows(chunks), fps=chunks.fps)
+
+
+def all_windows(chunks: ActionChunks) -> Tensor:
+    """Return the chunk that starts at every frame: (frames, horizon, action size)."""
+    windows: Tensor = chunks.batch(torch.arange(chunks.frames))[ACTION]
+    return windows
 
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,7 +19,14 @@ from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
-from anyorder.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, write_json
+from anyorder.settings import to_plain
+from anyorder.training.checkpoint import (
+    RECORDED_ENV,
+    last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    write_json,
+)
 from anyorder.training.config import OptimizerConfig, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
 from anyorder.training.evaluate import Validation, validate
@@ -84,6 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
     train_chunks, held_out = train_chunks.to(accelerator.device), held_out.to(accelerator.device)
     order = BatchOrder(train_chunks.frames, config.batch_size, config.seed)
     env = rollout_env(config, train_chunks)
+    settings = run_settings(config, train_chunks)
     metrics = open_run(run, start, config, policy, train_chunks, held_out) if rank == 0 else None
     share = config.batch_size // world
 
@@ -114,7 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
                 success_during_training(metrics, done, env, averaged, config)
             if done % config.save_freq == 0 or done == config.steps:
                 save_checkpoint(
-                    run, done, policy, average, optimizer, config.as_dict(), config.keep_checkpoints
+                    run, done, policy, average, optimizer, settings, config.keep_checkpoints
                 )
     accelerator.wait_for_everyone()
     if metrics is not None:
@@ -134,7 +143,7 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         raise ConfigError(bad_value("output_dir", str(run), allowed))
     saved = read_settings(run)
     if saved is not None:
-        now = config.as_dict()
+        now = to_plain(config)
         for key in sorted(now):
             if key not in FREE_ON_RESUME and not same(saved.get(key), now[key]):
                 raise ConfigError(
@@ -163,7 +172,10 @@ def make_accelerator(device: str | None) -> Accelerator:
     # A process that trains several times would otherwise keep the first run's precision.
     AcceleratorState._reset_state(False)
     cuda = torch.cuda.is_available() and device in (None, "cuda")
-    return Accelerator(mixed_precision="bf16" if cuda else "no", cpu=device == "cpu")
+    # The buffers are the tokenizer and the normalisation: the same everywhere and never changed.
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    precision = "bf16" if cuda else "no"
+    return Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[ddp])
 
 
 def open_run(
@@ -177,7 +189,7 @@ def open_run(
     """Make the run's folder, write its settings and what it learns from, and open its metrics."""
     run.mkdir(parents=True, exist_ok=True)
     if not (run / TRAIN_CONFIG).is_file():
-        write_json(run / TRAIN_CONFIG, config.as_dict())
+        write_json(run / TRAIN_CONFIG, to_plain(config))
     tokens = None
     if policy.tokenizer is not None:
         rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
@@ -193,7 +205,7 @@ def open_run(
         "constant_dimensions": train_chunks.constant_dimensions,
     }
     write_json(run / "data.json", data)
-    return Metrics(run, start, config.wandb, config.as_dict())
+    return Metrics(run, start, config.wandb, to_plain(config))
 
 
 def optimise(
@@ -244,6 +256,12 @@ def ramped_average(decay: float) -> Any:
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
 
     return update
+
+
+def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
+    """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
+    origin = Origin.load(chunks.info.root)
+    return {**to_plain(config), RECORDED_ENV: None if origin is None else to_plain(origin.env_config())}
 
 
 def evaluate(policy: AnyOrderPolicy, held_out: ActionChunks, config: TrainConfig) -> Validation:

@@ -1,0 +1,38 @@
+# `make demo` and `make test` set everything up by themselves: they need a Python, pip and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# One thread per process: two busy torch threads on two cores can be 30 times slower than one.
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+
+RUN := .venv/bin
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready ## make the environment in .venv
+
+.venv/ready: pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh
+	@touch $@
+
+demo: setup ## record, train four policies, roll out, compare: outputs/demo/report.html
+	@$(RUN)/anyorder demo $(ARGS)
+
+test: setup ## all tests but the slow ones
+	@$(RUN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+
+test-slow: setup ## the tests that take minutes
+	@$(RUN)/python -m pytest -q -m slow $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy
+
+bench: setup ## measure speed and memory; prints Markdown
+	@for script in benchmarks/bench_*.py; do $(RUN)/python $$script || exit 1; done
+
+wheel: setup ## build the wheel into dist/
+	@bash scripts/setup.sh --uv build --wheel --quiet
+
+.PHONY: help setup demo test test-slow lint bench wheel

@@ -1,0 +1,210 @@
+"""The command line: ``anyorder <verb> key=value ...``. The only module that knows Hydra."""
+
+import importlib
+import importlib.resources
+import re
+import sys
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from anyorder import __version__
+from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean
+
+VERBS = {
+    "record": "demonstrations by a scripted expert, as a LeRobot dataset",
+    "tokenize": "fit a tokenizer to a dataset and report what it costs and loses",
+    "train": "train a policy on a dataset",
+    "rollout": "run a trained policy in simulation and count its successes",
+    "report": "one page that compares runs",
+    "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
+}
+GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 after bad input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console()
+    if not words or words[0] in ("-h", "--help", "help"):
+        console.print(overview(), highlight=False, markup=False)
+        return 0
+    if words[0] == "--version":
+        console.print(__version__, highlight=False)
+        return 0
+    verb, *overrides = words
+    try:
+        if verb not in VERBS:
+            raise ConfigError(bad_value("verb", verb, ", ".join(VERBS) + did_you_mean(verb, VERBS)))
+        if any(word in ("-h", "--help") for word in overrides):
+            console.print(explanation(verb), highlight=False, markup=False, soft_wrap=True)
+            return 0
+        config = settings(verb, [strip_dashes(word) for word in overrides])
+        importlib.import_module(f"anyorder.commands.{verb}").run(config, console)
+    except UserError as error:
+        print(f"anyorder {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"anyorder {verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def settings(verb: str, overrides: list[str]) -> Any:
+    """Return the verb's settings, defaults overridden, as its checked dataclass."""
+    from anyorder.settings import from_plain
+
+    # `run`'s annotation names the dataclass, so a verb is one module and nothing else.
+    run = importlib.import_module(f"anyorder.commands.{verb}").run
+    return from_plain(typing.get_type_hints(run)["config"], compose(verb, overrides))
+
+
+def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
+    """Return ``configs/<verb>.yaml`` with its groups and the overrides, as nested dicts.
+
+    Raises:
+        ConfigError: an unknown key or choice, or an override that cannot be read.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for word in overrides:
+        if "=" not in word:
+            raise ConfigError(bad_value("argument", word, f"key=value (see `anyorder {verb} --help`)"))
+    register_groups()
+    with initialize_config_module("anyorder.configs", version_base="1.3"):
+        try:
+            config = hydra_compose(verb, overrides=overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            keys = flat_keys(OmegaConf.to_container(hydra_compose(verb)))
+            raise ConfigError(readable(str(error), overrides, keys)) from error
+        try:
+            plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            missing = str(error).rsplit(":", 1)[-1].strip().splitlines()[0]
+            allowed = f"a value, as {missing}=... (see `anyorder {verb} --help`)"
+            raise ConfigError(bad_value(missing, None, allowed)) from error
+    return {str(key): value for key, value in plain.items()}
+
+
+def readable(message: str, overrides: list[str], keys: list[str]) -> str:
+    """Turn Hydra's message into one line: which key, what was given, what is allowed."""
+    choice = re.search(r"Could not (?:find|load) '([\w@.-]+)/([^']+)'", message)
+    if choice:
+        group, given = choice.groups()
+        names = group_names(group.split("@")[0])
+        return bad_value(group, given, ", ".join(names) + did_you_mean(given, names))
+    key = re.search(r"Could not override '([^']+)'", message)
+    if key:
+        name = key.group(1)
+        given = next((word.split("=", 1)[1] for word in overrides if word.startswith(f"{name}=")), "")
+        close = did_you_mean(name, keys)
+        allowed = f"a known key{close}" if close else f"one of {', '.join(k for k in keys if '.' not in k)}"
+        return bad_value(name, given, allowed)
+    return bad_value("arguments", " ".join(overrides), f"key=value ({' '.join(message.split())[:160]})")
+
+
+def register_groups() -> None:
+    """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults."""
+    from hydra.core.config_store import ConfigStore
+
+    from anyorder.envs import EnvConfig
+    from anyorder.factorization import FactorizationConfig
+    from anyorder.settings import to_plain
+    from anyorder.tokenizers import TokenizerConfig
+
+    store = ConfigStore.instance()
+    families: list[tuple[str, Any]] = [("factorization", FactorizationConfig), ("tokenizer", TokenizerConfig)]
+    for group, family in families:
+        for name, member in family.choices.items():
+            store.store(group=group, name=name, node=to_plain(member()))
+    for kind in EnvConfig.choices.values():
+        for name, options in kind.presets().items():
+            store.store(group="env", name=name, node=to_plain(kind(**options)))
+
+
+def group_names(group: str) -> list[str]:
+    """Return the choices of a group."""
+    from hydra.core.config_store import ConfigStore
+
+    return sorted(name.removesuffix(".yaml") for name in ConfigStore.instance().list(group))
+
+
+def flat_keys(plain: Any, path: str = "") -> list[str]:
+    """Return the dotted names of all settings."""
+    keys = []
+    for key, value in plain.items():
+        keys.append(f"{path}{key}")
+        if isinstance(value, dict):
+            keys += flat_keys(value, f"{path}{key}.")
+    return keys
+
+
+def strip_dashes(word: str) -> str:
+    """Accept LeRobot's ``--key=value`` as ``key=value``.
+
+    >>> strip_dashes("--dataset.root=data"), strip_dashes("steps=3")
+    ('dataset.root=data', 'steps=3')
+    """
+    return word.removeprefix("--") if "=" in word else word
+
+
+def overview() -> str:
+    """Return the text of ``anyorder --help``."""
+    lines = ["anyorder <verb> key=value ...      how should a policy factorise an action chunk?", ""]
+    lines += [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    lines += ["", "anyorder <verb> --help shows examples and every setting.", "Start with: anyorder demo"]
+    return "\n".join(lines)
+
+
+def explanation(verb: str) -> str:
+    """Return the text of ``anyorder <verb> --help``: the annotated defaults, and the choices of each group."""
+    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
+    header, _, body = text.partition("defaults:")
+    lines = [f"anyorder {verb} key=value ...", ""]
+    lines += [line.removeprefix("# ").removeprefix("#") for line in header.strip().splitlines()]
+    lines += ["", "Settings and their defaults:", "", *without_defaults_list(body)]
+    register_groups()
+    for group, plural in GROUPS.items():
+        if re.search(rf"\b{group}(@[\w.]+)?:", body):
+            lines += ["", f"{plural.capitalize()} ({group}=NAME):", *group_lines(group)]
+    return "\n".join(lines)
+
+
+def without_defaults_list(body: str) -> list[str]:
+    """Return the settings below a YAML file's defaults list, the choices of groups first."""
+    lines = body.strip("\n").splitlines()
+    listed = [line for line in lines if line.startswith("  - ")]
+    rest = lines[len(listed) :]
+    chosen = [re.sub(r"^  - (optional )?(env@)?", "", line) for line in listed if "_self_" not in line]
+    return [line for line in [*chosen, *rest] if line.strip()]
+
+
+def group_lines(group: str) -> list[str]:
+    """Return one line per choice with its settings, families of many names in short."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    store = ConfigStore.instance()
+    lines = []
+    metaworld = []
+    for name in group_names(group):
+        node: Any = OmegaConf.to_container(store.load(f"{group}/{name}.yaml").node)
+        if node.get("type") == "metaworld":
+            metaworld.append(name)
+            continue
+        shown = " ".join(f"{k}={v}" for k, v in node.items() if k != "type" and not isinstance(v, list))
+        lines.append(f"  {name:<22}{shown}")
+    if metaworld:
+        lines.append(f"  {metaworld[0]} ... {metaworld[-1]}: the {len(metaworld)} tasks of Meta-World")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module a verb: its settings as a dataclass, and ``run``."""

@@ -1,0 +1,194 @@
+"""``anyorder demo``: record, train several factorizations of one network, roll out, compare."""
+
+import json
+import multiprocessing
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from anyorder.commands import record, report, rollout, tokenize, train
+from anyorder.envs.base import EnvConfig
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.tokenizers import TokenizerConfig
+from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
+
+POLL_S = 0.5
+
+
+@dataclass
+class DemoConfig:
+    """Settings; ``configs/demo.yaml`` explains them."""
+
+    env: EnvConfig
+    output_dir: str = "outputs/demo"
+    episodes: int = 50
+    policies: list[str] = field(default_factory=list)
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
+    network: TransformerConfig = field(default_factory=TransformerConfig)
+    steps: int = 1500
+    batch_size: int = 64
+    lr: float = 2e-3
+    rollouts: int = 100
+    videos: int = 1
+    workers: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "rollouts", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+        for name in self.policies:
+            FactorizationConfig.member(name, "policies")
+
+
+def run(config: DemoConfig, console: Console) -> None:
+    """Run every step, printing the command that does it alone; resumable, finished steps are kept."""
+    started = time.monotonic()
+    folder = Path(config.output_dir)
+    if (folder / "summary.json").exists():
+        raise ConfigError(bad_value("output_dir", str(folder), "a new folder, as this one holds a finished demo"))
+    dataset = folder / "dataset"
+    console.rule(f"1. {config.episodes} demonstrations")
+    recording = record.RecordConfig(config.env, str(dataset), config.episodes, config.seed, resume=True)
+    record.run(recording, console)
+
+    console.rule("2. action tokens")
+    tokenize.run(
+        tokenize.TokenizeConfig(DatasetConfig(root=str(dataset), allow_short=True), config.tokenizer), console
+    )
+
+    console.rule(f"3. {len(config.policies)} factorizations of one network")
+    train_and_roll_out(config, folder, console)
+
+    console.rule("4. comparison")
+    runs = [folder / name for name in config.policies]
+    page = folder / "report.html"
+    page.unlink(missing_ok=True)
+    report.run(report.ReportConfig([str(run) for run in runs], str(page), "anyorder demo"), console)
+    summary = {"policies": {run.name: policy_summary(run) for run in runs}}
+    summary_text = json.dumps({**summary, "seconds": round(time.monotonic() - started, 1)}, indent=2)
+    (folder / "summary.json").write_text(summary_text + "\n")
+    console.print(f"summary: {folder / 'summary.json'}, videos: {folder}/*/rollout/videos/*.mp4")
+    console.print(f"total time {time.monotonic() - started:.0f} s")
+
+
+def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> None:
+    """Train the policies, ``workers`` at a time in processes of one thread, and roll each out."""
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    training, rolling = Progress(*columns, console=console), Progress(*columns, console=console)
+    bars: dict[str, tuple[TaskID, TaskID]] = {}
+    for name in config.policies:
+        bars[name] = (
+            training.add_task(f"train {name}", total=config.steps, start=False),
+            rolling.add_task(f"roll out {name}", total=config.rollouts, start=False),
+        )
+    jobs: list[Future[None]] = []
+    # A fresh interpreter for each worker: a forked one would inherit torch's threads in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
+        with Live(Group(training, rolling), console=console, refresh_per_second=4):
+            for name in config.policies:
+                jobs.append(pool.submit(work, train_config(config, folder, name), rollout_config(config, folder, name)))
+            while not all(job.done() for job in jobs):
+                for name, (train_bar, rollout_bar) in bars.items():
+                    move(training, train_bar, last_step(folder / name))
+                    move(rolling, rollout_bar, count_lines(folder / name / "rollout" / "episodes.jsonl"))
+                if any(job.done() and job.exception() for job in jobs):
+                    pool.shutdown(cancel_futures=True)
+                    break
+                time.sleep(POLL_S)
+            for name, (train_bar, rollout_bar) in bars.items():
+                move(training, train_bar, last_step(folder / name))
+                move(rolling, rollout_bar, count_lines(folder / name / "rollout" / "episodes.jsonl"))
+    for job in jobs:
+        if not job.cancelled():
+            job.result()
+
+
+def work(training: TrainConfig, rolling: rollout.RolloutConfig) -> None:
+    """Train one policy and roll it out, quietly, on one thread."""
+    import shutil
+
+    import torch
+
+    # Two torch threads on two busy cores can be 30 times slower than one.
+    torch.set_num_threads(1)
+    quiet = Console(quiet=True)
+    train.run(training, quiet)
+    output = Path(training.output_dir) / "rollout"
+    if (output / "summary.json").exists():
+        return
+    shutil.rmtree(output, ignore_errors=True)
+    rollout.run(rolling, quiet)
+
+
+def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
+    """Return the training settings of one policy; only the factorization differs."""
+    return TrainConfig(
+        output_dir=str(folder / name),
+        dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
+        factorization=FactorizationConfig.from_options(name, {}),
+        tokenizer=config.tokenizer,
+        network=config.network,
+        encoder=EncoderConfig(),
+        optimizer=OptimizerConfig(lr=config.lr),
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        device="cpu",
+        resume=True,
+        progress=False,
+    )
+
+
+def rollout_config(config: DemoConfig, folder: Path, name: str) -> rollout.RolloutConfig:
+    """Return the rollout settings of one policy."""
+    return rollout.RolloutConfig(
+        policy=str(folder / name), env=config.env, episodes=config.rollouts, videos=config.videos, device="cpu"
+    )
+
+
+def policy_summary(run: Path) -> dict[str, Any]:
+    """Return one policy's numbers for ``summary.json``; the NLL is null where there is none."""
+    from anyorder.reports.runs import read_run
+
+    found = read_run(run)
+    assert found.rollouts is not None
+    return {
+        "success_count": found.rollouts.successes,
+        "episodes": found.rollouts.episodes,
+        "success_interval": list(found.rollouts.interval),
+        "nll_nats_per_token": None if found.final is None else found.final.nll_nats_per_token,
+        "nll_is_exact": found.exact,
+        "chunk_latency_ms": found.rollouts.chunk_latency_ms,
+        "forwards": found.rollouts.forwards_per_chunk,
+        "params": found.params,
+    }
+
+
+def move(bars: Progress, task: TaskID, done: int) -> None:
+    """Move a bar, whose clock starts with the first progress and stops at the end."""
+    if done and bars.tasks[task].start_time is None:
+        bars.start_task(task)
+    bars.update(task, completed=done)
+
+
+def last_step(run: Path) -> int:
+    """Return the last step a run has logged."""
+    from anyorder.training.metrics import read_metrics
+
+    lines = read_metrics(run)
+    return lines[-1]["step"] if lines else 0
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of lines of a file that may not exist yet."""
+    return path.read_text().count("\n") if path.is_file() else 0

@@ -1,0 +1,49 @@
+"""``anyorder record``: demonstrations by a scripted expert, as a LeRobot dataset."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from anyorder.commands.progress import counting
+from anyorder.envs.base import EnvConfig
+from anyorder.errors import ConfigError, bad_value
+
+
+@dataclass
+class RecordConfig:
+    """Settings; ``configs/record.yaml`` explains them."""
+
+    env: EnvConfig
+    root: str
+    episodes: int = 50
+    seed: int = 0
+    repo_id: str | None = None
+    only_successful: bool = True
+    videos: bool = True
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ConfigError(bad_value("episodes", self.episodes, "an integer >= 1"))
+
+
+def run(config: RecordConfig, console: Console) -> None:
+    """Record and say what was recorded."""
+    from anyorder.datasets.recording import record
+
+    with counting("recording", console) as progress:
+        recording = record(
+            config.env,
+            config.root,
+            episodes=config.episodes,
+            seed=config.seed,
+            repo_id=config.repo_id,
+            only_successful=config.only_successful,
+            use_videos=config.videos,
+            resume=config.resume,
+            progress=progress,
+        )
+    console.print(
+        f"{recording.root}: {recording.episodes} episodes, {recording.frames} frames, "
+        f"{recording.minutes:.1f} minutes at {recording.fps} Hz ({recording.failed} failed attempts dropped)"
+    )

@@ -1,0 +1,34 @@
+"""``anyorder report``: one page that compares runs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from anyorder.errors import ConfigError, bad_value
+
+
+@dataclass
+class ReportConfig:
+    """Settings; ``configs/report.yaml`` explains them."""
+
+    runs: list[str] = field(default_factory=list)
+    output: str = "outputs/report.html"
+    title: str = "anyorder report"
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ConfigError(bad_value("runs", self.runs, "run folders, as [outputs/a,outputs/b]"))
+        if Path(self.output).exists():
+            raise ConfigError(bad_value("output", self.output, "a new file"))
+
+
+def run(config: ReportConfig, console: Console) -> None:
+    """Write the page and print its table."""
+    from anyorder.reports.html import write_report
+    from anyorder.reports.runs import read_run
+    from anyorder.reports.table import to_rich
+
+    folders = [Path(folder) for folder in config.runs]
+    console.print(to_rich([read_run(folder) for folder in folders]))
+    console.print(f"report: {write_report(folders, Path(config.output), title=config.title)}")

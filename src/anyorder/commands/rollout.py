@@ -1,0 +1,69 @@
+"""``anyorder rollout``: run a trained policy in simulation and count its successes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from anyorder.commands.progress import counting
+from anyorder.envs.base import EnvConfig
+from anyorder.errors import ConfigError, bad_value
+
+
+@dataclass
+class RolloutConfig:
+    """Settings; ``configs/rollout.yaml`` explains them."""
+
+    policy: str
+    env: EnvConfig | None = None
+    output: str | None = None
+    episodes: int = 100
+    seed: int = 100_000
+    batch_size: int = 100
+    videos: int = 1
+    policy_seed: int = 0
+    temperature: float | None = None
+    n_action_steps: int | None = None
+    device: str | None = None
+
+
+def run(config: RolloutConfig, console: Console) -> None:
+    """Roll out, write the results and print the success rate with its interval."""
+    from anyorder.envs.rollout import rollout
+    from anyorder.training.checkpoint import load_policy, recorded_env
+
+    output = Path(config.output) if config.output else default_output(Path(config.policy))
+    if output.exists():
+        raise ConfigError(bad_value("output", str(output), "a new folder"))
+    policy = load_policy(config.policy, config.device)
+    if config.temperature is not None:
+        policy.config.temperature = config.temperature
+    if config.n_action_steps is not None:
+        policy.config.n_action_steps = config.n_action_steps
+    policy.config.__post_init__()  # the two settings have to be checked again
+    env = config.env or recorded_env(config.policy)
+    policy.manual_seed(config.policy_seed)
+    with counting(policy.config.factorization, console) as progress:
+        result = rollout(
+            env,
+            policy,
+            episodes=config.episodes,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            output=output,
+            videos=config.videos,
+            progress=progress,
+        )
+    low, high = result.interval
+    console.print(
+        f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "
+        f"(95 % Wilson interval {low:.0%} to {high:.0%}), chunk latency {result.chunk_latency_ms:.1f} ms "
+        f"for up to {min(config.batch_size, config.episodes)} episodes at once"
+    )
+
+
+def default_output(policy: Path) -> Path:
+    """Return ``rollout`` in a run's folder, where ``anyorder report`` looks for it."""
+    if not (policy / "checkpoints").is_dir():
+        raise ConfigError(bad_value("output", None, "a new folder, as policy is no run folder"))
+    return policy / "rollout"

@@ -1,0 +1,24 @@
+"""``anyorder train``: train a policy on a dataset."""
+
+from rich.console import Console
+
+from anyorder.training.config import TrainConfig
+
+
+def run(config: TrainConfig, console: Console) -> None:
+    """Train and say what came out."""
+    from anyorder.training.loop import train
+
+    result = train(config)
+    score = result.validation
+    if score.nll_nats_per_token is None:
+        found = f"validation loss {score.loss:.4f} (no likelihood)"
+    else:
+        sign = "=" if score.exact else "<="
+        found = f"validation NLL {sign} {score.nll_nats_per_token:.3f} nats/token"
+        found += f", {score.nll_nats_per_value:.4f} nats per action value"
+    console.print(
+        f"{result.run}: {config.factorization.choice}, {result.policy.trainable:,} parameters, "
+        f"{found}, {result.seconds:.0f} s"
+    )
+    console.print(f"next: anyorder rollout policy={result.run}")

@@ -1,0 +1,101 @@
+"""Between nested plain dicts (YAML, JSON, command line) and the dataclasses that hold settings."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from anyorder.choices import Choice
+from anyorder.errors import ConfigError, bad_value, did_you_mean
+
+TYPE_KEY = "type"
+"""Names the member where a field may hold one of a family."""
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return a dataclass as nested dicts, the name of each chosen member under ``type``.
+
+    >>> from anyorder.factorization import FactorizationConfig
+    >>> to_plain(FactorizationConfig.from_options("masked_diffusion", {"steps": 4}))
+    {'type': 'masked_diffusion', 'sampler': 'confidence', 'steps': 4}
+    """
+    plain: dict[str, Any] = {TYPE_KEY: config.choice} if getattr(config, "choice", "") else {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_plain(value)
+        plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any:
+    """Build the dataclass ``kind`` from nested dicts, checking every name and type.
+
+    Args:
+        kind: a dataclass, or the base of a family of them.
+        plain: values by field name; fields left out keep their defaults.
+        path: where this is inside the whole, for messages.
+
+    Raises:
+        ConfigError: an unknown name, or a value of the wrong type.
+
+    >>> from anyorder.networks import TransformerConfig
+    >>> from_plain(TransformerConfig, {"width": 64}).width
+    64
+    >>> from_plain(TransformerConfig, {"widht": 64}, "network")
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: network.widht: 64 given, allowed: width, depth, heads, dropout, did you mean 'width'?
+    """
+    values = dict(plain)
+    if issubclass(kind, Choice) and not kind.choice:
+        if TYPE_KEY not in values:
+            raise ConfigError(bad_value(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices))))
+        kind = kind.member(values.pop(TYPE_KEY), join(path, TYPE_KEY))
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name, value in values.items():
+        if name not in names:
+            allowed = ", ".join(names) + did_you_mean(name, names)
+            raise ConfigError(bad_value(join(path, name), value, allowed))
+    return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
+
+
+def convert(hint: Any, value: Any, path: str) -> Any:
+    """Check ``value`` against a type hint and return it as that type.
+
+    >>> convert(float, 1, "lr"), convert(tuple[float, float], [0.9, 0.95], "betas"), convert(int | None, None, "n")
+    (1.0, (0.9, 0.95), None)
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [a for a in arguments if a is not type(None)]
+        return convert(inner, value, path)
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(bad_value(path, value, "a list, as [a,b]"))
+        if origin is tuple and len(value) != len(arguments):
+            raise ConfigError(bad_value(path, list(value), f"a list of {len(arguments)}"))
+        inner = arguments if origin is tuple else arguments * len(value)
+        return origin(convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(bad_value(path, value, "settings, as a.b=value"))
+        return from_plain(typing.cast(type[Any], hint), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a folder may be called 1
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(bad_value(path, value, WORDS.get(hint, hint.__name__)))
+    return value
+
+
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+def join(path: str, name: str) -> str:
+    """Return the dotted path of a field."""
+    return f"{path}.{name}" if path else name
