@@ -1,0 +1,195 @@
+"""One self-contained HTML page about several runs, and its Markdown beside it."""
+
+import base64
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import anyorder
+from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.reports.contact_sheet import contact_sheet, read_strip
+from anyorder.reports.findings import cautions, headline, likelihood_line
+from anyorder.reports.plots import nll_plot, success_plot, training_loss_plot, validation_loss_plot
+from anyorder.reports.rollouts import Video
+from anyorder.reports.runs import RunSummary, read_runs
+from anyorder.reports.settings_diff import compare_settings
+from anyorder.reports.style import looks
+from anyorder.reports.table import (
+    COLUMNS,
+    DATA_COLUMNS,
+    VALIDATION_COLUMNS,
+    Column,
+    markdown_cell,
+    rows,
+    to_markdown,
+)
+
+EMBED_BELOW_BYTES = 8_000_000
+TITLE = "Which factorization wins?"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PageVideo:
+    """A film as the page shows it: ``source`` is a data URL or a path relative to the page."""
+
+    run: str
+    colour: str
+    caption: str
+    source: str
+
+
+def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE) -> Path:
+    """Write the report of run folders to ``out`` and its Markdown beside it, under the same name with ``.md``.
+
+    The page needs no other file, unless the films weigh more than 8 MB together: then it links to them where they
+    are. Both files appear whole or not at all; an earlier report of that name is replaced.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: a folder is no run, or ``out`` does not end in ``.html``.
+    """
+    out = Path(out)
+    if out.suffix != ".html" or out.is_dir():
+        raise ConfigError(bad_value("out", str(out), "a file whose name ends in .html"))
+    summaries = read_runs(runs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write(out.with_suffix(".md"), markdown_page(summaries, title))
+    _write(out, html_page(summaries, title, out.resolve().parent))
+    return out
+
+
+def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
+    """Return the page; links to films too heavy to embed are relative to ``folder``."""
+    environment = Environment(
+        loader=PackageLoader("anyorder.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    settings = compare_settings(runs)
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        version=anyorder.__version__,
+        headline=headline(runs),
+        likelihood_line=likelihood_line(runs),
+        cautions=cautions(runs),
+        runs=runs,
+        looks=looks(runs),
+        tables={
+            "comparison": _table(runs, COLUMNS),
+            "validation": _table(runs, VALIDATION_COLUMNS),
+            "data": _table(runs, DATA_COLUMNS),
+        },
+        success_plot=Markup(success_plot(runs)),
+        nll_plot=Markup(nll_plot(runs)),
+        validation_loss_plot=Markup(validation_loss_plot(runs)),
+        training_loss_plot=Markup(training_loss_plot(runs)),
+        sheet=sheet_url(runs),
+        videos=page_videos(runs, folder),
+        settings=settings,
+        numbers=numbers(runs),
+    )
+
+
+def markdown_page(runs: Sequence[RunSummary], title: str) -> str:
+    """Return the report without pictures."""
+    parts = [f"# {markdown_cell(title)}", f"**{markdown_cell(headline(runs))}**"]
+    if line := likelihood_line(runs):
+        parts.append(markdown_cell(line))
+    parts.append(to_markdown(runs))
+    parts.append("`=` exact NLL, `≤` upper bound, ± standard error; intervals are Wilson's at 95 %.")
+    if notes := cautions(runs):
+        parts.append("\n".join(f"- {markdown_cell(note)}" for note in notes))
+    parts += [
+        "## Validation",
+        to_markdown(runs, VALIDATION_COLUMNS),
+        "## Data",
+        to_markdown(runs, DATA_COLUMNS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def numbers(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
+    """Return everything known about the runs, JSON-ready, without the films; not-a-number becomes null."""
+    plain = []
+    for run in runs:
+        fields = asdict(run)
+        del fields["videos"], fields["folder"]
+        plain.append(_finite(fields))
+    return plain
+
+
+def sheet_url(runs: Sequence[RunSummary]) -> str:
+    """Return a contact sheet of one film per run as a data URL; empty without films.
+
+    Where the runs filmed the same episode, that one is shown: episodes of one number start alike.
+    """
+    filmed = [run for run in runs if run.videos]
+    shared = set.intersection(*({v.episode for v in run.videos} for run in filmed)) if filmed else set()
+    strips = []
+    for run in filmed:
+        video = next((v for v in run.videos if v.episode in shared), run.videos[0])
+        try:
+            strips.append(read_strip(video.path, f"{run.label}  ·  {video.caption}"))
+        except UserError as error:
+            _log.warning("left out of the contact sheet: %s", error)
+    return data_url("image/png", contact_sheet(strips)) if strips else ""
+
+
+def page_videos(runs: Sequence[RunSummary], folder: Path) -> list[PageVideo]:
+    """Return all films, embedded if they are light together, else linked from ``folder``."""
+    style = looks(runs)
+    total = sum(video.path.stat().st_size for run in runs for video in run.videos)
+
+    def source(video: Video) -> str:
+        if total < EMBED_BELOW_BYTES:
+            return data_url("video/mp4", video.path.read_bytes())
+        return quote(Path(os.path.relpath(video.path, folder)).as_posix())
+
+    return [
+        PageVideo(run.label, style[run.name].colour, video.caption, source(video))
+        for run in runs
+        for video in run.videos
+    ]
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """Return bytes as a URL that holds them.
+
+    >>> data_url("text/plain", b"hi")
+    'data:text/plain;base64,aGk='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _table(runs: Sequence[RunSummary], columns: Sequence[Column]) -> dict[str, Any]:
+    return {"columns": columns, "rows": list(zip(runs, rows(runs, columns), strict=True))}
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    """Put the file in place in one move, so that a reader never sees half of it."""
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

@@ -1,0 +1,138 @@
+"""The closed-loop part of a run folder: successes, latency, network passes, films."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyorder.envs.results import wilson_interval
+from anyorder.errors import ConfigError, bad_value
+
+FOLDER = "rollout"
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """How often a policy succeeded, and what its chunks cost.
+
+    Attributes:
+        successes: successful episodes.
+        episodes: all episodes.
+        interval: Wilson's 95 % interval of the success rate.
+        during_training: measured by the training loop at its last rollout, not by a rollout of its own.
+        chunk_latency_ms: median over episodes of the median wall time of a policy call.
+        latency_batch: episodes served by such a call at the start; None if not recorded.
+        forwards_per_chunk: mean network calls per policy call; None if not recorded.
+        settings: environment, its options and the first seed, as far as recorded.
+    """
+
+    successes: int
+    episodes: int
+    interval: tuple[float, float]
+    during_training: bool = False
+    chunk_latency_ms: float | None = None
+    latency_batch: int | None = None
+    forwards_per_chunk: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Return the share of successful episodes."""
+        return self.successes / self.episodes
+
+    def overlaps(self, other: "Rollouts") -> bool:
+        """Whether the two intervals share a point."""
+        return self.interval[0] <= other.interval[1] and other.interval[0] <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Video:
+    """The film of one episode; ``episode`` and ``success`` are None where the file's name does not tell."""
+
+    path: Path
+    episode: int | None = None
+    success: bool | None = None
+
+    @property
+    def caption(self) -> str:
+        """Return what it shows in a few words."""
+        if self.episode is None:
+            return self.path.stem
+        result = {True: ", success", False: ", failure", None: ""}[self.success]
+        return f"episode {self.episode}{result}"
+
+
+def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
+    """Return the run's finished rollout; None without one.
+
+    An unfinished one does not count: successful episodes tend to be short, so those that ended first flatter.
+    """
+    path = run / FOLDER / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text())
+        successes, episodes = int(summary["successes"]), int(summary["episodes"])
+        interval = wilson_interval(successes, episodes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(bad_value(str(path), repr(error), "the summary of a rollout")) from error
+    per_chunk = summary.get("n_action_steps", settings.get("n_action_steps"))
+    return Rollouts(
+        successes,
+        episodes,
+        interval,
+        chunk_latency_ms=summary.get("chunk_latency_ms"),
+        latency_batch=summary.get("batch_size"),
+        forwards_per_chunk=forwards_per_chunk(read_episodes(run), per_chunk),
+        settings={key: summary[key] for key in ("env", "options", "seed") if key in summary},
+    )
+
+
+def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, Any]) -> Rollouts | None:
+    """Return the last success rate in ``metrics.jsonl`` with its counts; None without one."""
+    rates = [line["success_rate"] for line in lines if "success_rate" in line]
+    plan = settings.get("rollout") or {}
+    episodes = plan.get("episodes", 0)
+    if not rates or not episodes:
+        return None
+    successes = round(rates[-1] * episodes)
+    chosen = {key: plan[key] for key in ("env", "seed") if plan.get(key) is not None}
+    return Rollouts(
+        successes, episodes, wilson_interval(successes, episodes), during_training=True, settings=chosen
+    )
+
+
+def read_episodes(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of ``episodes.jsonl``; a half-written last line is skipped."""
+    path = run / FOLDER / "episodes.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
+
+
+def forwards_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:
+    """Return network calls per policy call over all episodes; None if an episode does not say.
+
+    >>> forwards_per_chunk([{"length": 9, "forwards": 20}, {"length": 8, "forwards": 10}], 8)
+    10.0
+    """
+    if not n_action_steps or not episodes or any("forwards" not in line for line in episodes):
+        return None
+    calls = sum(math.ceil(line["length"] / n_action_steps) for line in episodes)
+    return sum(line["forwards"] for line in episodes) / calls if calls else None
+
+
+def find_videos(run: Path) -> tuple[Video, ...]:
+    """Return the finished films of a run's rollout, by name."""
+    success = {line["index"]: bool(line["success"]) for line in read_episodes(run)}
+    videos = []
+    for path in sorted((run / FOLDER / "videos").glob("*.mp4")):
+        if path.name.endswith(".partial.mp4"):
+            continue
+        number = re.fullmatch(r"episode_(\d+)", path.stem)
+        episode = int(number[1]) if number else None
+        videos.append(Video(path, episode, None if episode is None else success.get(episode)))
+    return tuple(videos)

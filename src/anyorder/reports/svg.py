@@ -1,0 +1,59 @@
+"""Figures as SVG that can stand inside a page: no outside references, the page's ink and fonts."""
+
+import html
+import io
+import re
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Stands for the page's text colour, which a figure cannot know; `to_svg` puts it back.
+INK = "#0b0c0d"
+
+
+def figure(width_in: float, height_in: float) -> Figure:
+    """Make a figure without background; pyplot's global state is not touched."""
+    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="none")
+
+
+def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
+    """Label the axes and keep only the lines that carry numbers."""
+    axes.set_facecolor("none")
+    axes.set_xlabel(xlabel, color=INK, fontsize=10)
+    axes.set_ylabel(ylabel, color=INK, fontsize=10)
+    if title:
+        axes.set_title(title, color=INK, fontsize=10.5, loc="left", fontweight="bold")
+    axes.tick_params(colors=INK, labelsize=9, length=3)
+    axes.grid(True, color=INK, alpha=0.13, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+        spine.set_alpha(0.45)
+
+
+def to_svg(plot: Figure, name: str, description: str) -> str:
+    """Return the figure as an ``<svg>`` element.
+
+    Args:
+        plot: the figure.
+        name: prefix of the ids in it, which must differ between the figures of one page.
+        description: what it shows, for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    # Text stays text (searchable, in the page's font); the salt makes the same figure the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        plot.savefig(buffer, format="svg", metadata={"Date": None})
+    content = buffer.getvalue()
+    content = content[content.index("<svg") :]
+    content = re.sub(r"<metadata>.*?</metadata>", "", content, flags=re.DOTALL)
+    content = re.sub(r'\bid="', f'id="{name}-', content)
+    content = re.sub(r"url\(#", f"url(#{name}-", content)
+    content = re.sub(r'xlink:href="#', f'xlink:href="#{name}-', content)
+    content = re.sub(r"font: ([^;\"']*?)'DejaVu Sans'[^;\"]*", r"font: \1inherit", content)
+    content = content.replace(INK, "currentColor")
+    label = html.escape(description, quote=True)
+    return re.sub(
+        r'<svg ([^>]*?)width="[^"]*"', rf'<svg role="img" aria-label="{label}" \1', content, count=1
+    ).strip()
