@@ -3,7 +3,7 @@
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.html import write_report
 from anyorder.reports.runs import RunSummary, read_run, read_runs
-from anyorder.reports.table import to_markdown, to_table
+from anyorder.reports.table import to_markdown, to_rich
 
 __all__ = [
     "RunSummary",
@@ -12,6 +12,6 @@ __all__ = [
     "read_runs",
     "read_strip",
     "to_markdown",
-    "to_table",
+    "to_rich",
     "write_report",
 ]

@@ -1,5 +1,6 @@
 """What the numbers allow to be said: the headline, and what to mind when comparing these runs."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ def headline(runs: Sequence[RunSummary]) -> str:
     if not shown:
         return "No rollouts yet, so there is no success rate to compare."
     if len(shown) == 1:
-        return f"{shown[0][0].label} succeeded in {_counted(shown[0][1])}; no other run has rollouts."
+        alone = "" if len(runs) == 1 else "; no other run has rollouts"
+        return f"{shown[0][0].label} succeeded in {_counted(shown[0][1])}{alone}."
+    if _differs([run for run, _ in shown], environment):
+        return "No comparison: the runs were rolled out in different environments."
     best_rate = max(rollouts.rate for _, rollouts in shown)
     tops = [(run, rollouts) for run, rollouts in shown if rollouts.rate == best_rate]
     top, best = tops[0]
@@ -37,17 +41,21 @@ def headline(runs: Sequence[RunSummary]) -> str:
 
 def likelihood_line(runs: Sequence[RunSummary]) -> str:
     """Say which validation NLL is lowest and what a bound does not show; empty where none compare."""
-    shown = [(run, run.final) for run in runs if run.final is not None and run.exact is not None]
-    shown = [(run, score) for run, score in shown if score.nll_nats_per_value is not None]
-    if len(shown) < 2 or _differs([run for run, _ in shown], likelihood_setting):
+    shown = [
+        (run, run.final, run.final.nll_nats_per_value)
+        for run in runs
+        if run.final is not None and run.final.nll_nats_per_value is not None
+    ]
+    shown = [found for found in shown if math.isfinite(found[2])]
+    if len(shown) < 2 or _differs([run for run, _, _ in shown], likelihood_setting):
         return ""
-    run, score = min(shown, key=lambda pair: pair[1].nll_nats_per_value or 0.0)
-    value = with_error(score.nll_nats_per_value or 0.0, score.standard_error_nats_per_value)
+    run, score, value = min(shown, key=lambda found: found[2])
+    written = with_error(value, score.standard_error_nats_per_value)
     kind = "exact" if run.exact else "an upper bound"
     sentence = (
-        f"Lowest validation NLL: {run.label} with {value} nats per action value ({kind}; ± standard error)."
+        f"Lowest validation NLL: {run.label} with {written} nats per action value ({kind}; ± standard error)."
     )
-    bounded = [other.label for other, _ in shown if other.exact is False and other is not run]
+    bounded = [other.label for other, _, _ in shown if other.exact is False and other is not run]
     if bounded:
         sentence += f" Of {_listed(bounded)} only an upper bound is known: its true NLL may be lower."
     return sentence
@@ -76,7 +84,7 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
             [run for run in runs if run.exact is not None],
         ),
         (
-            "rollouts (environment, first seed, number of episodes or kind)",
+            "rollouts (environment, first seed, number of episodes, or during training)",
             lambda run: (
                 run.rollouts and (run.rollouts.settings, run.rollouts.episodes, run.rollouts.during_training)
             ),
@@ -102,6 +110,12 @@ def dataset_setting(run: RunSummary) -> Any:
 def likelihood_setting(run: RunSummary) -> Any:
     """Return what must be equal for two NLLs to be of the same tokens."""
     return (dataset_setting(run), run.settings.get("tokenizer"), run.settings.get("chunk_size"))
+
+
+def environment(run: RunSummary) -> Any:
+    """Return what a run was rolled out in: the environment's name and options, as far as recorded."""
+    found = run.rollouts.settings if run.rollouts is not None else {}
+    return {key: found[key] for key in ("env", "options") if key in found}
 
 
 def _differs(runs: Sequence[RunSummary], setting: Callable[[RunSummary], Any]) -> bool:

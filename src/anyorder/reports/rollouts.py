@@ -69,6 +69,9 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
     """Return the run's finished rollout; None without one.
 
     An unfinished one does not count: successful episodes tend to be short, so those that ended first flatter.
+
+    Raises:
+        ConfigError: its files are damaged.
     """
     path = run / FOLDER / "summary.json"
     if not path.is_file():
@@ -106,11 +109,18 @@ def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, An
 
 
 def read_episodes(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``episodes.jsonl``; a half-written last line is skipped."""
+    """Return the lines of ``episodes.jsonl``; a half-written last line is skipped.
+
+    Raises:
+        ConfigError: another line is damaged.
+    """
     path = run / FOLDER / "episodes.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
+    try:
+        return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
+    except ValueError as error:
+        raise ConfigError(bad_value(str(path), str(error), "one JSON object a line")) from error
 
 
 def forwards_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:

@@ -14,7 +14,7 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.reports.rollouts import Rollouts, Video, find_videos, read_rollouts, rollouts_in_training
 from anyorder.training.metrics import read_metrics
 
-# Not imported from the training loop, which needs LeRobot: reading a run takes no second longer than it must.
+# The training loop has the same name, but importing it imports LeRobot, which takes seconds.
 TRAIN_CONFIG = "train_config.json"
 
 
@@ -125,9 +125,9 @@ def read_run(folder: str | Path) -> RunSummary:
     data = read_json(folder / "data.json") if (folder / "data.json").is_file() else {}
     try:
         lines = read_metrics(folder)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ConfigError(
-            bad_value(str(folder / "metrics.jsonl"), error.doc[:60], "one JSON object a line")
+            bad_value(str(folder / "metrics.jsonl"), str(error), "one JSON object a line")
         ) from error
     validations = tuple(_score(line) for line in lines if "val_loss" in line)
     return RunSummary(

@@ -23,7 +23,7 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
     axes.set_xlabel(xlabel, color=INK, fontsize=10)
     axes.set_ylabel(ylabel, color=INK, fontsize=10)
     if title:
-        axes.set_title(title, color=INK, fontsize=10.5, loc="left", fontweight="bold")
+        axes.set_title(title, color=INK, fontsize=10.5, loc="left", fontweight="bold", parse_math=False)
     axes.tick_params(colors=INK, labelsize=9, length=3)
     axes.grid(True, color=INK, alpha=0.13, linewidth=0.7)
     axes.set_axisbelow(True)

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from textwrap import wrap
 
 from rich import box
 from rich.table import Table
@@ -157,17 +157,20 @@ def rows(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> lis
     return [[" ".join(column.cell(run).split()) for column in columns] for run in runs]
 
 
-def to_table(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> Table:
+def to_rich(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> Table:
     """Return the table for ``rich.print``; intervals and errors stand below their values, to fit 80 characters."""
     cells = rows(runs, columns)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
-        title = column.title.replace("/", " /")
-        justify: Literal["right", "left"] = "right" if column.number else "left"
-        words = [*title.split(), *(line for row in cells for line in _lines(row[index]))]
-        # Names alone may be folded where the terminal is too narrow.
-        width = max(map(len, words)) if column.number else None
-        table.add_column(title, justify=justify, overflow="fold", min_width=width)
+        # Numbers keep the width they need, title included; names are folded where the terminal is too narrow.
+        words = column.title.replace("/", " /").split()
+        width = max(map(len, [*words, *(line for row in cells for line in _lines(row[index]))]))
+        table.add_column(
+            "\n".join(wrap(" ".join(words), width)),
+            justify="right" if column.number else "left",
+            no_wrap=column.number,
+            overflow="fold",
+        )
     for row in cells:
         table.add_row(*map(_stacked, row))
     return table
