@@ -50,6 +50,11 @@ def test_never_a_winner_when_intervals_overlap(tmp_path, successes):
     assert headline(runs).startswith("No winner") == first.overlaps(second)
 
 
+def test_many_runs_are_counted_not_named(tmp_path):
+    runs = read_runs(write_run(tmp_path / f"{AR}{i}", success=(12 - i, 20)) for i in range(6))
+    assert "overlaps those of 5 runs." in headline(runs)
+
+
 def test_other_environments_are_not_compared(tmp_path):
     runs = make(tmp_path, (AR, (9, 20)), (MASKED, (1, 20)))
     assert runs[1].rollouts is not None

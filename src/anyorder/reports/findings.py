@@ -8,6 +8,9 @@ from anyorder.reports.rollouts import Rollouts
 from anyorder.reports.runs import RunSummary
 from anyorder.reports.table import percent, with_error
 
+NAMED = 3
+"""Runs that a sentence names; it counts more."""
+
 
 def headline(runs: Sequence[RunSummary]) -> str:
     """Say which run succeeds most often, and whether the intervals allow to call it better."""
@@ -57,7 +60,7 @@ def likelihood_line(runs: Sequence[RunSummary]) -> str:
     )
     bounded = [other.label for other, _, _ in shown if other.exact is False and other is not run]
     if bounded:
-        sentence += f" Of {_listed(bounded)} only an upper bound is known: its true NLL may be lower."
+        sentence += f" Of {_listed(bounded)} only an upper bound is known: the true NLL may be lower."
     return sentence
 
 
@@ -131,6 +134,9 @@ def _counted(rollouts: Rollouts) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    """Join names; a long list becomes its length, as the table has the names."""
+    if len(names) > NAMED:
+        return f"{len(names)} runs"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

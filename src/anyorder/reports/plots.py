@@ -15,6 +15,7 @@ from anyorder.reports.table import percent
 
 WIDTH_IN = 8.4
 TOKENS = "token families"
+LEGEND_CHARACTERS = 115  # as many fit beside each other
 
 Curve = tuple[Sequence[int], Sequence[float]]
 """Steps and values."""
@@ -155,11 +156,14 @@ def _handle(look: Look, markers: bool, steps: Sequence[int] = (), values: Sequen
 def _legend(plot: Figure, entries: Sequence[tuple[str, Look]], *, markers: bool = True) -> None:
     if not entries:
         return
+    columns = max(1, min(3, LEGEND_CHARACTERS // (8 + max(len(label) for label, _ in entries))))
+    # The legend takes its space from the plot, so give some back.
+    plot.set_figheight(plot.get_figheight() + 0.19 * (-(-len(entries) // columns) - 1))
     handles = [_handle(look, markers) for _, look in entries]
     legend = plot.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=min(3, len(handles)),
+        ncols=columns,
         frameon=False,
         fontsize=9.5,
         labelcolor=INK,
