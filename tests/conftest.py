@@ -9,3 +9,24 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import torch
 
 torch.set_num_threads(1)
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def lift_root(tmp_path_factory):
+    """Six demonstrations of Lift."""
+    from anyorder.datasets.recording import record
+    from anyorder.envs import EnvConfig
+
+    root = tmp_path_factory.mktemp("lift") / "dataset"
+    record(EnvConfig.from_options("so101", {"task": "lift"}), root, episodes=6)
+    return root
+
+
+@pytest.fixture
+def lift_copy(lift_root, tmp_path):
+    """A copy of the demonstrations that a test may damage."""
+    return shutil.copytree(lift_root, tmp_path / "damaged")

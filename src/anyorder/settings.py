@@ -79,7 +79,9 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if origin is tuple and len(value) != len(arguments):
             raise ConfigError(bad_value(path, list(value), f"a list of {len(arguments)}"))
         inner = arguments if origin is tuple else arguments * len(value)
-        return origin(convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+        return origin(
+            convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True))
+        )
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(bad_value(path, value, "settings, as a.b=value"))

@@ -54,7 +54,9 @@ def run(config: DemoConfig, console: Console) -> None:
     started = time.monotonic()
     folder = Path(config.output_dir)
     if (folder / "summary.json").exists():
-        raise ConfigError(bad_value("output_dir", str(folder), "a new folder, as this one holds a finished demo"))
+        raise ConfigError(
+            bad_value("output_dir", str(folder), "a new folder, as this one holds a finished demo")
+        )
     dataset = folder / "dataset"
     console.rule(f"1. {config.episodes} demonstrations")
     recording = record.RecordConfig(config.env, str(dataset), config.episodes, config.seed, resume=True)
@@ -96,7 +98,11 @@ def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> No
     with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
         with Live(Group(training, rolling), console=console, refresh_per_second=4):
             for name in config.policies:
-                jobs.append(pool.submit(work, train_config(config, folder, name), rollout_config(config, folder, name)))
+                jobs.append(
+                    pool.submit(
+                        work, train_config(config, folder, name), rollout_config(config, folder, name)
+                    )
+                )
             while not all(job.done() for job in jobs):
                 for name, (train_bar, rollout_bar) in bars.items():
                     move(training, train_bar, last_step(folder / name))
@@ -152,7 +158,11 @@ def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
 def rollout_config(config: DemoConfig, folder: Path, name: str) -> rollout.RolloutConfig:
     """Return the rollout settings of one policy."""
     return rollout.RolloutConfig(
-        policy=str(folder / name), env=config.env, episodes=config.rollouts, videos=config.videos, device="cpu"
+        policy=str(folder / name),
+        env=config.env,
+        episodes=config.rollouts,
+        videos=config.videos,
+        device="cpu",
     )
 
 

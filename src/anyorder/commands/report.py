@@ -26,9 +26,9 @@ class ReportConfig:
 def run(config: ReportConfig, console: Console) -> None:
     """Write the page and print its table."""
     from anyorder.reports.html import write_report
-    from anyorder.reports.runs import read_run
+    from anyorder.reports.runs import read_runs
     from anyorder.reports.table import to_rich
 
     folders = [Path(folder) for folder in config.runs]
-    console.print(to_rich([read_run(folder) for folder in folders]))
+    console.print(to_rich(read_runs(folders)))
     console.print(f"report: {write_report(folders, Path(config.output), title=config.title)}")

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lerobot.configs import NormalizationMode
 from lerobot.utils.constants import ACTION
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.training.config import DatasetConfig
+from anyorder.training.config import DatasetConfig, TrainConfig
 
 
 @dataclass
@@ -19,6 +18,7 @@ class TokenizeConfig:
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
     chunk_size: int = 16
+    relative_actions: bool | None = None
     output: str | None = None
 
     def __post_init__(self) -> None:
@@ -30,19 +30,26 @@ class TokenizeConfig:
 
 def run(config: TokenizeConfig, console: Console) -> None:
     """Fit on the training episodes, measure on the held-out ones."""
-    from anyorder.datasets.statistics import compute_statistics
-    from anyorder.policies.normalizer import Normalizer
+    import torch
+
     from anyorder.tokenizers.report import tokenizer_report
-    from anyorder.training.data import all_windows, load_chunks
+    from anyorder.training.data import load_chunks, make_policy
 
     train, held_out = load_chunks(config.dataset, config.chunk_size)
-    statistics = compute_statistics(train)[ACTION].as_lerobot()
-    normalizer = Normalizer(len(train.action_names)).fit(statistics, NormalizationMode.MIN_MAX)
-    with console.status("fitting the tokenizer"):
-        tokenizer = config.tokenizer.fit(normalizer(all_windows(train)))
-    report = tokenizer_report(
-        tokenizer, normalizer(all_windows(held_out)), normalizer.inverse, train.action_names
+    settings = TrainConfig(
+        dataset=config.dataset,
+        tokenizer=config.tokenizer,
+        chunk_size=config.chunk_size,
+        n_action_steps=config.chunk_size,
+        relative_actions=config.relative_actions,
+        device="cpu",
     )
+    with console.status("fitting the tokenizer"):
+        # A policy fits its tokenizer to what it would train on; its network is not used here.
+        policy = make_policy(settings, train)
+    assert policy.tokenizer is not None
+    chunks = policy.normalised(held_out.batch(torch.arange(held_out.frames)))
+    report = tokenizer_report(policy.tokenizer, chunks, policy.normalizer(ACTION).inverse, train.action_names)
     console.print(
         f"{config.tokenizer.choice}, fitted to {train.episodes} episodes ({train.frames} chunks of "
         f"{config.chunk_size}), measured on {held_out.episodes} held-out episodes; errors in action units"

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,13 +193,30 @@ def _save(
 
     base: Any = env.unwrapped
     dataset = _staging_dataset(root, repo_id, env, features)
-    with SuppressProgressBars():
+    with SuppressProgressBars(), _no_needless_embedding(features):
         for frame in frames:
             dataset.add_frame({**frame, "task": base.task_description})
         dataset.save_episode(parallel_encoding=False)
         dataset.finalize()
     origin.save(staging_folder(root))
     commit(root)
+
+
+@contextmanager
+def _no_needless_embedding(features: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """Skip LeRobot 0.6.1's pass that embeds images row by row where no column holds images.
+
+    It changes nothing then and takes half of the time to save an episode.
+    """
+    from lerobot.datasets import dataset_writer
+
+    embed_images = dataset_writer.embed_images
+    if not any(feature["dtype"] == "image" for feature in features.values()):
+        dataset_writer.embed_images = lambda dataset: dataset
+    try:
+        yield
+    finally:
+        dataset_writer.embed_images = embed_images
 
 
 def _staging_dataset(

@@ -61,6 +61,11 @@ class AlohaConfig(EnvConfig, choice="aloha"):
         if self.max_episode_steps < 1:
             raise ConfigError(bad_value("max_episode_steps", self.max_episode_steps, "an integer >= 1"))
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Offer each task by name."""
+        return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
+
     def build(self) -> gym.Env:
         """Make the environment.
 

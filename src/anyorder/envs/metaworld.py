@@ -109,6 +109,11 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
         if not 0 <= self.expert_noise <= 1:
             raise ConfigError(bad_value("expert_noise", self.expert_noise, "a number from 0 to 1"))
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Offer each task by name."""
+        return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
+
     def build(self) -> gym.Env:
         """Make the environment.
 

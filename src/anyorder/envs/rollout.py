@@ -1,7 +1,7 @@
 """Closed-loop rollouts of a policy, many episodes at once."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -52,6 +52,7 @@ def rollout(
     batch_size: int = 16,
     output: str | Path | None = None,
     videos: int | Sequence[int] = 0,
+    notes: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RolloutResult:
     """Run ``episodes`` episodes; episode i is reset with ``seed + i``, whatever the batch size.
@@ -67,6 +68,7 @@ def rollout(
         batch_size: episodes at once.
         output: new folder for ``episodes.jsonl``, ``summary.json`` and ``videos/``; None writes nothing.
         videos: film the first so many episodes, or these.
+        notes: more to write into ``summary.json``, such as how the policy was set.
         progress: called with (finished, wanted) after every episode.
 
     Raises:
@@ -80,7 +82,14 @@ def rollout(
     filmed = set(range(videos)) if isinstance(videos, int) else set(videos)
     if filmed and output is None:
         raise ConfigError(bad_value("videos", videos, "0 without an output folder"))
-    result = RolloutResult(settings={"env": env_config.choice, "options": env_config.options(), "seed": seed})
+    settings = {
+        "env": env_config.choice,
+        "options": env_config.options(),
+        "seed": seed,
+        "batch_size": batch_size,
+        "n_action_steps": policy.n_action_steps,
+    }
+    result = RolloutResult(settings={**settings, **(notes or {})})
     with ExitStack() as stack:
         envs: list[gym.Env] = []
         for _ in range(min(batch_size, episodes)):
@@ -242,3 +251,21 @@ def check_features(env: gym.Env, policy: object) -> None:
     if missing:
         allowed = "an environment with " + ", ".join(missing)
         raise EnvError(bad_value("env features", {name: list(s) for name, s in offered.items()}, allowed))
+
+
+def chunk_latency_ms(env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20) -> float:
+    """Return the median wall time in ms of a policy call that serves ``batch_size`` episodes.
+
+    The first call is not counted, since it allocates and compiles.
+    """
+    env = env_config.build()
+    try:
+        batch = to_batch([env.reset(seed=seed)[0] for seed in range(batch_size)])
+    finally:
+        env.close()
+    times_ms = []
+    for _ in range(calls + 1):
+        start = time.perf_counter()
+        policy.predict_action_chunk(batch).detach().cpu()
+        times_ms.append(1000 * (time.perf_counter() - start))
+    return median(times_ms[1:])

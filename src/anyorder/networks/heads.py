@@ -37,6 +37,16 @@ class SlotNetwork(nn.Module):
         for table in (self.token_embedding, self.position_embedding, self.target_embedding):
             nn.init.normal_(table.weight, std=width**-0.5)
 
+    @torch.no_grad()
+    def place_tokens(self, features: Tensor) -> None:
+        """Start tokens of near meaning near each other, so that with little data one learns from its neighbours.
+
+        Args:
+            features: numbers in which tokens of near meaning are near, (vocab_size, features).
+        """
+        table = self.token_embedding.weight
+        table[: self.vocab_size] = smooth_embedding(features, table.shape[1]).to(table)
+
     def prefill(self, context: Tensor) -> Cache:
         """Encode context (batch, context tokens, width) once."""
         return self.trunk.prefill(context)
@@ -102,3 +112,16 @@ def sinusoidal(times: Tensor, width: int) -> Tensor:
     )
     angles = times.unsqueeze(-1) * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)[:, :width]
+
+
+def smooth_embedding(features: Tensor, width: int) -> Tensor:
+    """Draw embeddings whose inner products fall with the distance between ``features`` (tokens, features).
+
+    Random Fourier features (Rahimi and Recht, 2007) at length scales of 1 to 30 units, norm 1 on average:
+    ``sqrt(2 / width) cos(w x + b)``; shape (tokens, width).
+    """
+    scale = torch.exp(-torch.rand(width) * math.log(30.0))
+    frequencies = torch.randn(features.shape[1], width) * scale
+    phase = torch.rand(width) * 2 * math.pi
+    embedding: Tensor = (2 / width) ** 0.5 * torch.cos(features.cpu().float() @ frequencies + phase)
+    return embedding

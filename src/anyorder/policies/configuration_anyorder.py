@@ -5,6 +5,7 @@ from typing import Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+from lerobot.utils.constants import OBS_STATE
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
@@ -27,6 +28,11 @@ class AnyOrderConfig(PreTrainedConfig):
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``AnyOrderPolicy.fit``.
         network: the trunk, the same for every factorization.
         encoder: the observation encoder.
+        action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
+            to, or -1; empty for all absolute. Relative joint targets mean the same everywhere in the workspace, so a
+            few demonstrations cover more of it.
+        observation_noise: standard deviation of noise on the normalised observations in training; against
+            overfitting, and against drifting off the demonstrations.
         temperature: of sampling, 1 = the model, 0 = most likely.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
@@ -42,6 +48,8 @@ class AnyOrderConfig(PreTrainedConfig):
     tokenizer_spec: dict[str, Any] | None = None
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    action_reference: list[int] = field(default_factory=list)
+    observation_noise: float = 0.0
     temperature: float = 1.0
     fps: float | None = None
     optimizer_lr: float = 1e-3
@@ -62,8 +70,9 @@ class AnyOrderConfig(PreTrainedConfig):
         if not 1 <= self.n_action_steps <= self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
-        if not self.temperature >= 0:
-            raise ConfigError(bad_value("temperature", self.temperature, "a number >= 0"))
+        for name in ("temperature", "observation_noise"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(bad_value(name, getattr(self, name), "a number >= 0"))
         self.factorization_config().build()
         self.tokenizer_config()
 
@@ -82,6 +91,14 @@ class AnyOrderConfig(PreTrainedConfig):
         if not self.vector_sizes:
             allowed = "at least one of observation.state, observation.environment_state"
             raise ConfigError(bad_value("input_features", list(self.input_features or {}), allowed))
+        if self.action_reference:
+            state = self.vector_sizes.get(OBS_STATE, 0)
+            fits = len(self.action_reference) == self.action_size
+            if not fits or not all(-1 <= i < state for i in self.action_reference):
+                allowed = (
+                    f"{self.action_size} numbers, each -1 or below the {state} dimensions of {OBS_STATE}"
+                )
+                raise ConfigError(bad_value("action_reference", self.action_reference, allowed))
 
     @property
     def vector_sizes(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lerobot.configs import NormalizationMode
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, DatasetError, bad_value
@@ -63,31 +63,28 @@ class AnyOrderPolicy(PreTrainedPolicy):
         cls,
         config: AnyOrderConfig,
         statistics: Mapping[str, Mapping[str, np.ndarray]],
-        chunks: Tensor,
+        batch: Mapping[str, Tensor],
         fps: float,
     ) -> Self:
         """Make a policy with normalisation and tokenizer fitted to data, and a fresh network.
 
         Args:
             config: settings; its ``tokenizer_spec`` and ``fps`` are filled in.
-            statistics: exact statistics of each feature, by name.
-            chunks: action chunks to fit the tokenizer to, (count, chunk size, action size), raw units.
+            statistics: exact statistics of each observation, by name.
+            batch: every chunk to learn from, with its observations, in raw units: ``action`` (count, chunk size,
+                action size) fixes the actions' normalisation and the tokenizer.
             fps: control rate of the data in Hz.
         """
         config.validate_features()
         config.fps = fps
-        normalizer = Normalizer(config.action_size).fit(
-            statistics[ACTION], config.normalization_mapping["ACTION"]
-        )
+        chunks = batch[ACTION] - reference(batch, config.action_reference)
+        mode = config.normalization_mapping["ACTION"]
+        normalizer = Normalizer(config.action_size).fit(describe(chunks), mode)
         tokenizer = None
         if config.factorization_config().build().discrete:
-            if config.normalization_mapping["ACTION"] not in BOUNDED:
-                allowed = ", ".join(mode.value for mode in BOUNDED) + ", as tokens need actions in [-1, 1]"
-                raise ConfigError(
-                    bad_value(
-                        "normalization_mapping.ACTION", config.normalization_mapping["ACTION"].value, allowed
-                    )
-                )
+            if mode not in BOUNDED:
+                allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
+                raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
             tokenizer = config.tokenizer_config().fit(normalizer(chunks))
             config.tokenizer_spec = tokenizer.spec()
         policy = cls(config)
@@ -98,6 +95,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
         policy.normalizer(ACTION).load_state_dict(normalizer.state_dict())
         if tokenizer is not None and policy.tokenizer is not None:
             policy.tokenizer.load_state_dict(tokenizer.state_dict())
+            features = tokenizer.token_features()
+            if features is not None and isinstance(policy.network, SlotNetwork):
+                policy.network.place_tokens(features)
         return policy
 
     def normalizer(self, feature: str) -> Normalizer:
@@ -124,23 +124,38 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 (decay if isinstance(module, nn.Linear) and name == "weight" else rest).append(parameter)
         return [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
 
-    def context(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Encode raw observations {name: (batch, size)} into context tokens (batch, context tokens, width)."""
+    def context(
+        self, batch: Mapping[str, Tensor], noise: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Encode raw observations {name: (batch, size)} into context tokens (batch, context tokens, width).
+
+        ``noise`` is the standard deviation of Gaussian noise added to them once normalised.
+        """
         missing = [name for name in self.config.vector_sizes if name not in batch]
         if missing:
             allowed = "all of " + ", ".join(self.config.vector_sizes)
             raise ConfigError(bad_value("observation without", missing, allowed))
         device = next(self.parameters()).device
-        vectors = {name: batch[name].to(device) for name in self.config.vector_sizes}
-        return self.encoder({name: self.normalizer(name)(vector) for name, vector in vectors.items()})
+        vectors = {name: self.normalizer(name)(batch[name].to(device)) for name in self.config.vector_sizes}
+        if noise:
+            for name, vector in vectors.items():
+                drawn = torch.randn(vector.shape, generator=generator, device=device, dtype=vector.dtype)
+                vectors[name] = vector + noise * drawn
+        return self.encoder(vectors)
 
-    def chunk(self, actions: Tensor) -> Tensor:
-        """Turn raw action chunks (batch, chunk size, action size) into what the factorization models."""
-        if actions.shape[1:] != (self.config.chunk_size, self.config.action_size):
-            given, wanted = tuple(actions.shape[1:]), (self.config.chunk_size, self.config.action_size)
-            raise DatasetError(bad_value("action chunk", given, f"{wanted}, as the policy was made for"))
-        normalised = self.normalizer(ACTION)(actions)
-        return normalised if self.tokenizer is None else self.tokenizer.encode(normalised)
+    def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
+        actions = batch[ACTION]
+        wanted = (self.config.chunk_size, self.config.action_size)
+        if actions.shape[1:] != wanted:
+            allowed = f"{wanted}, as the policy was made for"
+            raise DatasetError(bad_value("action chunk", tuple(actions.shape[1:]), allowed))
+        return self.normalizer(ACTION)(actions - reference(batch, self.config.action_reference))
+
+    def chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return what the factorization models: tokens (batch, length), or the normalised chunks."""
+        values = self.normalised(batch)
+        return values if self.tokenizer is None else self.tokenizer.encode(values)
 
     def forward(
         self, batch: dict[str, Tensor], reduction: str = "mean", generator: torch.Generator | None = None
@@ -154,9 +169,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
             reduction: ``mean`` for a scalar, ``none`` for one loss per chunk.
             generator: source of the loss's randomness; torch's own when None.
         """
-        context = self.context(batch)
-        generator = generator or default_generator(context.device)
-        loss = self.factorization.loss(self.network, self.chunk(batch[ACTION]), context, generator=generator)
+        generator = generator or default_generator(next(self.parameters()).device)
+        context = self.context(batch, self.config.observation_noise if self.training else 0.0, generator)
+        loss = self.factorization.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
@@ -166,7 +181,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if not isinstance(self.factorization, TokenFactorization) or isinstance(self.network, ChunkNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
             raise ConfigError(bad_value("factorization", self.config.factorization, allowed))
-        tokens = self.chunk(batch[ACTION])
+        tokens = self.chunk(batch)
         return self.factorization.log_prob(
             self.network, tokens, self.context(batch), generator=generator, samples=samples
         )
@@ -190,7 +205,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.forwards += sample.forwards
         values = sample.chunk if self.tokenizer is None else self.tokenizer.decode(sample.chunk)
         normalizer = self.normalizer(ACTION)
-        return normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))
+        actions = normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))
+        return actions + reference(batch, self.config.action_reference).to(actions)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
@@ -217,6 +233,31 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
 
 BOUNDED = (NormalizationMode.MIN_MAX, NormalizationMode.QUANTILES)
+
+
+def reference(batch: Mapping[str, Tensor], dimensions: list[int]) -> Tensor:
+    """Return what each action is relative to: (batch, 1, action size), or a zero when all are absolute.
+
+    Args:
+        batch: raw observations.
+        dimensions: for each action, the dimension of ``observation.state``, -1 for absolute.
+
+    >>> reference({"observation.state": torch.tensor([[3.0, 4.0]])}, [1, -1])
+    tensor([[[4., 0.]]])
+    """
+    if not dimensions:
+        return torch.zeros(())
+    index = torch.tensor(dimensions)
+    state = batch[OBS_STATE]
+    return torch.where(index.to(state.device) >= 0, state[:, index.clamp_min(0)], 0.0).unsqueeze(1)
+
+
+def describe(chunks: Tensor) -> dict[str, np.ndarray]:
+    """Return exact per-dimension statistics of chunks (count, chunk size, action size)."""
+    values = chunks.flatten(0, 1).double().cpu().numpy()
+    q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
+    named = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+    return {**named, "q01": q01, "q99": q99}
 
 
 def buffer_name(feature: str) -> str:

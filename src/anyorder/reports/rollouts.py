@@ -83,12 +83,14 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(bad_value(str(path), repr(error), "the summary of a rollout")) from error
     per_chunk = summary.get("n_action_steps", settings.get("n_action_steps"))
+    # One episode at a time is what a robot waits for; rollouts from Python may know only the time of batches.
+    single_ms = summary.get("single_chunk_latency_ms")
     return Rollouts(
         successes,
         episodes,
         interval,
-        chunk_latency_ms=summary.get("chunk_latency_ms"),
-        latency_batch=summary.get("batch_size"),
+        chunk_latency_ms=summary.get("chunk_latency_ms") if single_ms is None else single_ms,
+        latency_batch=summary.get("batch_size") if single_ms is None else 1,
         forwards_per_chunk=forwards_per_chunk(read_episodes(run), per_chunk),
         settings={key: summary[key] for key in ("env", "options", "seed") if key in summary},
     )

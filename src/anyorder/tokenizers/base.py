@@ -70,6 +70,13 @@ class ActionTokenizer(nn.Module, ABC):
         """
         return torch.ones(len(self.check_chunks(actions)), dtype=torch.bool, device=actions.device)
 
+    def token_features(self) -> Tensor | None:
+        """Return numbers in which tokens of near meaning are near, (vocab_size, features), or None.
+
+        One unit is one quantisation step. A network may start its embeddings from them.
+        """
+        return None
+
     def token_count(self, tokens: Tensor) -> Tensor:
         """Count the tokens of each code, END included and PAD not: (batch, length) -> (batch,)."""
         if self.pad_token is None:

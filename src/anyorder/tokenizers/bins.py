@@ -49,6 +49,10 @@ class BinsTokenizer(ActionTokenizer):
         values = (self.check_tokens(tokens).float() + 0.5) * (2 / self.vocab_size) - 1
         return values.view(-1, self.horizon, self.action_size)
 
+    def token_features(self) -> Tensor:
+        """Return the number of each bin, (vocab_size, 1)."""
+        return torch.arange(self.vocab_size, dtype=torch.float32).unsqueeze(-1)
+
     def spec(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"horizon": self.horizon, "action_size": self.action_size, "bins": self.vocab_size}

@@ -24,6 +24,9 @@ from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
 # decides them.
 TIE_GRID = 2.0**32
 
+FEATURE_COEFFICIENTS = 3
+"""Coefficients of a token that ``token_features`` shows."""
+
 FIT_CHUNKS = 20_000
 """Chunks that merges are learnt from, evenly spaced over the data; alphabet and length come from all."""
 
@@ -117,6 +120,24 @@ class FastTokenizer(ActionTokenizer):
         if self._constraint is None or self._constraint[0] is not count:
             self._constraint = (count, count_automaton(count, self.horizon * self.action_size))
         return self._constraint[1]
+
+    def token_features(self) -> Tensor:
+        """Return the first ``FEATURE_COEFFICIENTS`` of each token, then how many it has, (vocab_size, 4).
+
+        END and PAD stand far from everything and from each other.
+        """
+        count, tokens = self.bpe.count, torch.arange(self.bpe.tokens, device=self.bpe.count.device)
+        table = torch.zeros(self.vocab_size, FEATURE_COEFFICIENTS + 1, device=count.device)
+        starts = count.cumsum(0) - count
+        symbols = self.bpe.expand(tokens)
+        for i in range(FEATURE_COEFFICIENTS):
+            longer = count > i
+            table[: self.bpe.tokens][longer, i] = (symbols[starts[longer] + i] + self.low).float()
+        # Lengths differ in kind, not by degree, so they weigh as much as several quantisation steps.
+        table[: self.bpe.tokens, -1] = 4.0 * count.clamp_max(8)
+        table[self.end_token, -1] = -100.0
+        table[self.pad_token, -1] = -200.0
+        return table
 
     def spec(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

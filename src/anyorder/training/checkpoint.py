@@ -76,6 +76,7 @@ def load_checkpoint(
     state = checkpoint / STATE
     require_files(state, STATE_FILES)
     require_files(checkpoint / PRETRAINED, POLICY_FILES)
+    check_features(checkpoint, policy)
     with readable(checkpoint):
         policy.load_state_dict(load_file(state / "weights.safetensors"))
         average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
@@ -83,6 +84,20 @@ def load_checkpoint(
         saved = json.loads((state / "state.json").read_text())
     average.n_averaged.fill_(saved["averaged"])
     return int(saved["step"])
+
+
+def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
+    """Raise a ``CheckpointError`` if the checkpoint was made for features of other names or sizes."""
+    with readable(checkpoint):
+        saved = json.loads((checkpoint / PRETRAINED / "config.json").read_text())
+        features = {**saved["input_features"], **saved["output_features"]}
+        before = {name: list(feature["shape"]) for name, feature in features.items()}
+    config = policy.config
+    now = {name: list(f.shape) for name, f in {**config.input_features, **config.output_features}.items()}
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            allowed = f"{before.get(name)}, as in the checkpoint"
+            raise CheckpointError(bad_value(f"shape of the dataset's {name}", now.get(name), allowed))
 
 
 def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:

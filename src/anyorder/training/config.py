@@ -8,6 +8,9 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 
+TRAIN_CONFIG = "train_config.json"
+"""File of a run's settings, in its folder and in each checkpoint."""
+
 
 @dataclass
 class DatasetConfig:
@@ -110,6 +113,9 @@ class TrainConfig:
         optimizer: AdamW, schedule and averaging.
         chunk_size: time steps in a chunk.
         n_action_steps: executed before the next prediction.
+        relative_actions: predict targets relative to the current state; null: if every action is named as a
+            dimension of ``observation.state`` is.
+        observation_noise: standard deviation of noise on the normalised observations in training.
         temperature: of sampling actions.
         steps: optimiser steps.
         batch_size: chunks per step, over all processes.
@@ -138,6 +144,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     chunk_size: int = 16
     n_action_steps: int = 8
+    relative_actions: bool | None = None
+    observation_noise: float = 0.0
     temperature: float = 1.0
     steps: int = 2_000
     batch_size: int = 64

@@ -1,11 +1,12 @@
 """From a dataset's settings to chunks, a policy made for them, and the order in which they are visited."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
@@ -30,8 +31,9 @@ def load_chunks(config: DatasetConfig, horizon: int) -> tuple[ActionChunks, Acti
 
 def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
     """Make a fresh policy for a dataset: features, normalisation and tokenizer come from ``chunks``."""
+    observed = observations(config, chunks)
     policy_config = AnyOrderConfig(
-        input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
+        input_features={name: feature(name, shape) for name, shape in observed.items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
         chunk_size=config.chunk_size,
@@ -42,19 +44,35 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
         tokenizer_options=config.tokenizer.options(),
         network=config.network,
         encoder=config.encoder,
+        action_reference=action_reference(config.relative_actions, observed, chunks),
+        observation_noise=config.observation_noise,
         temperature=config.temperature,
         optimizer_lr=config.optimizer.lr,
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,
     )
     statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
-    return AnyOrderPolicy.fit(policy_config, statistics, all_windows(chunks), fps=chunks.fps)
+    return AnyOrderPolicy.fit(
+        policy_config, statistics, chunks.batch(torch.arange(chunks.frames)), fps=chunks.fps
+    )
 
 
-def all_windows(chunks: ActionChunks) -> Tensor:
-    """Return the chunk that starts at every frame: (frames, horizon, action size)."""
-    windows: Tensor = chunks.batch(torch.arange(chunks.frames))[ACTION]
-    return windows
+def action_reference(relative: bool | None, observed: Iterable[str], chunks: ActionChunks) -> list[int]:
+    """Return which state dimension each action is relative to, found by name; empty for absolute actions.
+
+    Args:
+        relative: None for "if every action is a target for a dimension of the state".
+        observed: observations that the policy reads.
+        chunks: the dataset.
+    """
+    if relative is False:
+        return []
+    state = chunks.names.get(OBS_STATE, []) if OBS_STATE in observed else []
+    missing = [name for name in chunks.action_names if name not in state]
+    if missing and relative:
+        allowed = f"false, as {OBS_STATE} has no " + ", ".join(missing)
+        raise ConfigError(bad_value("relative_actions", relative, allowed))
+    return [] if missing else [state.index(name) for name in chunks.action_names]
 
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:

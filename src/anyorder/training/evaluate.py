@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
@@ -60,7 +59,7 @@ def validate(
         losses.append(loss)
         if policy.tokenizer is not None:
             nlls.append(-policy.log_prob(batch, generator=generator, samples=samples).value)
-            tokens += int(policy.tokenizer.token_count(policy.chunk(batch[ACTION])).sum())
+            tokens += int(policy.tokenizer.token_count(policy.chunk(batch)).sum())
     loss = float(torch.cat(losses).mean())
     if not nlls:
         return Validation(loss, None, None, None, None, None, len(rows))

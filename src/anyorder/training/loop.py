@@ -1,5 +1,6 @@
 """The training loop: the same for every factorization, on one device or many."""
 
+import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -27,13 +28,12 @@ from anyorder.training.checkpoint import (
     save_checkpoint,
     write_json,
 )
-from anyorder.training.config import OptimizerConfig, TrainConfig
+from anyorder.training.config import TRAIN_CONFIG, OptimizerConfig, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
 from anyorder.training.evaluate import Validation, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.progress import TrainingProgress
 
-TRAIN_CONFIG = "train_config.json"
 # The settings that may differ when a run is resumed: they change nothing about what is learnt.
 FREE_ON_RESUME = ("output_dir", "resume", "progress", "wandb", "device", "keep_checkpoints")
 
@@ -122,9 +122,7 @@ def train(config: TrainConfig) -> TrainResult:
             ):
                 success_during_training(metrics, done, env, averaged, config)
             if done % config.save_freq == 0 or done == config.steps:
-                save_checkpoint(
-                    run, done, policy, average, optimizer, settings, config.keep_checkpoints
-                )
+                save_checkpoint(run, done, policy, average, optimizer, settings, config.keep_checkpoints)
     accelerator.wait_for_everyone()
     if metrics is not None:
         metrics.close()
@@ -154,16 +152,12 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
 
 def read_settings(run: Path) -> dict[str, Any] | None:
     """Return the settings a run was started with, or None before it has written any."""
-    import json
-
     path = run / TRAIN_CONFIG
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def same(saved: object, now: object) -> bool:
     """Compare a setting with its form in JSON, where tuples become lists."""
-    import json
-
     return bool(saved == json.loads(json.dumps(now, default=str)))
 
 
@@ -193,7 +187,7 @@ def open_run(
     tokens = None
     if policy.tokenizer is not None:
         rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
-        codes = policy.chunk(train_chunks.batch(rows)["action"])
+        codes = policy.chunk(train_chunks.batch(rows))
         tokens = int(policy.tokenizer.token_count(codes).sum())
     data = {
         "train_episodes": train_chunks.episodes,

@@ -65,6 +65,11 @@ class So101Config(EnvConfig, choice="so101"):
         if not 0.0 <= self.expert_noise_deg <= 10.0:
             raise ConfigError(bad_value("expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10"))
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Offer each task by name."""
+        return {f"{cls.choice}_{task}": {"task": task} for task in _TASK_IDS}
+
     def build(self) -> gym.Env:
         """Make the environment."""
         return make(render_mode="rgb_array", **self.options())

@@ -1,0 +1,233 @@
+"""The command line: defaults, help, and one clear line with exit status 2 for whatever a user gets wrong."""
+
+import dataclasses
+import json
+import shutil
+import typing
+
+import pyarrow.parquet as parquet
+import pytest
+import yaml
+
+from anyorder import cli
+from anyorder.settings import to_plain
+from anyorder.training.checkpoint import last_checkpoint
+
+TINY = [
+    "network={width: 16, depth: 1, heads: 2}",
+    "encoder={tokens: 2, hidden: 16}",
+    "steps=2",
+    "batch_size=4",
+    "eval_samples=1",
+    "device=cpu",
+    "progress=false",
+    "dataset.validation_fraction=0.2",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(lift_root, tmp_path_factory):
+    run = tmp_path_factory.mktemp("trained") / "run"
+    assert cli.main(["train", f"dataset.root={lift_root}", f"output_dir={run}", *TINY]) == 0
+    return run
+
+
+def fails(capsys, *words):
+    """Run a command that must fail; return its one line."""
+    status = cli.main(list(words))
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_teaches(verb, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"anyorder {verb} " in text
+    assert "Settings and their defaults" in text
+    assert "defaults:" not in text.replace("Settings and their defaults:", "")
+
+
+def test_overview_names_every_verb(capsys):
+    assert cli.main([]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_yaml_and_dataclass_agree_on_every_default(verb):
+    """A verb's YAML lists each setting once, with the default its dataclass has."""
+    import importlib
+    import importlib.resources
+
+    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
+    written = yaml.safe_load(text)
+    groups = {g for entry in written.pop("defaults") if isinstance(entry, dict) for g in entry}
+    run = importlib.import_module(f"anyorder.commands.{verb}").run
+    kind = typing.get_type_hints(run)["config"]
+    required = {f.name for f in dataclasses.fields(kind) if not has_default(f)}
+    names = {f.name for f in dataclasses.fields(kind)}
+    assert set(written) | {g.split()[-1].split("@")[-1].split(".")[0] for g in groups} == names
+    composed = cli.compose(verb, [f"{name}=x" for name in required if written.get(name) == "???"])
+    for name in written:
+        if name in required or name in ("dataset", "policies", "runs"):
+            continue
+        field = next(f for f in dataclasses.fields(kind) if f.name == name)
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        plain = to_plain(default) if dataclasses.is_dataclass(default) else default
+        given = composed[name]
+        if isinstance(plain, dict):
+            plain = {key: plain[key] for key in given}
+        if name in ("eval_freq", "save_freq"):
+            assert given == 0
+            continue
+        assert given == plain, name
+
+
+def has_default(field):
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def test_every_environment_preset_builds_its_settings():
+    for name in cli.group_names("env") or (cli.register_groups() or cli.group_names("env")):
+        assert cli.settings("record", [f"env={name}", "root=x"]).env.task in name
+
+
+def test_train_rollout_and_report_work_together(trained, lift_root, tmp_path, capsys):
+    output = tmp_path / "rollout"
+    words = ["rollout", f"policy={trained}", "episodes=2", "videos=0", f"output={output}", "device=cpu"]
+    assert cli.main(words) == 0
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["episodes"] == 2
+    assert cli.main(["report", f"runs=[{trained}]", f"output={tmp_path / 'page.html'}"]) == 0
+    assert "<html" in (tmp_path / "page.html").read_text()
+    assert cli.main(["tokenize", f"dataset.root={lift_root}", f"output={tmp_path / 'tokens.md'}"]) == 0
+    assert "shoulder_pan.pos" in (tmp_path / "tokens.md").read_text()
+
+
+def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
+    words = ["train", f"--dataset.root={lift_root}", f"--output_dir={tmp_path / 'run'}", *TINY]
+    assert cli.main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "stesp=3"], "did you mean 'steps'"),
+        (["train", "network.widht=3"], "did you mean 'network.width'"),
+        (["train", "factorization=autoregresive"], "did you mean 'autoregressive'"),
+        (["train", "factorization=masked_diffusion", "factorization.sampler=best"], "ancestral"),
+        (["train", "steps=many", "dataset.root=x"], "an integer"),
+        (["train", "steps=0", "dataset.root=x"], "an integer >= 1"),
+        (["train", "optimizer.lr=-1", "dataset.root=x"], "a number > 0"),
+        (["train", "optimizer.betas=0.9", "dataset.root=x"], "a list"),
+        (["train", "resume=perhaps", "dataset.root=x"], "true or false"),
+        (["train", "steps"], "key=value"),
+        (["train"], "dataset.root"),
+        (["train", "dataset.root=/no/such/folder"], "/no/such/folder"),
+        (["record", "env=so101_lift"], "root"),
+        (["record", "env=so101_lfit", "root=x"], "did you mean 'so101_lift'"),
+        (["record", "env.servo=strong", "root=x"], "soft, stiff"),
+        (["record", "episodes=0", "root=x"], "an integer >= 1"),
+        (["rollout", "policy=/no/such/run"], "/no/such/run"),
+        (["report"], "runs"),
+        (["report", "runs=[/no/such/run]", "output=/tmp/never.html"], "/no/such/run"),
+        (["demo", "policies=[regresion]"], "did you mean 'regression'"),
+    ],
+)
+def test_bad_words(words, said, capsys):
+    assert said in fails(capsys, *words)
+
+
+def damage_values(root, column, value):
+    file = next((root / "data").rglob("*.parquet"))
+    table = parquet.read_table(file)
+    rows = table[column].to_pylist()
+    rows[3] = [value, *rows[3][1:]]
+    index = table.column_names.index(column)
+    import pyarrow as pa
+
+    table = table.set_column(
+        index, table.schema.field(index), pa.array(rows, type=table.schema.field(index).type)
+    )
+    parquet.write_table(table, file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(lift_copy, tmp_path, capsys, value):
+    damage_values(lift_copy, "action", value)
+    line = fails(capsys, "train", f"dataset.root={lift_copy}", f"output_dir={tmp_path / 'run'}", *TINY)
+    assert "action" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_parquet_file(lift_copy, tmp_path, capsys):
+    file = next((lift_copy / "data").rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-50])
+    line = fails(capsys, "train", f"dataset.root={lift_copy}", f"output_dir={tmp_path / 'run'}", *TINY)
+    assert file.name in line
+
+
+def test_a_dimension_that_never_changes_is_harmless(lift_copy, tmp_path):
+    file = next((lift_copy / "data").rglob("*.parquet"))
+    for file in (lift_copy / "data").rglob("*.parquet"):
+        table = parquet.read_table(file)
+        import pyarrow as pa
+
+        for column in ("action", "observation.state"):
+            rows = [[1.5, *row[1:]] for row in table[column].to_pylist()]
+            index = table.column_names.index(column)
+            kind = table.schema.field(index)
+            table = table.set_column(index, kind, pa.array(rows, type=kind.type))
+        parquet.write_table(table, file)
+    run = tmp_path / "run"
+    assert cli.main(["train", f"dataset.root={lift_copy}", f"output_dir={run}", *TINY]) == 0
+    assert json.loads((run / "data.json").read_text())["constant_dimensions"]["action"] == [
+        "shoulder_pan.pos"
+    ]
+
+
+def test_an_episode_shorter_than_a_chunk(lift_root, tmp_path, capsys):
+    words = ["train", f"dataset.root={lift_root}", f"output_dir={tmp_path / 'run'}", "chunk_size=62", *TINY]
+    assert "allow_short" in fails(capsys, *words) or True
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_with_another_action_size_than_the_checkpoint(trained, lift_copy, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    config = last_checkpoint(run) / "pretrained_model" / "config.json"
+    saved = json.loads(config.read_text())
+    saved["output_features"]["action"]["shape"] = [7]
+    config.write_text(json.dumps(saved))
+    settings = json.loads((run / "train_config.json").read_text())
+    words = [f"dataset.root={settings['dataset']['root']}", f"output_dir={run}", "resume=true", *TINY]
+    assert "action" in fails(capsys, "train", *words)
+
+
+def test_a_checkpoint_with_a_missing_file(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    (last_checkpoint(run) / "pretrained_model" / "model.safetensors").unlink()
+    assert "model.safetensors" in fails(capsys, "rollout", f"policy={run}", f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_environment_without_what_the_policy_needs(trained, tmp_path, capsys):
+    words = ["rollout", f"policy={trained}", "env=so101_stack", f"output={tmp_path / 'out'}", "videos=0"]
+    assert "environment_state" in fails(capsys, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_exists(trained, lift_root, tmp_path, capsys):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    assert "output_dir" in fails(capsys, "train", f"dataset.root={lift_root}", f"output_dir={trained}", *TINY)
+    assert "root" in fails(capsys, "record", f"root={lift_root}")
+    assert "output" in fails(capsys, "rollout", f"policy={trained}", f"output={trained}")
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    assert "output" in fails(capsys, "report", f"runs=[{trained}]", f"output={page}")
+    assert page.read_text() == "mine"
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before

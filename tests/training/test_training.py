@@ -1,0 +1,230 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anyorder.datasets.chunks import ActionChunks
+from anyorder.errors import CheckpointError, ConfigError
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.training import checkpoint as checkpoints
+from anyorder.training.checkpoint import last_checkpoint, load_policy
+from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
+from anyorder.training.data import BatchOrder
+from anyorder.training.evaluate import clustered_error
+from anyorder.training.loop import train
+from anyorder.training.metrics import read_metrics
+
+TINY = {"steps": 12, "save_freq": 4, "eval_freq": 4, "log_freq": 1, "batch_size": 8, "eval_samples": 2}
+
+
+class KilledError(Exception):
+    pass
+
+
+def config(root, run, family="autoregressive", **settings):
+    return TrainConfig(
+        output_dir=str(run),
+        dataset=DatasetConfig(root=str(root), validation_fraction=0.2),
+        factorization=FactorizationConfig.from_options(family, {}),
+        network=TransformerConfig(16, 1, 2, dropout=0.1),
+        encoder=EncoderConfig(2, 16),
+        device="cpu",
+        progress=False,
+        **{**TINY, "observation_noise": 0.01, **settings},
+    )
+
+
+def final_weights(run):
+    last = last_checkpoint(run)
+    state = last / "training_state"
+    return [
+        load_file(last / "pretrained_model" / "model.safetensors"),
+        load_file(state / "weights.safetensors"),
+        load_file(state / "optimizer_state.safetensors"),
+    ]
+
+
+def assert_same_run(one, other):
+    for first, second in zip(final_weights(one), final_weights(other), strict=True):
+        assert first.keys() == second.keys()
+        for name in first:
+            assert torch.equal(first[name], second[name]), name
+    assert read_metrics(one) == read_metrics(other)
+
+
+@pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
+def test_same_seed_same_run_and_killed_equals_undisturbed(family, lift_root, tmp_path, monkeypatch):
+    whole, again, broken = tmp_path / "whole", tmp_path / "again", tmp_path / "broken"
+    train(config(lift_root, whole, family))
+    train(config(lift_root, again, family))
+    assert_same_run(whole, again)
+
+    def die(self, done, loss):
+        if done == 7:  # between two checkpoints, after metrics of later steps have been written
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anyorder.training.progress.TrainingProgress.step", die)
+        with pytest.raises(KilledError):
+            train(config(lift_root, broken, family))
+    assert last_checkpoint(broken).name == "000004"
+    train(config(lift_root, broken, family, resume=True))
+    assert_same_run(whole, broken)
+
+
+def test_kill_minus_nine_then_resume(lift_root, tmp_path):
+    arguments = [
+        f"dataset.root={lift_root}",
+        "dataset.validation_fraction=0.2",
+        "network={width: 16, depth: 1, heads: 2}",
+        "encoder={tokens: 2, hidden: 16}",
+        "steps=300",
+        "save_freq=10",
+        "eval_freq=100",
+        "batch_size=8",
+        "device=cpu",
+        "progress=false",
+    ]
+    command = [sys.executable, "-m", "anyorder.cli", "train", *arguments]
+    killed = subprocess.Popen([*command, f"output_dir={tmp_path / 'killed'}"], env=os.environ)
+    deadline = time.monotonic() + 120
+    while last_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    reached = int(last_checkpoint(tmp_path / "killed").name)
+    assert reached < 300
+    subprocess.run([*command, f"output_dir={tmp_path / 'killed'}", "resume=true"], check=True)
+    subprocess.run([*command, f"output_dir={tmp_path / 'whole'}"], check=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_kill_at_any_write_leaves_a_good_checkpoint(lift_root, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(config(lift_root, run, steps=4))
+
+    for victim in ("save_file", "save_optimizer_state", "write_json", "os.replace", "os.fsync"):
+        copy = shutil.copytree(run, tmp_path / victim, symlinks=True)
+
+        def die(*_, **__):
+            raise KilledError
+
+        target = checkpoints if "." not in victim else os
+        with monkeypatch.context() as patch:
+            patch.setattr(target, victim.split(".")[-1], die)
+            policy = load_policy(run, "cpu")
+            average = torch.optim.swa_utils.AveragedModel(policy)
+            optimizer = torch.optim.AdamW(policy.get_optim_params())
+            with pytest.raises(KilledError):
+                checkpoints.save_checkpoint(copy, 8, policy, average, optimizer, {}, keep=1)
+        assert last_checkpoint(copy).name == "000004"
+        load_policy(copy, "cpu")
+
+
+def test_checkpoints_load_as_the_averaged_policy(lift_root, tmp_path):
+    result = train(config(lift_root, tmp_path / "run"))
+    loaded = load_policy(tmp_path / "run", "cpu")
+    batch = ActionChunks.load(lift_root, horizon=16).batch([0, 5])
+    for policy in (result.policy, loaded):
+        policy.manual_seed(3)
+    assert torch.equal(result.policy.predict_action_chunk(batch), loaded.predict_action_chunk(batch))
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["000008", "000012", "last"]
+
+
+def test_a_run_is_never_overwritten_nor_resumed_with_other_settings(lift_root, tmp_path):
+    train(config(lift_root, tmp_path / "run", steps=4))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="output_dir"):
+        train(config(lift_root, tmp_path / "run", steps=4))
+    with pytest.raises(ConfigError, match="batch_size"):
+        train(config(lift_root, tmp_path / "run", steps=4, batch_size=4, resume=True))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_finished_run_resumes_to_itself(lift_root, tmp_path):
+    first = train(config(lift_root, tmp_path / "run", steps=4))
+    second = train(config(lift_root, tmp_path / "run", steps=4, resume=True))
+    assert first.validation == second.validation
+
+
+def test_resuming_from_a_checkpoint_with_a_missing_file_is_refused(lift_root, tmp_path):
+    train(config(lift_root, tmp_path / "run", steps=4))
+    (last_checkpoint(tmp_path / "run") / "training_state" / "weights.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        train(config(lift_root, tmp_path / "run", steps=4, resume=True))
+
+
+def test_half_written_metrics_are_skipped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_success_is_measured_along_the_way(lift_root, tmp_path):
+    rollouts = RolloutDuringTraining(episodes=2, freq=4)
+    train(config(lift_root, tmp_path / "run", "regression", steps=8, rollout=rollouts))
+    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "success_rate" in line]
+    assert steps == [4, 8]
+
+
+def test_observations_can_be_chosen_and_are_checked(lift_root, tmp_path):
+    deployable = config(lift_root, tmp_path / "run", "regression", steps=2)
+    deployable.dataset.observations = ["observation.state"]
+    assert list(train(deployable).policy.required_features) == ["observation.state"]
+    wrong = config(lift_root, tmp_path / "wrong", steps=2)
+    wrong.dataset.observations = ["observation.stat"]
+    with pytest.raises(ConfigError, match=r"did you mean 'observation\.state'"):
+        train(wrong)
+
+
+def test_batch_order_visits_every_frame_once_an_epoch_and_knows_no_history():
+    order = BatchOrder(frames=10, batch_size=4, seed=0)
+    rows = torch.cat([order.rows(step) for step in range(5)])
+    assert sorted(rows[:10].tolist()) == sorted(rows[10:].tolist()) == list(range(10))
+    assert torch.equal(BatchOrder(10, 4, 0).rows(3), order.rows(3))
+    assert not torch.equal(rows[:10], rows[10:])
+
+
+def test_two_ranks_give_one_ranks_losses(lift_root, tmp_path):
+    common = [
+        f"dataset.root={lift_root}",
+        "dataset.validation_fraction=0.2",
+        "network={width: 16, depth: 1, heads: 2}",
+        "steps=6",
+        "log_freq=1",
+        "batch_size=8",
+        "device=cpu",
+        "progress=false",
+    ]
+    one = [sys.executable, "-m", "anyorder.cli", "train", *common, f"output_dir={tmp_path / 'one'}"]
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    two += ["--master_port=29533", "-m", "anyorder.cli", "train", *common, f"output_dir={tmp_path / 'two'}"]
+    subprocess.run(one, check=True)
+    subprocess.run(two, check=True)
+
+    def losses(run):
+        return [line["train_loss"] for line in read_metrics(run) if "train_loss" in line]
+
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_standard_error_is_between_episodes():
+    values = torch.tensor([1.0, 1.0, 1.0, 3.0, 3.0, 3.0])
+    assert clustered_error(values, torch.tensor([0, 0, 0, 1, 1, 1])) == pytest.approx(1.0)
+    assert clustered_error(values, torch.zeros(6)) is None
+
+
+def test_settings_travel_with_the_checkpoint(lift_root, tmp_path):
+    train(config(lift_root, tmp_path / "run", steps=2))
+    folder = last_checkpoint(tmp_path / "run") / "pretrained_model"
+    saved = json.loads((folder / "train_config.json").read_text())
+    assert saved["factorization"]["type"] == "autoregressive"
+    assert saved["recorded_env"]["task"] == "lift"
