@@ -18,7 +18,7 @@ class TokenizeConfig:
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
     chunk_size: int = 16
-    relative_actions: bool | None = None
+    relative_actions: bool = False
     output: str | None = None
 
     def __post_init__(self) -> None:

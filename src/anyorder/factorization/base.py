@@ -124,7 +124,7 @@ class Factorization(ABC):
             network: the network to ask.
             context: encoded observation.
             generator: the only source of randomness.
-            temperature: 1 samples the model, 0 takes the most likely token (the mean, for continuous families).
+            temperature: 1 samples the model, 0 takes the most likely token (token families).
             constraint: only sequences it accepts are drawn (token families).
             known: frozen positions (batch, length), ``UNKNOWN`` where free (token families).
         """

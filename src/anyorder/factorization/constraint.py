@@ -39,18 +39,12 @@ class TokenAutomaton:
         return self.next_state.shape[0]
 
     @cached_property
-    def transitions(self) -> Tensor:
-        """Boolean (classes, states, states): class ``c`` leads from state ``s`` to state ``t``."""
-        states, classes = self.next_state.shape
-        table = torch.zeros(classes, states, states, dtype=torch.bool, device=self.next_state.device)
-        source, token_class = torch.nonzero(self.next_state >= 0, as_tuple=True)
-        table[token_class, source, self.next_state[source, token_class]] = True
-        return table
-
-    @cached_property
     def any_transition(self) -> Tensor:
         """Float (states, states): 1 where some class leads from ``s`` to ``t``."""
-        return self.transitions.any(0).float()
+        table = torch.zeros(self.states, self.states, device=self.next_state.device)
+        source, token_class = torch.nonzero(self.next_state >= 0, as_tuple=True)
+        table[source, self.next_state[source, token_class]] = 1.0
+        return table
 
     def to(self, device: torch.device | str) -> "TokenAutomaton":
         """Return the automaton with its tables on ``device``."""
@@ -80,10 +74,9 @@ class TokenAutomaton:
         ok[:, length, self.accept] = True
         for i in reversed(range(length)):
             free = (ok[:, i + 1].float() @ self.any_transition.T) > 0
-            fixed = self._class_allowed(ok[:, i + 1]).gather(
-                2, self.token_class[tokens[:, i].clamp_min(0)].view(-1, 1, 1).expand(-1, self.states, 1)
-            )
-            ok[:, i] = torch.where((tokens[:, i] < 0).unsqueeze(1), free, fixed.squeeze(2))
+            target = self.next_state[:, self.token_class[tokens[:, i].clamp_min(0)]].T
+            fixed = ok[:, i + 1].gather(1, target.clamp_min(0)) & (target >= 0)
+            ok[:, i] = torch.where((tokens[:, i] < 0).unsqueeze(1), free, fixed)
         return ok
 
     def _class_allowed(self, following: Tensor) -> Tensor:
@@ -107,9 +100,12 @@ class TokenAutomaton:
     def advance(self, before: Tensor, tokens: Tensor) -> Tensor:
         """Return the states reachable after one more position: (batch, states), tokens (batch,), -1 where free."""
         free = (before.float() @ self.any_transition) > 0
-        moves = self.transitions[self.token_class[tokens.clamp_min(0)]]
-        fixed = (before.unsqueeze(1).float() @ moves.float()).squeeze(1) > 0
-        return torch.where((tokens < 0).unsqueeze(1), free, fixed)
+        target = self.next_state[:, self.token_class[tokens.clamp_min(0)]].T
+        allowed = before & (target >= 0)
+        # Added, not assigned, as two states may lead to the same one.
+        fixed = torch.zeros_like(before, dtype=torch.float32)
+        fixed.scatter_add_(1, target.clamp_min(0), allowed.float())
+        return torch.where((tokens < 0).unsqueeze(1), free, fixed > 0)
 
     def initial(self, batch: int) -> Tensor:
         """Return the one-hot start states, boolean (batch, states)."""

@@ -52,11 +52,11 @@ class GaussianDiffusion(Factorization):
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
-        """Denoise from Gaussian noise scaled by ``temperature``."""
+        """Denoise from Gaussian noise; ``temperature`` is not used."""
         require(constraint is None and known is None, "known", "tokens", "None, for continuous families")
         batch = context.shape[0]
         shape = (batch, network.horizon, network.action_size)
-        x = torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device) * temperature
+        x = torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)
         cache = network.prefill(context)
         self.scheduler.set_timesteps(self.inference_steps, device=context.device)
         steps = self.train_scheduler.config.num_train_timesteps

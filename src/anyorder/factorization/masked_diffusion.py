@@ -103,6 +103,28 @@ class OneByOne(Sampler):
         return top_share(uniforms(tuple(masked.shape), generator), masked, steps - step)
 
 
+@dataclass(frozen=True)
+class LeftToRight(Sampler):
+    """Reveal in code order, an equal share in each step; with one token a step, the chain rule in that order.
+
+    For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
+    would commit to the padding first.
+    """
+
+    steps: int
+
+    def forwards(self, length: int) -> int:
+        """Return the number of steps, at most one per token."""
+        return min(self.steps, length)
+
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Reveal the first share of what is left."""
+        order = -torch.arange(masked.shape[1], device=masked.device, dtype=torch.float32)
+        return top_share(order.expand(masked.shape), masked, steps - step)
+
+
 def top_share(score: Tensor, masked: Tensor, steps_left: int) -> Tensor:
     """Mark the highest-scoring ``ceil(masked / steps_left)`` masked positions of each row.
 
@@ -246,7 +268,10 @@ def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Ten
 def candidate_confidence(
     logits: Tensor, temperature: float, noise: Tensor, chunk: Tensor, constraint: TokenAutomaton | None
 ) -> Tensor:
-    """Draw a candidate for every position, each legal on its own, and return its probability: (batch, length)."""
+    """Draw a candidate for every position, each legal on its own, and return its probability under the model.
+
+    Shape (batch, length).
+    """
     if constraint is not None:
         completable = constraint.completable(chunk)
         states = constraint.initial(chunk.shape[0])
@@ -255,8 +280,9 @@ def candidate_confidence(
             allowed.append(constraint.allowed_tokens(states, completable[:, i + 1]))
             states = constraint.advance(states, chunk[:, i])
         logits = logits.masked_fill(~torch.stack(allowed, 1), float("-inf"))
-    probs = probabilities(logits, temperature)
-    return probs.gather(-1, inverse_cdf(probs, noise).unsqueeze(-1)).squeeze(-1)
+    candidates = inverse_cdf(probabilities(logits, temperature), noise)
+    # At temperature 0 every candidate would have probability 1: confidence is the model's own.
+    return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
 
 
 def reveal_legal(
@@ -283,7 +309,7 @@ def reveal_legal(
     return tokens
 
 
-SAMPLERS = ("ancestral", "confidence", "one_by_one")
+SAMPLERS = ("ancestral", "confidence", "one_by_one", "left_to_right")
 
 
 @dataclass
@@ -291,8 +317,9 @@ class MaskedDiffusionConfig(FactorizationConfig, choice="masked_diffusion"):
     """Masked diffusion.
 
     Attributes:
-        sampler: ``ancestral`` (the reverse process), ``confidence`` (most confident first) or ``one_by_one``.
-        steps: network calls per chunk of the first two; ``one_by_one`` makes one per token.
+        sampler: ``ancestral`` (the reverse process), ``confidence`` (most confident first), ``one_by_one`` (random
+            order) or ``left_to_right``.
+        steps: network calls per chunk; ``one_by_one`` makes one per token.
     """
 
     sampler: str = "confidence"
@@ -302,5 +329,5 @@ class MaskedDiffusionConfig(FactorizationConfig, choice="masked_diffusion"):
         """Make the factorization."""
         require(self.sampler in SAMPLERS, "factorization.sampler", self.sampler, ", ".join(SAMPLERS))
         require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
-        samplers = (Ancestral(self.steps), Confidence(self.steps), OneByOne())
+        samplers = (Ancestral(self.steps), Confidence(self.steps), OneByOne(), LeftToRight(self.steps))
         return MaskedDiffusion(dict(zip(SAMPLERS, samplers, strict=True))[self.sampler])

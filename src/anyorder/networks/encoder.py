@@ -15,14 +15,16 @@ class EncoderConfig:
 
     Attributes:
         tokens: context tokens made from the low-dimensional observations.
-        hidden: width of its MLP.
+        hidden: width of its MLP. It runs once per observation and the trunk once per slot, so width is cheap here.
+        depth: hidden layers.
     """
 
     tokens: int = 4
-    hidden: int = 256
+    hidden: int = 512
+    depth: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "hidden"):
+        for name in ("tokens", "hidden", "depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(bad_value(f"encoder.{name}", getattr(self, name), "an integer >= 1"))
 
@@ -47,13 +49,12 @@ class ObservationEncoder(nn.Module):
             )
         self.names = sorted(vector_sizes)
         self.tokens = config.tokens
-        self.mlp = nn.Sequential(
-            nn.Linear(sum(vector_sizes.values()), config.hidden),
-            nn.SiLU(),
-            nn.Linear(config.hidden, config.hidden),
-            nn.SiLU(),
-            nn.Linear(config.hidden, config.tokens * width),
-        )
+        layers: list[nn.Module] = []
+        size = sum(vector_sizes.values())
+        for _ in range(config.depth):
+            layers += [nn.Linear(size, config.hidden), nn.SiLU()]
+            size = config.hidden
+        self.mlp = nn.Sequential(*layers, nn.Linear(size, config.tokens * width))
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Map observations {name: (batch, size)} to context (batch, context tokens, width)."""

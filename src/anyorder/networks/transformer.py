@@ -41,8 +41,8 @@ class TransformerConfig:
         dropout: chance to drop a unit of each block's output, and an embedding, in training.
     """
 
-    width: int = 128
-    depth: int = 4
+    width: int = 64
+    depth: int = 2
     heads: int = 4
     dropout: float = 0.0
 

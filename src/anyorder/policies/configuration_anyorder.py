@@ -29,11 +29,10 @@ class AnyOrderConfig(PreTrainedConfig):
         network: the trunk, the same for every factorization.
         encoder: the observation encoder.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
-            to, or -1; empty for all absolute. Relative joint targets mean the same everywhere in the workspace, so a
-            few demonstrations cover more of it.
+            to, or -1; empty for all absolute.
         observation_noise: standard deviation of noise on the normalised observations in training; against
             overfitting, and against drifting off the demonstrations.
-        temperature: of sampling, 1 = the model, 0 = most likely.
+        temperature: of sampling tokens, 1 = the model, 0 = most likely.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
         fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
@@ -50,7 +49,7 @@ class AnyOrderConfig(PreTrainedConfig):
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     action_reference: list[int] = field(default_factory=list)
     observation_noise: float = 0.0
-    temperature: float = 1.0
+    temperature: float = 0.0
     fps: float | None = None
     optimizer_lr: float = 1e-3
     optimizer_weight_decay: float = 0.1

@@ -113,10 +113,10 @@ class TrainConfig:
         optimizer: AdamW, schedule and averaging.
         chunk_size: time steps in a chunk.
         n_action_steps: executed before the next prediction.
-        relative_actions: predict targets relative to the current state; null: if every action is named as a
-            dimension of ``observation.state`` is.
+        relative_actions: predict targets relative to the current state. The likelihood is better so, closed-loop
+            success worse: errors then add up from chunk to chunk.
         observation_noise: standard deviation of noise on the normalised observations in training.
-        temperature: of sampling actions.
+        temperature: of sampling tokens, 1 = the model, 0 = most likely.
         steps: optimiser steps.
         batch_size: chunks per step, over all processes.
         log_freq: steps between training losses in ``metrics.jsonl``.
@@ -144,9 +144,9 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     chunk_size: int = 16
     n_action_steps: int = 8
-    relative_actions: bool | None = None
+    relative_actions: bool = False
     observation_noise: float = 0.0
-    temperature: float = 1.0
+    temperature: float = 0.0
     steps: int = 2_000
     batch_size: int = 64
     log_freq: int = 20

@@ -57,22 +57,16 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
     )
 
 
-def action_reference(relative: bool | None, observed: Iterable[str], chunks: ActionChunks) -> list[int]:
-    """Return which state dimension each action is relative to, found by name; empty for absolute actions.
-
-    Args:
-        relative: None for "if every action is a target for a dimension of the state".
-        observed: observations that the policy reads.
-        chunks: the dataset.
-    """
-    if relative is False:
+def action_reference(relative: bool, observed: Iterable[str], chunks: ActionChunks) -> list[int]:
+    """Return which state dimension each action is relative to, found by name; empty for absolute actions."""
+    if not relative:
         return []
     state = chunks.names.get(OBS_STATE, []) if OBS_STATE in observed else []
     missing = [name for name in chunks.action_names if name not in state]
-    if missing and relative:
+    if missing:
         allowed = f"false, as {OBS_STATE} has no " + ", ".join(missing)
         raise ConfigError(bad_value("relative_actions", relative, allowed))
-    return [] if missing else [state.index(name) for name in chunks.action_names]
+    return [state.index(name) for name in chunks.action_names]
 
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:
