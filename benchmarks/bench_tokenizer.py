@@ -95,7 +95,7 @@ def main():
     shape = (options.horizon, options.action_size)
     fit, chunks = (smooth_chunks(n, *shape, generator) for n in (5000, options.chunks))
     start = time.perf_counter()
-    ours = FastConfig().fit(fit)
+    ours = FastConfig(scale=10.0, max_merges=4096).fit(fit)
     ours_fit_s = time.perf_counter() - start
     start = time.perf_counter()
     published = ByteLevelFast(fit.double().numpy())

@@ -18,24 +18,33 @@ FAMILIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regress
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/compare_tasks"), help="where runs are kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("outputs/compare_tasks"), help="where runs are kept"
+    )
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--demos", nargs="+", type=int, default=(20, 100))
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each policy")
-    parser.add_argument("--episodes", type=int, default=100, help="rollouts a cell, on seeds that were not recorded")
+    parser.add_argument(
+        "--episodes", type=int, default=100, help="rollouts a cell, on seeds that were not recorded"
+    )
     parser.add_argument("--workers", type=int, default=2, help="cells at a time, one thread each")
     options = parser.parse_args()
 
-    cells = [(task, count, family) for task in options.tasks for count in options.demos for family in options.families]
+    cells = [
+        (task, count, family)
+        for task in options.tasks
+        for count in options.demos
+        for family in options.families
+    ]
     for task in options.tasks:
         record(options.folder, task, max(options.demos))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        jobs = [
-            pool.submit(work, options.folder, *cell, options.steps, options.episodes) for cell in cells
-        ]
+        jobs = [pool.submit(work, options.folder, *cell, options.steps, options.episodes) for cell in cells]
         for cell, job in zip(cells, jobs, strict=True):
             print(*cell, *job.result(), flush=True)
     print(table(options.folder, options.tasks, options.demos, options.families))
@@ -78,7 +87,8 @@ def work(folder: Path, task: str, count: int, family: str, steps: int, episodes:
         )
         train.run(settings, Console(quiet=True))
         rollout.run(
-            rollout.RolloutConfig(policy=str(run), episodes=episodes, videos=0, device="cpu"), Console(quiet=True)
+            rollout.RolloutConfig(policy=str(run), episodes=episodes, videos=0, device="cpu"),
+            Console(quiet=True),
         )
     found = json.loads(summary.read_text())
     return found["successes"], found["episodes"]
@@ -93,7 +103,9 @@ def table(folder: Path, tasks: list[str], demos: list[int], families: list[str])
         for count in demos:
             cells = []
             for family in families:
-                summary = json.loads((cell_folder(folder, task, count, family) / "rollout/summary.json").read_text())
+                summary = json.loads(
+                    (cell_folder(folder, task, count, family) / "rollout/summary.json").read_text()
+                )
                 low, high = wilson_interval(summary["successes"], summary["episodes"])
                 cells.append(f"{summary['successes']}/{summary['episodes']} ({low:.0%}-{high:.0%})")
             lines.append(f"| {task} | {count} | " + " | ".join(cells) + " |")

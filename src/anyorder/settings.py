@@ -18,7 +18,7 @@ def to_plain(config: Any) -> dict[str, Any]:
 
     >>> from anyorder.factorization import FactorizationConfig
     >>> to_plain(FactorizationConfig.from_options("masked_diffusion", {"steps": 4}))
-    {'type': 'masked_diffusion', 'sampler': 'confidence', 'steps': 4}
+    {'type': 'masked_diffusion', 'sampler': 'left_to_right', 'steps': 4}
     """
     plain: dict[str, Any] = {TYPE_KEY: config.choice} if getattr(config, "choice", "") else {}
     for field in dataclasses.fields(config):

@@ -39,7 +39,7 @@ def test_ties_round_to_even_whatever_the_batch(horizon, scale):
 
 
 def test_smooth_motion_is_compressed():
-    tokenizer = FastConfig().fit(recorded_like(3000))
+    tokenizer = FastConfig(scale=10.0, max_merges=4096).fit(recorded_like(3000))
     tokens = tokenizer.encode(recorded_like(500, seed=2))
     assert tokenizer.token_count(tokens).float().mean() < 96 / 4
     assert tokenizer.length < 96 / 2
@@ -48,11 +48,13 @@ def test_smooth_motion_is_compressed():
 @pytest.mark.parametrize(("horizon", "action_size"), [(16, 6), (50, 14), (1, 1)])
 def test_whatever_does_not_fit_is_cut_until_it_does(horizon, action_size):
     still = torch.zeros(10, horizon, action_size)
-    tokenizer = FastConfig(length_margin=0.0).fit(
+    tokenizer = FastConfig(scale=10.0, max_merges=4096, length_margin=0.0).fit(
         torch.cat([still, smooth(20, horizon, action_size, peak=0.1)])
     )
     zeros = int(tokenizer.token_count(tokenizer.encode(still))[0])
-    tightest = FastConfig(max_length=zeros).fit(torch.cat([still, recorded_like(300, horizon, action_size)]))
+    tightest = FastConfig(scale=10.0, max_merges=4096, max_length=zeros).fit(
+        torch.cat([still, recorded_like(300, horizon, action_size)])
+    )
     for small in (tokenizer, tightest):
         wild = torch.cat([noise(200, horizon, action_size), noise(50, horizon, action_size).sign()])
         tokens = small.encode(wild)
@@ -61,7 +63,7 @@ def test_whatever_does_not_fit_is_cut_until_it_does(horizon, action_size):
 
 
 def test_a_cut_code_keeps_the_low_frequencies():
-    tokenizer = FastConfig(max_length=20).fit(recorded_like(500))
+    tokenizer = FastConfig(scale=10.0, max_merges=4096, max_length=20).fit(recorded_like(500))
     chunks = 0.5 * noise(100)
     assert not tokenizer.lossless(chunks).any()
     tokens = tokenizer.encode(chunks)
@@ -75,14 +77,14 @@ def test_a_cut_code_keeps_the_low_frequencies():
 
 def test_wider_data_is_coded_and_never_becomes_zeros():
     narrow = 0.3 * recorded_like(1000)
-    tokenizer = FastConfig().fit(narrow)
+    tokenizer = FastConfig(scale=10.0, max_merges=4096).fit(narrow)
     wide = 1.2 * narrow
     assert tokenizer.lossless(wide).float().mean() > 0.9
     assert (tokenizer.decode(tokenizer.encode(wide)) - wide).abs().max() < 0.5
 
 
 def test_coefficients_beyond_the_alphabet_are_clamped():
-    tokenizer = FastConfig(alphabet_margin=0.0, max_length=97).fit(0.1 * smooth(500))
+    tokenizer = FastConfig(scale=10.0, max_merges=4096, alphabet_margin=0.0, max_length=97).fit(0.1 * smooth(500))
     chunks = torch.full((1, 16, 6), 0.9)
     assert not tokenizer.lossless(chunks).any()
     decoded = tokenizer.decode(tokenizer.encode(chunks))
@@ -90,13 +92,13 @@ def test_coefficients_beyond_the_alphabet_are_clamped():
 
 
 def test_the_alphabet_never_exceeds_what_the_range_allows():
-    tokenizer = FastConfig(alphabet_margin=9.0).fit(recorded_like(100))
+    tokenizer = FastConfig(scale=10.0, max_merges=4096, alphabet_margin=9.0).fit(recorded_like(100))
     assert (tokenizer.low, tokenizer.high) == (-40, 40)
     assert tokenizer.lossless(noise(10)).shape == (10,)
 
 
 def test_automaton_is_exact_on_every_sequence():
-    config = FastConfig(scale=1.0, vocab_size=9, alphabet_margin=0.0)
+    config = FastConfig(max_merges=4096, scale=1.0, vocab_size=9, alphabet_margin=0.0)
     tokenizer = config.fit(torch.tensor([[[1.0], [-1.0], [0.5]], [[1.0], [1.0], [1.0]]]).repeat(5, 1, 1))
     everything = torch.tensor(list(itertools.product(range(tokenizer.vocab_size), repeat=tokenizer.length)))
     legal = tokenizer.constraint.accepts(everything)
@@ -108,7 +110,7 @@ def test_automaton_is_exact_on_every_sequence():
 
 
 def test_errors_say_what_is_missing():
-    tokenizer = FastConfig().fit(recorded_like(300))
+    tokenizer = FastConfig(scale=10.0, max_merges=4096).fit(recorded_like(300))
     tokens = tokenizer.encode(recorded_like(3))
     end = int((tokens[1] == tokenizer.end_token).nonzero()[0])
     short = tokens.clone()
@@ -123,7 +125,7 @@ def test_errors_say_what_is_missing():
 
 
 def test_loading_other_weights_renews_the_constraint():
-    fitted = FastConfig().fit(recorded_like(400))
+    fitted = FastConfig(scale=10.0, max_merges=4096).fit(recorded_like(400))
     other = FastTokenizer(**fitted.spec())
     merges = len(fitted.bpe.merges)
     pairs_only = torch.cartesian_prod(torch.arange(40), torch.arange(40))[:merges]
@@ -151,14 +153,14 @@ def test_loading_other_weights_renews_the_constraint():
 def test_bad_settings_are_named(options, message):
     still_and_moving = torch.cat([torch.zeros(50, 16, 6), recorded_like(100)])
     with pytest.raises(ConfigError, match=message):
-        FastConfig(**options).fit(still_and_moving)
+        FastConfig(**{"scale": 10.0, "max_merges": 4096, **options}).fit(still_and_moving)
 
 
 def test_large_data_is_fitted_in_parts(monkeypatch):
     chunks = recorded_like(400)
-    whole = FastConfig().fit(chunks)
+    whole = FastConfig(scale=10.0, max_merges=4096).fit(chunks)
     monkeypatch.setattr(fast, "FIT_CHUNKS", 70)
-    parts = FastConfig().fit(chunks)
+    parts = FastConfig(scale=10.0, max_merges=4096).fit(chunks)
     assert (parts.low, parts.high) == (whole.low, whole.high)
     assert len(parts.bpe.merges) < len(whole.bpe.merges)
     assert parts.lossless(chunks).all()
@@ -166,4 +168,4 @@ def test_large_data_is_fitted_in_parts(monkeypatch):
 
 def test_no_chunks_to_fit_to():
     with pytest.raises(ConfigError, match="chunks to fit to: 0 given"):
-        FastConfig().fit(torch.zeros(0, 16, 6))
+        FastConfig(scale=10.0, max_merges=4096).fit(torch.zeros(0, 16, 6))

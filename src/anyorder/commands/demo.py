@@ -16,10 +16,10 @@ from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
-from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
+from anyorder.training.config import DatasetConfig, TrainConfig
 
+POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
 POLL_S = 0.5
 
 
@@ -28,21 +28,18 @@ class DemoConfig:
     """Settings; ``configs/demo.yaml`` explains them."""
 
     env: EnvConfig
-    output_dir: str = "outputs/demo"
-    episodes: int = 50
-    policies: list[str] = field(default_factory=list)
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
-    network: TransformerConfig = field(default_factory=TransformerConfig)
-    steps: int = 1500
-    batch_size: int = 64
-    lr: float = 2e-3
+    output_dir: str = "outputs/demo"
+    episodes: int = 300
+    policies: list[str] = field(default_factory=lambda: list(POLICIES))
+    steps: int = 1200
     rollouts: int = 100
     videos: int = 1
     workers: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "rollouts", "workers"):
+        for name in ("episodes", "steps", "rollouts", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
         for name in self.policies:
@@ -95,25 +92,22 @@ def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> No
     jobs: list[Future[None]] = []
     # A fresh interpreter for each worker: a forked one would inherit torch's threads in an unknown state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
-        with Live(Group(training, rolling), console=console, refresh_per_second=4):
-            for name in config.policies:
-                jobs.append(
-                    pool.submit(
-                        work, train_config(config, folder, name), rollout_config(config, folder, name)
-                    )
-                )
-            while not all(job.done() for job in jobs):
-                for name, (train_bar, rollout_bar) in bars.items():
-                    move(training, train_bar, last_step(folder / name))
-                    move(rolling, rollout_bar, count_lines(folder / name / "rollout" / "episodes.jsonl"))
-                if any(job.done() and job.exception() for job in jobs):
-                    pool.shutdown(cancel_futures=True)
-                    break
-                time.sleep(POLL_S)
+    live = Live(Group(training, rolling), console=console, refresh_per_second=4)
+    with ProcessPoolExecutor(config.workers, mp_context=context) as pool, live:
+        for name in config.policies:
+            jobs.append(
+                pool.submit(work, train_config(config, folder, name), rollout_config(config, folder, name))
+            )
+        running = True
+        while running:
+            time.sleep(POLL_S)
+            running = not all(job.done() for job in jobs)
             for name, (train_bar, rollout_bar) in bars.items():
                 move(training, train_bar, last_step(folder / name))
                 move(rolling, rollout_bar, count_lines(folder / name / "rollout" / "episodes.jsonl"))
+            if any(job.done() and job.exception() for job in jobs):
+                pool.shutdown(cancel_futures=True)
+                running = False
     for job in jobs:
         if not job.cancelled():
             job.result()
@@ -143,11 +137,7 @@ def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
         factorization=FactorizationConfig.from_options(name, {}),
         tokenizer=config.tokenizer,
-        network=config.network,
-        encoder=EncoderConfig(),
-        optimizer=OptimizerConfig(lr=config.lr),
         steps=config.steps,
-        batch_size=config.batch_size,
         seed=config.seed,
         device="cpu",
         resume=True,

@@ -253,7 +253,9 @@ def check_features(env: gym.Env, policy: object) -> None:
         raise EnvError(bad_value("env features", {name: list(s) for name, s in offered.items()}, allowed))
 
 
-def chunk_latency_ms(env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20) -> float:
+def chunk_latency_ms(
+    env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
+) -> float:
     """Return the median wall time in ms of a policy call that serves ``batch_size`` episodes.
 
     The first call is not counted, since it allocates and compiles.

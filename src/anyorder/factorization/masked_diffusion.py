@@ -322,8 +322,8 @@ class MaskedDiffusionConfig(FactorizationConfig, choice="masked_diffusion"):
         steps: network calls per chunk; ``one_by_one`` makes one per token.
     """
 
-    sampler: str = "confidence"
-    steps: int = 8
+    sampler: str = "left_to_right"
+    steps: int = 32
 
     def build(self) -> MaskedDiffusion:
         """Make the factorization."""

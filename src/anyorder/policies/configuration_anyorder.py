@@ -38,7 +38,7 @@ class AnyOrderConfig(PreTrainedConfig):
         fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
     """
 
-    chunk_size: int = 16
+    chunk_size: int = 8
     n_action_steps: int = 8
     factorization: str = "autoregressive"
     factorization_options: dict[str, Any] = field(default_factory=dict)
@@ -48,10 +48,10 @@ class AnyOrderConfig(PreTrainedConfig):
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     action_reference: list[int] = field(default_factory=list)
-    observation_noise: float = 0.0
+    observation_noise: float = 0.01
     temperature: float = 0.0
     fps: float | None = None
-    optimizer_lr: float = 1e-3
+    optimizer_lr: float = 3e-3
     optimizer_weight_decay: float = 0.1
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: {

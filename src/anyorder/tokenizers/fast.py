@@ -230,9 +230,12 @@ class FastConfig(TokenizerConfig, choice="fast"):
     """Settings of ``FastTokenizer``.
 
     Attributes:
-        scale: coefficients are rounded after multiplication with it; larger is finer and longer.
-        vocab_size: upper bound of the vocabulary: coefficients, merges, END and PAD; at most 4096. Data with
-            few repeated pairs gives fewer merges.
+        scale: coefficients are rounded after multiplication with it; larger is finer and longer. Published: 10.
+        max_merges: byte-pair merges. The first ones join runs of zeros, which is most of the compression. More
+            make shorter codes of rarer tokens, and what a place in the code means then depends on all tokens
+            before it: with few demonstrations, and for any-order models, a few merges learn much better.
+        vocab_size: upper bound of the vocabulary: coefficients, merges, END and PAD; at most 4096. The published
+            tokenizer fills it with merges (``max_merges=4096``).
         max_length: tokens per code, END included; 0 takes the longest code of the data plus
             ``length_margin``.
         min_frequency: occurrences a pair of tokens needs to be merged.
@@ -242,17 +245,19 @@ class FastConfig(TokenizerConfig, choice="fast"):
 
     tokenizer: ClassVar[type[ActionTokenizer]] = FastTokenizer
 
-    scale: float = 10.0
+    scale: float = 15.0
+    max_merges: int = 8
     vocab_size: int = 1024
     max_length: int = 0
     min_frequency: int = 2
     alphabet_margin: float = 0.25
-    length_margin: float = 0.1
+    length_margin: float = 0.0
 
     def __post_init__(self) -> None:
         rules = [
             ("scale", 0 < self.scale < math.inf, "a finite number > 0"),
             ("vocab_size", 4 <= self.vocab_size <= MAX_TOKENS, f"an integer from 4 to {MAX_TOKENS}"),
+            ("max_merges", self.max_merges >= 0, "an integer >= 0"),
             ("max_length", self.max_length >= 0, "an integer >= 0"),
             ("min_frequency", self.min_frequency >= 1, "an integer >= 1"),
             ("alphabet_margin", 0 <= self.alphabet_margin < math.inf, "a finite number >= 0"),
@@ -281,7 +286,8 @@ class FastConfig(TokenizerConfig, choice="fast"):
         )
         alphabet = high - low + 1
         learnt_from = quantise(chunks[:: math.ceil(count / FIT_CHUNKS)], self.scale) - low
-        merges = learn_merges(learnt_from, alphabet, self.vocab_size - 2 - alphabet, self.min_frequency)
+        room = min(self.max_merges, self.vocab_size - 2 - alphabet)
+        merges = learn_merges(learnt_from, alphabet, room, self.min_frequency)
         bpe = IntegerBPE(alphabet, len(merges)).to(chunks.device).fill(merges)
         longest = max(int(bpe.encode(quantise(part, self.scale) - low)[1].max()) for part in parts)
         zeros = int(bpe.encode(torch.full_like(learnt_from[:1], -low))[1])

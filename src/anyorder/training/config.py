@@ -53,7 +53,7 @@ class OptimizerConfig:
         ema_decay: of the averaged weights that are validated and saved; ramps up from 0 early in the run.
     """
 
-    lr: float = 2e-3
+    lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     warmup_fraction: float = 0.05
@@ -142,13 +142,13 @@ class TrainConfig:
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    chunk_size: int = 16
+    chunk_size: int = 8
     n_action_steps: int = 8
     relative_actions: bool = False
-    observation_noise: float = 0.0
+    observation_noise: float = 0.01
     temperature: float = 0.0
-    steps: int = 2_000
-    batch_size: int = 64
+    steps: int = 1_200
+    batch_size: int = 128
     log_freq: int = 20
     eval_freq: int = 0
     eval_samples: int = 32
