@@ -1,6 +1,9 @@
 """One torch thread: two busy threads on two cores can be 30 times slower than one."""
 
 import os
+import shutil
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -9,10 +12,6 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import torch
 
 torch.set_num_threads(1)
-
-import shutil
-
-import pytest
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from typing import Any
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
-from anyorder.training.config import TRAIN_CONFIG
 from anyorder.reports.rollouts import Rollouts, Video, find_videos, read_rollouts, rollouts_in_training
+from anyorder.training.config import TRAIN_CONFIG
 from anyorder.training.metrics import read_metrics
 
 # The training loop has the same name, but importing it imports LeRobot, which takes seconds.
