@@ -1,7 +1,7 @@
 """Five SO-101 tasks x four factorizations x two numbers of demonstrations: success with Wilson intervals.
 
-Every cell is `anyorder train` and `anyorder rollout` with the same network, steps and seeds; only the factorization
-differs. Finished cells are kept, so a killed run continues. Prints Markdown.
+Every cell is `anyorder train` and `anyorder rollout` with the same network, steps and seeds, as in the demo: the
+factorization differs, and the autoregressive policy alone is regularised. Finished cells are kept, so a killed run continues. Prints Markdown.
 """
 
 import argparse
@@ -68,7 +68,9 @@ def work(folder: Path, task: str, count: int, family: str, steps: int, episodes:
     import torch
 
     from anyorder.commands import rollout, train
+    from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
     from anyorder.factorization import FactorizationConfig
+    from anyorder.networks import TransformerConfig
     from anyorder.training.config import DatasetConfig, TrainConfig
 
     torch.set_num_threads(1)
@@ -80,6 +82,8 @@ def work(folder: Path, task: str, count: int, family: str, steps: int, episodes:
             output_dir=str(run),
             dataset=DatasetConfig(root=str(folder / "data" / task), episodes=count, allow_short=True),
             factorization=FactorizationConfig.from_options(family, {}),
+            network=TransformerConfig(dropout=DROPOUT if family in REGULARISED else 0.0),
+            observation_noise=OBSERVATION_NOISE if family in REGULARISED else 0.0,
             steps=steps,
             device="cpu",
             resume=True,

@@ -16,11 +16,17 @@ from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
+from anyorder.networks import TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
 POLL_S = 0.5
+# Only the autoregressive policy overfits demonstrations this few within the demo's steps, so it alone is regularised;
+# on the masked one the same settings cost fifteen successes of a hundred.
+REGULARISED = ("autoregressive",)
+DROPOUT = 0.05
+OBSERVATION_NOISE = 0.01
 
 
 @dataclass
@@ -32,7 +38,7 @@ class DemoConfig:
     output_dir: str = "outputs/demo"
     episodes: int = 300
     policies: list[str] = field(default_factory=lambda: list(POLICIES))
-    steps: int = 1200
+    steps: int = 1500
     rollouts: int = 100
     videos: int = 1
     workers: int = 2
@@ -131,12 +137,15 @@ def work(training: TrainConfig, rolling: rollout.RolloutConfig) -> None:
 
 
 def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
-    """Return the training settings of one policy; only the factorization differs."""
+    """Return the training settings of one policy: the factorization differs, and its regularisation."""
+    regularised = name in REGULARISED
     return TrainConfig(
         output_dir=str(folder / name),
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
         factorization=FactorizationConfig.from_options(name, {}),
         tokenizer=config.tokenizer,
+        network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
+        observation_noise=OBSERVATION_NOISE if regularised else 0.0,
         steps=config.steps,
         seed=config.seed,
         device="cpu",

@@ -44,7 +44,7 @@ class TransformerConfig:
     width: int = 64
     depth: int = 2
     heads: int = 4
-    dropout: float = 0.05
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):

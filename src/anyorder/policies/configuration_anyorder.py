@@ -48,7 +48,7 @@ class AnyOrderConfig(PreTrainedConfig):
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     action_reference: list[int] = field(default_factory=list)
-    observation_noise: float = 0.01
+    observation_noise: float = 0.0
     temperature: float = 0.0
     fps: float | None = None
     optimizer_lr: float = 3e-3

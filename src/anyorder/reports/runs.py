@@ -15,8 +15,6 @@ from anyorder.reports.rollouts import Rollouts, Video, find_videos, read_rollout
 from anyorder.training.config import TRAIN_CONFIG
 from anyorder.training.metrics import read_metrics
 
-# The training loop has the same name, but importing it imports LeRobot, which takes seconds.
-
 
 @dataclass(frozen=True)
 class Score:

@@ -145,9 +145,9 @@ class TrainConfig:
     chunk_size: int = 8
     n_action_steps: int = 8
     relative_actions: bool = False
-    observation_noise: float = 0.01
+    observation_noise: float = 0.0
     temperature: float = 0.0
-    steps: int = 1_200
+    steps: int = 1_500
     batch_size: int = 128
     log_freq: int = 20
     eval_freq: int = 0
