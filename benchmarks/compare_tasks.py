@@ -1,7 +1,8 @@
 """Five SO-101 tasks x four factorizations x two numbers of demonstrations: success with Wilson intervals.
 
-Every cell is `anyorder train` and `anyorder rollout` with the same network, steps and seeds, as in the demo: the
-factorization differs, and the autoregressive policy alone is regularised. Finished cells are kept, so a killed run continues. Prints Markdown.
+Every cell is `anyorder train` and `anyorder rollout` with the same network, steps and seeds. As in the demo, the
+factorization differs, and the autoregressive policy alone is regularised. Finished cells are kept, so a killed run
+continues. Prints Markdown.
 """
 
 import argparse

@@ -9,7 +9,12 @@ from scipy import stats
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import UNKNOWN, FactorizationConfig, TokenAutomaton
-from anyorder.factorization.masked_diffusion import MaskedDiffusion, OneByOne, random_masks
+from anyorder.factorization.masked_diffusion import (
+    MaskedDiffusion,
+    OneByOne,
+    candidate_confidence,
+    random_masks,
+)
 from anyorder.networks import SlotNetwork, TransformerConfig
 
 from .toy import TabularNetwork, context, order_nll
@@ -23,7 +28,7 @@ TOKEN_CONFIGS = [
 ]
 TOKEN_CONFIGS += [
     FactorizationConfig.from_options("masked_diffusion", {"sampler": name, "steps": 4})
-    for name in ("ancestral", "one_by_one")
+    for name in ("ancestral", "confidence", "one_by_one")
 ]
 
 
@@ -229,6 +234,14 @@ def test_temperature_zero_is_deterministic(config):
         for s in (1, 2)
     ]
     assert torch.equal(draws[0].chunk, draws[1].chunk)
+
+
+def test_confidence_is_the_models_own_at_temperature_zero():
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 4.0]]])
+    chunk = torch.full((1, 2), UNKNOWN)
+    noise = torch.zeros(1, 2, dtype=torch.float64)
+    confidence = candidate_confidence(logits, 0.0, noise, chunk, None)
+    torch.testing.assert_close(confidence, logits.double().softmax(-1).amax(-1))
 
 
 @every_family
