@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--demos", nargs="+", type=int, default=(20, 100))
-    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each policy")
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each policy")
     parser.add_argument(
         "--episodes", type=int, default=100, help="rollouts a cell, on seeds that were not recorded"
     )

@@ -36,9 +36,9 @@ class DemoConfig:
     env: EnvConfig
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
     output_dir: str = "outputs/demo"
-    episodes: int = 300
+    episodes: int = 250
     policies: list[str] = field(default_factory=lambda: list(POLICIES))
-    steps: int = 1500
+    steps: int = 1700
     rollouts: int = 100
     videos: int = 1
     workers: int = 2

@@ -39,7 +39,7 @@ class AnyOrderConfig(PreTrainedConfig):
     """
 
     chunk_size: int = 8
-    n_action_steps: int = 8
+    n_action_steps: int = 6
     factorization: str = "autoregressive"
     factorization_options: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = "fast"

@@ -143,11 +143,11 @@ class TrainConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     chunk_size: int = 8
-    n_action_steps: int = 8
+    n_action_steps: int = 6
     relative_actions: bool = False
     observation_noise: float = 0.0
     temperature: float = 0.0
-    steps: int = 1_500
+    steps: int = 1_700
     batch_size: int = 128
     log_freq: int = 20
     eval_freq: int = 0
