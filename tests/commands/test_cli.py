@@ -120,7 +120,10 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["train", "stesp=3"], "did you mean 'steps'"),
         (["train", "network.widht=3"], "did you mean 'network.width'"),
         (["train", "factorization=autoregresive"], "did you mean 'autoregressive'"),
-        (["train", "factorization=masked_diffusion", "factorization.sampler=best"], "ancestral"),
+        (
+            ["train", "dataset.root=x", "factorization=masked_diffusion", "factorization.sampler=best"],
+            "ancestral",
+        ),
         (["train", "steps=many", "dataset.root=x"], "an integer"),
         (["train", "steps=0", "dataset.root=x"], "an integer >= 1"),
         (["train", "optimizer.lr=-1", "dataset.root=x"], "a number > 0"),

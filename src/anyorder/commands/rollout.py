@@ -32,10 +32,10 @@ def run(config: RolloutConfig, console: Console) -> None:
     from anyorder.envs.rollout import chunk_latency_ms, rollout
     from anyorder.training.checkpoint import load_policy, recorded_env
 
+    policy = load_policy(config.policy, config.device)
     output = Path(config.output) if config.output else default_output(Path(config.policy))
     if output.exists():
         raise ConfigError(bad_value("output", str(output), "a new folder"))
-    policy = load_policy(config.policy, config.device)
     if config.temperature is not None:
         policy.config.temperature = config.temperature
     if config.n_action_steps is not None:

@@ -262,6 +262,7 @@ def chunk_latency_ms(
     """
     env = env_config.build()
     try:
+        check_features(env, policy)
         batch = to_batch([env.reset(seed=seed)[0] for seed in range(batch_size)])
     finally:
         env.close()
