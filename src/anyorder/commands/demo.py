@@ -22,8 +22,7 @@ from anyorder.training.config import DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
 POLL_S = 0.5
-# Only the autoregressive policy overfits demonstrations this few within the demo's steps, so it alone is regularised;
-# on the masked one the same settings cost fifteen successes of a hundred.
+# The autoregressive policy overfits within the demo's steps and the masked one does not, so it alone is regularised.
 REGULARISED = ("autoregressive",)
 DROPOUT = 0.05
 OBSERVATION_NOISE = 0.01
