@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from anyorder.factorization import UNKNOWN, TokenAutomaton
+from anyorder.factorization import UNKNOWN, LegalTokens, TokenAutomaton
 
 LENGTH = 4
 # Tokens 0 and 1 count one, token 2 counts two, token 3 ends; the count has to be 3. States: 0..3, then ended.
@@ -32,11 +32,21 @@ def test_accepts_is_the_definition():
 def test_what_is_allowed_is_what_some_legal_sequence_has(known):
     tokens = torch.tensor([known])
     fits = LEGAL[((tokens < 0) | (tokens == LEGAL)).all(1)]
-    completable = AUTOMATON.completable(tokens)
-    assert bool(completable[0, 0, AUTOMATON.start]) is bool(len(fits))
-    states = AUTOMATON.initial(1)
+    legal = LegalTokens(AUTOMATON, tokens)
     for i in range(LENGTH):
-        allowed = AUTOMATON.allowed_tokens(states, completable[:, i + 1])[0]
         if known[i] < 0:
-            assert allowed.nonzero().flatten().tolist() == sorted(set(fits[:, i].tolist()))
-        states = AUTOMATON.advance(states, tokens[:, i])
+            assert legal.allowed(i)[0].nonzero().flatten().tolist() == sorted(set(fits[:, i].tolist()))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(LENGTH))))
+def test_placing_in_any_order_equals_starting_afresh(order):
+    code = LEGAL[len(LEGAL) // 2 :][:2]
+    tokens = torch.full_like(code, UNKNOWN)
+    legal = LegalTokens(AUTOMATON, tokens)
+    for i in order:
+        for j in range(LENGTH):
+            assert torch.equal(legal.allowed(j), LegalTokens(AUTOMATON, tokens).allowed(j))
+        # One row may stay behind the others.
+        tokens[:, i] = torch.where(torch.tensor([True, i % 2 == 0]), code[:, i], UNKNOWN)
+        legal.place(i, tokens[:, i])
+    assert bool(legal.allowed(order[0])[0, code[0, order[0]]])

@@ -238,9 +238,8 @@ def test_temperature_zero_is_deterministic(config):
 
 def test_confidence_is_the_models_own_at_temperature_zero():
     logits = torch.tensor([[[2.0, 0.0], [0.0, 4.0]]])
-    chunk = torch.full((1, 2), UNKNOWN)
     noise = torch.zeros(1, 2, dtype=torch.float64)
-    confidence = candidate_confidence(logits, 0.0, noise, chunk, None)
+    confidence = candidate_confidence(logits, 0.0, noise, None)
     torch.testing.assert_close(confidence, logits.double().softmax(-1).amax(-1))
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anyorder.errors import DecodeError, UserError
+from anyorder.factorization import LegalTokens
 from anyorder.tokenizers import TokenizerConfig
 from tests.tokenizers.chunks import noise, recorded_like, smooth
 
@@ -39,12 +40,10 @@ def legal_sequences(tokenizer, count, generator):
     if automaton is None:
         return torch.randint(tokenizer.vocab_size, (count, tokenizer.length), generator=generator)
     tokens = torch.full((count, tokenizer.length), -1)
-    completable = automaton.completable(tokens)
-    states = automaton.initial(count)
+    legal = LegalTokens(automaton, tokens)
     for i in range(tokenizer.length):
-        allowed = automaton.allowed_tokens(states, completable[:, i + 1])
-        tokens[:, i] = torch.multinomial(allowed.float(), 1, generator=generator).squeeze(1)
-        states = automaton.advance(states, tokens[:, i])
+        tokens[:, i] = torch.multinomial(legal.allowed(i).float(), 1, generator=generator).squeeze(1)
+        legal.place(i, tokens[:, i])
     return tokens
 
 

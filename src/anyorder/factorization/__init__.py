@@ -12,7 +12,7 @@ from anyorder.factorization.base import (
     TokenNetwork,
     ValueNetwork,
 )
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 
 import_members(__name__, list(__path__))
 
@@ -20,6 +20,7 @@ __all__ = [
     "UNKNOWN",
     "Factorization",
     "FactorizationConfig",
+    "LegalTokens",
     "LogProb",
     "Sample",
     "Slots",

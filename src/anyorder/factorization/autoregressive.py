@@ -16,7 +16,7 @@ from anyorder.factorization.base import (
     TokenNetwork,
 )
 from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 
 
 class Autoregressive(TokenFactorization):
@@ -71,10 +71,9 @@ class Autoregressive(TokenFactorization):
         prefix = prefix_lengths(known, batch, length, context.device)
         chunk = torch.full((batch, length), UNKNOWN, device=context.device)
         log_prob = torch.zeros(batch, device=context.device)
+        legal = None
         if constraint is not None:
-            frozen = chunk if known is None else known
-            completable = constraint.completable(frozen)
-            states = constraint.initial(batch)
+            legal = LegalTokens(constraint, chunk if known is None else known)
         cache = network.prefill(context)
         previous = torch.full((batch,), network.vocab_size + 1, device=context.device)
         for i in range(length):
@@ -85,17 +84,16 @@ class Autoregressive(TokenFactorization):
             )
             logits, cache = network(slot, cache)
             choices = logits[:, 0]
-            if constraint is not None:
-                allowed = constraint.allowed_tokens(states, completable[:, i + 1])
-                choices = choices.masked_fill(~allowed, float("-inf"))
+            if legal is not None:
+                choices = choices.masked_fill(~legal.allowed(i), float("-inf"))
             token = inverse_cdf(probabilities(choices, temperature), uniforms((batch,), generator))
             free = i >= prefix
             if known is not None:
                 token = torch.where(free, token, known[:, i])
             score = torch.log_softmax(logits[:, 0], -1).gather(-1, token.unsqueeze(-1)).squeeze(-1)
             log_prob = log_prob + torch.where(free, score, torch.zeros_like(score))
-            if constraint is not None:
-                states = constraint.advance(states, token)
+            if legal is not None:
+                legal.place(i, token)
             chunk[:, i] = token
             previous = token
         return Sample(chunk, log_prob, forwards=length, slots=length)

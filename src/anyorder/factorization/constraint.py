@@ -60,24 +60,12 @@ class TokenAutomaton:
             state = torch.where(state < 0, state, following)
         return state == self.accept
 
-    def completable(self, tokens: Tensor) -> Tensor:
-        """Say from which states the rest of a partly known sequence can still be completed.
-
-        Args:
-            tokens: (batch, length), -1 where still free.
-
-        Returns:
-            Boolean (batch, length + 1, states): entry [:, i] for the states before position i.
-        """
-        batch, length = tokens.shape
-        ok = torch.zeros(batch, length + 1, self.states, dtype=torch.bool, device=tokens.device)
-        ok[:, length, self.accept] = True
-        for i in reversed(range(length)):
-            free = (ok[:, i + 1].float() @ self.any_transition.T) > 0
-            target = self.next_state[:, self.token_class[tokens[:, i].clamp_min(0)]].T
-            fixed = ok[:, i + 1].gather(1, target.clamp_min(0)) & (target >= 0)
-            ok[:, i] = torch.where((tokens[:, i] < 0).unsqueeze(1), free, fixed)
-        return ok
+    def retreat(self, following: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states that lead into ``following`` (batch, states) by tokens (batch,), -1 where free."""
+        free = (following.float() @ self.any_transition.T) > 0
+        target = self.next_state[:, self.token_class[tokens.clamp_min(0)]].T
+        fixed = following.gather(1, target.clamp_min(0)) & (target >= 0)
+        return torch.where((tokens < 0).unsqueeze(1), free, fixed)
 
     def _class_allowed(self, following: Tensor) -> Tensor:
         """Say which class leads from which state into ``following`` (batch, states): (batch, states, classes)."""
@@ -107,8 +95,49 @@ class TokenAutomaton:
         fixed.scatter_add_(1, target.clamp_min(0), allowed.float())
         return torch.where((tokens < 0).unsqueeze(1), free, fixed > 0)
 
-    def initial(self, batch: int) -> Tensor:
-        """Return the one-hot start states, boolean (batch, states)."""
-        states = torch.zeros(batch, self.states, dtype=torch.bool, device=self.next_state.device)
-        states[:, self.start] = True
-        return states
+
+class LegalTokens:
+    """Which tokens may stand where, given those already placed; a new token recomputes only what it changed.
+
+    Left to right that is one state a token, in any order at most a pass over the code.
+
+    Args:
+        automaton: what is legal.
+        tokens: (batch, length), -1 where still free.
+
+    Example: two tokens with exactly one ``1``, the second being 0.
+
+        >>> next_state = torch.tensor([[0, 1], [1, -1]])
+        >>> one = TokenAutomaton(torch.tensor([0, 1]), next_state, start=0, accept=1)
+        >>> legal = LegalTokens(one, torch.tensor([[-1, -1]]))
+        >>> legal.place(1, torch.tensor([0]))
+        >>> legal.allowed(0)
+        tensor([[False,  True]])
+    """
+
+    def __init__(self, automaton: TokenAutomaton, tokens: Tensor) -> None:
+        self.automaton = automaton
+        self._tokens = tokens.clone()
+        batch, length = tokens.shape
+        states = torch.zeros(length + 1, batch, automaton.states, dtype=torch.bool, device=tokens.device)
+        # Entry i is about the states before position i; those outside known bounds are stale.
+        self._reachable, self._completable = states, states.clone()
+        self._reachable[0, :, automaton.start] = True
+        self._completable[length, :, automaton.accept] = True
+        self._reachable_to, self._completable_from = 0, length
+
+    def allowed(self, i: int) -> Tensor:
+        """Say which tokens at position ``i`` leave the sequence completable, boolean (batch, vocabulary)."""
+        for j in range(self._reachable_to, i):
+            self._reachable[j + 1] = self.automaton.advance(self._reachable[j], self._tokens[:, j])
+        for j in range(self._completable_from - 1, i, -1):
+            self._completable[j] = self.automaton.retreat(self._completable[j + 1], self._tokens[:, j])
+        self._reachable_to = max(self._reachable_to, i)
+        self._completable_from = min(self._completable_from, i + 1)
+        return self.automaton.allowed_tokens(self._reachable[i], self._completable[i + 1])
+
+    def place(self, i: int, tokens: Tensor) -> None:
+        """Put ``tokens`` (batch,) at position ``i``, -1 where it stays free."""
+        self._tokens[:, i] = tokens
+        self._reachable_to = min(self._reachable_to, i)
+        self._completable_from = max(self._completable_from, i + 1)

@@ -18,7 +18,7 @@ from anyorder.factorization.base import (
     require,
 )
 from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.unmasking import Ancestral, Confidence, LeftToRight, OneByOne, Sampler
 
 
@@ -101,19 +101,20 @@ class MaskedDiffusion(TokenFactorization):
         if chunk.shape != (batch, length):
             raise ConfigError(bad_value("known", tuple(chunk.shape), f"shape {(batch, length)}"))
         log_prob = torch.zeros(batch, device=context.device)
+        legal = None if constraint is None else LegalTokens(constraint, chunk)
         cache = network.prefill(context)
         free = int((chunk < 0).sum(-1).max())
         steps = self.sampler.forwards(free) if free else 0
         for step in range(steps):
             logits, _ = network(in_place_slots(network, chunk), cache)
             noise = uniforms((batch, length), generator)
-            confidence = partial(candidate_confidence, logits, temperature, noise, chunk, constraint)
+            confidence = partial(candidate_confidence, logits, temperature, noise, legal)
             reveal = self.sampler.reveal(step, steps, chunk < 0, confidence, generator)
-            if constraint is None:
+            if legal is None:
                 candidates = inverse_cdf(probabilities(logits, temperature), noise)
                 tokens = torch.where(reveal, candidates, chunk)
             else:
-                tokens = reveal_legal(constraint, logits, temperature, noise, chunk, reveal)
+                tokens = reveal_legal(legal, logits, temperature, noise, chunk, reveal)
             score = torch.log_softmax(logits, -1).gather(-1, tokens.clamp_min(0).unsqueeze(-1)).squeeze(-1)
             log_prob = log_prob + (score * reveal).sum(-1)
             chunk = tokens
@@ -148,46 +149,32 @@ def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Ten
 
 
 def candidate_confidence(
-    logits: Tensor, temperature: float, noise: Tensor, chunk: Tensor, constraint: TokenAutomaton | None
+    logits: Tensor, temperature: float, noise: Tensor, legal: LegalTokens | None
 ) -> Tensor:
     """Draw a candidate for every position, each legal on its own, and return its probability under the model.
 
     Shape (batch, length).
     """
-    if constraint is not None:
-        completable = constraint.completable(chunk)
-        states = constraint.initial(chunk.shape[0])
-        allowed = []
-        for i in range(chunk.shape[1]):
-            allowed.append(constraint.allowed_tokens(states, completable[:, i + 1]))
-            states = constraint.advance(states, chunk[:, i])
-        logits = logits.masked_fill(~torch.stack(allowed, 1), float("-inf"))
+    if legal is not None:
+        allowed = torch.stack([legal.allowed(i) for i in range(logits.shape[1])], 1)
+        logits = logits.masked_fill(~allowed, float("-inf"))
     candidates = inverse_cdf(probabilities(logits, temperature), noise)
     # At temperature 0 every candidate would have probability 1: confidence is the model's own.
     return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
 
 
 def reveal_legal(
-    constraint: TokenAutomaton,
-    logits: Tensor,
-    temperature: float,
-    noise: Tensor,
-    chunk: Tensor,
-    reveal: Tensor,
+    legal: LegalTokens, logits: Tensor, temperature: float, noise: Tensor, chunk: Tensor, reveal: Tensor
 ) -> Tensor:
     """Draw the revealed positions one after the other, so that together they can still be completed.
 
     Tokens revealed in one step are drawn from one network call, but each narrows what is legal for the next.
     """
     tokens = chunk.clone()
-    completable = constraint.completable(chunk)
-    states = constraint.initial(chunk.shape[0])
-    for i in range(chunk.shape[1]):
-        if bool(reveal[:, i].any()):
-            allowed = constraint.allowed_tokens(states, completable[:, i + 1])
-            weights = probabilities(logits[:, i].masked_fill(~allowed, float("-inf")), temperature)
-            tokens[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, noise[:, i]), chunk[:, i])
-        states = constraint.advance(states, tokens[:, i])
+    for i in reveal.any(0).nonzero().flatten().tolist():
+        weights = probabilities(logits[:, i].masked_fill(~legal.allowed(i), float("-inf")), temperature)
+        tokens[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, noise[:, i]), chunk[:, i])
+        legal.place(i, tokens[:, i])
     return tokens
 
 
