@@ -35,9 +35,9 @@ class DemoConfig:
     env: EnvConfig
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
     output_dir: str = "outputs/demo"
-    episodes: int = 250
+    episodes: int = 400
     policies: list[str] = field(default_factory=lambda: list(POLICIES))
-    steps: int = 1700
+    steps: int = 3000
     rollouts: int = 100
     videos: int = 1
     workers: int = 2

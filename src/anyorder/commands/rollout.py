@@ -18,7 +18,7 @@ class RolloutConfig:
     env: EnvConfig | None = None
     output: str | None = None
     episodes: int = 100
-    seed: int = 100_000
+    seed: int = 1_000_000
     batch_size: int = 100
     videos: int = 1
     policy_seed: int = 0

@@ -17,7 +17,7 @@ class TokenizeConfig:
 
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
-    chunk_size: int = 8
+    chunk_size: int = 6
     relative_actions: bool = False
     output: str | None = None
 

@@ -38,8 +38,8 @@ class AnyOrderConfig(PreTrainedConfig):
         fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
     """
 
-    chunk_size: int = 8
-    n_action_steps: int = 6
+    chunk_size: int = 6
+    n_action_steps: int = 5
     factorization: str = "autoregressive"
     factorization_options: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = "fast"

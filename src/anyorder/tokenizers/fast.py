@@ -245,7 +245,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
 
     tokenizer: ClassVar[type[ActionTokenizer]] = FastTokenizer
 
-    scale: float = 15.0
+    scale: float = 22.0
     max_merges: int = 8
     vocab_size: int = 1024
     max_length: int = 0

@@ -121,7 +121,7 @@ class TrainConfig:
         batch_size: chunks per step, over all processes.
         log_freq: steps between training losses in ``metrics.jsonl``.
         eval_freq: steps between validations; 0 for a tenth of the run.
-        eval_samples: Monte-Carlo draws per chunk for bounds.
+        eval_samples: Monte-Carlo draws per chunk for bounds, at the end of the run; an eighth of them before.
         eval_chunks: validation chunks scored at most, evenly spread over the held-out episodes.
         save_freq: steps between checkpoints; 0 for a fifth of the run.
         keep_checkpoints: older ones are deleted.
@@ -142,13 +142,13 @@ class TrainConfig:
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    chunk_size: int = 8
-    n_action_steps: int = 6
+    chunk_size: int = 6
+    n_action_steps: int = 5
     relative_actions: bool = False
     observation_noise: float = 0.0
     temperature: float = 0.0
-    steps: int = 1_700
-    batch_size: int = 128
+    steps: int = 3_000
+    batch_size: int = 64
     log_freq: int = 20
     eval_freq: int = 0
     eval_samples: int = 32
