@@ -26,6 +26,13 @@ test: setup ## all tests but the slow ones
 test-slow: setup ## the tests that take minutes
 	@$(RUN)/python -m pytest -q -m slow $(ARGS)
 
+coverage: setup ## which lines of the core no test reaches; fails below 95 %
+	@$(RUN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-fail-under=95 tests/factorization tests/tokenizers \
+		tests/networks src/anyorder/factorization src/anyorder/tokenizers src/anyorder/networks src/anyorder/testing $(ARGS)
+
+mutate: setup ## break the core in thousands of ways and list those that no test sees (hours)
+	@$(RUN)/python -m mutmut run --max-children 2; $(RUN)/python -m mutmut results
+
 lint: setup ## ruff and mypy
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy
 
@@ -35,4 +42,4 @@ bench: setup ## measure speed and memory; prints Markdown
 wheel: setup ## build the wheel into dist/
 	@bash scripts/setup.sh --uv build --wheel --quiet
 
-.PHONY: help setup demo test test-slow lint bench wheel
+.PHONY: help setup demo test test-slow coverage mutate lint bench wheel

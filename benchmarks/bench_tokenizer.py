@@ -1,4 +1,4 @@
-"""FAST here against the published algorithm done chunk by chunk: speed, length and error in one run.
+"""Every tokenizer against the published FAST done chunk by chunk: speed, length and error in one run.
 
     python benchmarks/bench_tokenizer.py [--horizon 16] [--action-size 6] [--chunks 4096]
 
@@ -14,7 +14,7 @@ import scipy.fft
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from anyorder.tokenizers.fast import FastConfig
+from anyorder.tokenizers import TokenizerConfig
 
 
 class ByteLevelFast:
@@ -94,35 +94,47 @@ def main():
     generator = torch.Generator().manual_seed(0)
     shape = (options.horizon, options.action_size)
     fit, chunks = (smooth_chunks(n, *shape, generator) for n in (5000, options.chunks))
-    start = time.perf_counter()
-    ours = FastConfig(scale=10.0, max_merges=4096).fit(fit)
-    ours_fit_s = time.perf_counter() - start
+    arrays = chunks.double().numpy()
     start = time.perf_counter()
     published = ByteLevelFast(fit.double().numpy())
-    published_fit_s = time.perf_counter() - start
-
-    arrays = chunks.double().numpy()
-    codes, published_codes = ours.encode(chunks), published.encode(arrays)
-    error = (ours.decode(codes) - chunks).square().mean().sqrt()
-    published_error = np.sqrt(np.square(published.decode(published_codes) - arrays).mean())
-    tokens = ours.token_count(codes).double().mean() - 1  # END is not counted: the baseline has none
-    published_tokens = np.mean([len(code) for code in published_codes])
+    fit_s = time.perf_counter() - start
+    codes = published.encode(arrays)
+    error = np.sqrt(np.square(published.decode(codes) - arrays).mean())
+    batches = sorted({1, options.chunks})
+    speed = [
+        per_second(call, given[:batch], batch)
+        for call, given in ((published.encode, arrays), (published.decode, codes))
+        for batch in batches
+    ]
 
     print(
-        f"{options.chunks} chunks of {shape[0]} x {shape[1]} values, 1 thread, vocabulary {ours.vocab_size}"
+        f"{options.chunks} chunks of {shape[0]} x {shape[1]} values, 1 thread. Chunks/s, and times the baseline's."
     )
-    print("| | anyorder | scipy + byte-level BPE, per chunk | ratio |")
-    print("|---|---|---|---|")
-    print(f"| fit, s (5000 chunks) | {ours_fit_s:.2f} | {published_fit_s:.2f} | |")
-    for batch in sorted({1, options.chunks}):
-        for name, mine, theirs in [
-            ("encode", (ours.encode, chunks[:batch]), (published.encode, arrays[:batch])),
-            ("decode", (ours.decode, codes[:batch]), (published.decode, published_codes[:batch])),
-        ]:
-            a, b = per_second(*mine, batch), per_second(*theirs, batch)
-            print(f"| {name}, chunks/s, batch {batch} | {a:,.0f} | {b:,.0f} | {a / b:.1f} |")
-    print(f"| tokens per chunk | {tokens:.1f} | {published_tokens:.1f} | |")
-    print(f"| rmse, normalised | {error:.4f} | {published_error:.4f} | |")
+    verbs = [f"{verb}, batch {batch}" for verb in ("encode", "decode") for batch in batches]
+    print("| tokenizer | fit 5000, s | tokens | rmse | " + " | ".join(verbs) + " |")
+    print("|---|---:|---:|---:|" + "---:|" * len(verbs))
+    length = np.mean([len(code) for code in codes])
+    cells = " | ".join(f"{s:,.0f}" for s in speed)
+    print(
+        f"| scipy + byte-level BPE, a chunk at a time | {fit_s:.1f} | {length:.1f} | {error:.4f} | {cells} |"
+    )
+    published_settings = ("fast", {"scale": 10.0, "max_merges": 4096})
+    for name, settings in [(name, {}) for name in sorted(TokenizerConfig.choices)] + [published_settings]:
+        start = time.perf_counter()
+        ours = TokenizerConfig.from_options(name, settings).fit(fit)
+        fit_s = time.perf_counter() - start
+        tokens = ours.encode(chunks)
+        error = (ours.decode(tokens) - chunks).square().mean().sqrt()
+        # END is not counted: the baseline has none.
+        length = ours.token_count(tokens).double().mean() - int(ours.pad_token is not None)
+        mine = [
+            per_second(call, given[:batch], batch)
+            for call, given in ((ours.encode, chunks), (ours.decode, tokens))
+            for batch in batches
+        ]
+        cells = " | ".join(f"{a:,.0f} ({a / b:.1f}x)" for a, b in zip(mine, speed, strict=True))
+        label = " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+        print(f"| {label} | {fit_s:.1f} | {length:.1f} | {error:.4f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,19 @@ def test_train_rollout_and_report_work_together(trained, lift_root, tmp_path, ca
     assert "shoulder_pan.pos" in (tmp_path / "tokens.md").read_text()
 
 
+def test_tokenize_writes_a_page_with_the_curve(lift_root, tmp_path, monkeypatch, capsys):
+    # The sweep of the chosen tokenizer alone: all of them take minutes.
+    monkeypatch.setattr("anyorder.tokenizers.rate_distortion.all_sweeps", lambda chosen: chosen.sweep())
+    words = ["tokenize", f"dataset.root={lift_root}", "tokenizer=bins", "curve=true"]
+    assert cli.main([*words, f"output={tmp_path / 'new' / 'tokens.html'}"]) == 0
+    page = (tmp_path / "new" / "tokens.html").read_text()
+    assert page.count("<svg") == 2
+    assert "shoulder_pan.pos" in page
+    assert cli.main([*words, f"output={tmp_path / 'tokens.md'}"]) == 0
+    assert "| bins | bins=1024 |" in (tmp_path / "tokens.md").read_text()
+    assert "bins=1024" in capsys.readouterr().out
+
+
 def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
     words = ["train", f"--dataset.root={lift_root}", f"--output_dir={tmp_path / 'run'}", *TINY]
     assert cli.main(words) == 0
@@ -140,6 +153,8 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["record", "env.servo=strong", "root=x"], "soft, stiff"),
         (["record", "episodes=0", "root=x"], "an integer >= 1"),
         (["rollout", "policy=/no/such/run"], "/no/such/run"),
+        (["tokenize", "dataset.root=x", "output=x.pdf"], ".html or .md"),
+        (["tokenize", "dataset.root=x", "curve=yes"], "true or false"),
         (["report"], "runs"),
         (["report", "runs=[/no/such/run]", "output=/tmp/never.html"], "/no/such/run"),
         (["demo", "policies=[regresion]"], "did you mean 'regression'"),

@@ -3,7 +3,7 @@ import torch
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Slots
-from anyorder.factorization.autoregressive import left_to_right_slots
+from anyorder.factorization.autoregressive import Autoregressive
 from anyorder.networks import EncoderConfig, ObservationEncoder, SlotNetwork, TransformerConfig
 
 
@@ -19,6 +19,30 @@ def tokens(rows=2):
 
 def context(rows=2):
     return torch.randn(rows, 3, 16, generator=torch.Generator().manual_seed(2)).double()
+
+
+def left_to_right_slots(network, codes):
+    return Autoregressive().slots(network, codes, torch.arange(6).expand_as(codes))
+
+
+def test_only_the_first_slots_are_kept_where_asked(network):
+    slots = left_to_right_slots(network, tokens())
+    causal = torch.ones(6, 6, dtype=torch.bool).tril()
+    _, part = network(slots, network.prefill(context()), causal, keep=2)
+    first = Slots(*(field[:, :2] for field in slots))
+    _, direct = network(first, network.prefill(context()), causal[:2, :2])
+    assert part.read == direct.read == 5
+    for ours, theirs in zip(part.keys, direct.keys, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_attention_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    trunk = TransformerConfig(16, 1, 2, attention_dropout=0.5).build()
+    x = torch.randn(1, 4, 16)
+    assert not torch.equal(trunk(x, trunk.prefill(x))[0], trunk(x, trunk.prefill(x))[0])
+    trunk.eval()
+    assert torch.equal(trunk(x, trunk.prefill(x))[0], trunk(x, trunk.prefill(x))[0])
 
 
 def test_cached_equals_uncached(network):

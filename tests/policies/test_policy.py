@@ -33,6 +33,7 @@ def observation(rows=4):
 
 
 def make(family="autoregressive", **settings):
+    levels = FactorizationConfig.from_options(family, {}).build().needs_levels
     config = AnyOrderConfig(
         input_features={
             "observation.state": PolicyFeature(FeatureType.STATE, (ACTIONS,)),
@@ -43,7 +44,8 @@ def make(family="autoregressive", **settings):
         chunk_size=HORIZON,
         n_action_steps=4,
         factorization=family,
-        tokenizer_options={"vocab_size": 200},
+        tokenizer="dct" if levels else "fast",
+        tokenizer_options={} if levels else {"vocab_size": 200},
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         push_to_hub=False,

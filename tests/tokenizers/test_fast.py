@@ -7,9 +7,10 @@ import scipy.fft
 import torch
 
 from anyorder.errors import ConfigError, DecodeError
+from anyorder.testing.chunks import noise, recorded_like, smooth
 from anyorder.tokenizers import fast
-from anyorder.tokenizers.fast import FastConfig, FastTokenizer, quantise
-from tests.tokenizers.chunks import noise, recorded_like, smooth
+from anyorder.tokenizers.dct import quantise
+from anyorder.tokenizers.fast import FastConfig, FastTokenizer
 
 
 def published_coefficients(chunks, scale):

@@ -3,9 +3,9 @@ import torch
 from tokenizers import Tokenizer, models
 
 from anyorder.errors import CheckpointError
-from anyorder.tokenizers.fast import quantise
+from anyorder.testing.chunks import noise, recorded_like
+from anyorder.tokenizers.dct import quantise
 from anyorder.tokenizers.integer_bpe import IntegerBPE, learn_merges
-from tests.tokenizers.chunks import noise, recorded_like
 
 
 def spelling(bpe, token):

@@ -6,17 +6,18 @@ import torch
 from rich.console import Console
 
 from anyorder.errors import UserError
+from anyorder.testing.chunks import noise, recorded_like
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.bins import BinsTokenizer
 from anyorder.tokenizers.report import tokenizer_report
-from tests.tokenizers.chunks import noise, recorded_like
 
 NAMES = ["pan", "lift", "elbow", "wrist", "roll", "gripper"]
+QUICK = {"registers": {"steps": 50}}
 
 
 @pytest.mark.parametrize("choice", sorted(TokenizerConfig.choices))
 def test_report_of_every_tokenizer(choice):
-    tokenizer = TokenizerConfig.from_options(choice, {}).fit(recorded_like(300))
+    tokenizer = TokenizerConfig.from_options(choice, QUICK.get(choice, {})).fit(recorded_like(300))
     chunks = recorded_like(200, seed=2)
     report = tokenizer_report(tokenizer, chunks, lambda x: 90 * x, NAMES)
     error = 90 * (tokenizer.decode(tokenizer.encode(chunks)) - chunks)
@@ -25,6 +26,8 @@ def test_report_of_every_tokenizer(choice):
         assert e.rmse == pytest.approx(error[..., i].square().mean().sqrt().item(), rel=1e-4, abs=1e-5)
         assert e.max == pytest.approx(error[..., i].abs().max().item(), rel=1e-4, abs=1e-4)
         assert 0 <= e.p99 <= e.max
+    assert report.rmse == pytest.approx(error.square().mean().sqrt().item(), rel=1e-4)
+    assert report.rmse_normalised == pytest.approx(report.rmse / 90, rel=1e-4)
     assert report.tokens_min <= report.tokens_mean <= report.tokens_max <= report.length
     assert report.values_per_token == pytest.approx(96 / report.tokens_mean)
     assert 0 < report.bits_unigram <= report.bits_upper
@@ -34,9 +37,43 @@ def test_report_of_every_tokenizer(choice):
     markdown = report.to_markdown()
     assert f"| vocabulary | {tokenizer.vocab_size} (" in markdown
     assert "| gripper | " in markdown
-    console = Console(record=True, width=140)
+    assert f"| {report.worst[0].index} | " in markdown
+
+
+def test_worst_chunks_are_those_with_the_largest_error():
+    tokenizer = BinsTokenizer(16, 6, bins=16)
+    chunks = recorded_like(200)
+    # Bins have the same largest error everywhere inside the range, but beyond it whatever one likes.
+    for row, column, size in ((17, 3, 1.9), (120, 5, -1.6), (4, 0, 1.3)):
+        chunks[row, 5, column] = size
+    worst = tokenizer_report(tokenizer, chunks, lambda x: 90 * x, NAMES).worst
+    error = 90 * (tokenizer.decode(tokenizer.encode(chunks)) - chunks)
+    rmse = error.square().mean((1, 2)).sqrt()
+    assert [w.index for w in worst] == rmse.topk(3).indices.tolist() == [17, 120, 4]
+    assert [w.dimension for w in worst] == ["wrist", "gripper", "pan"]
+    for w in worst:
+        assert w.rmse == pytest.approx(rmse[w.index].item(), rel=1e-5)
+        assert w.max == pytest.approx(error[w.index].abs().max().item(), rel=1e-5)
+        off = torch.tensor(w.decoded) - torch.tensor(w.original)
+        assert off.abs().max().item() == pytest.approx(w.max, rel=1e-5)
+        assert off.abs().argmax() == 5
+
+
+def test_fewer_chunks_than_worst_ones():
+    assert len(tokenizer_report(BinsTokenizer(16, 6, bins=4), recorded_like(2)).worst) == 2
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_narrow_terminals_cut_nothing(width):
+    names = [f"observation.left_arm.joint_[{i}].position" for i in range(6)]
+    report = tokenizer_report(BinsTokenizer(16, 6, bins=16), recorded_like(20), action_names=names)
+    console = Console(record=True, width=width)
     console.print(report)
-    assert "gripper" in console.export_text()
+    text = console.export_text()
+    assert "…" not in text
+    if width == 80:
+        assert all(name in text for name in names)
+        assert "its largest error" in text
 
 
 def test_unigram_bits_are_the_entropy():

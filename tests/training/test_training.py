@@ -14,6 +14,7 @@ from anyorder.datasets.chunks import ActionChunks
 from anyorder.errors import CheckpointError, ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training.checkpoint import last_checkpoint, load_policy
 from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
@@ -30,10 +31,12 @@ class KilledError(Exception):
 
 
 def config(root, run, family="autoregressive", **settings):
+    factorization = FactorizationConfig.from_options(family, {})
     return TrainConfig(
         output_dir=str(run),
         dataset=DatasetConfig(root=str(root), validation_fraction=0.2),
-        factorization=FactorizationConfig.from_options(family, {}),
+        factorization=factorization,
+        tokenizer=TokenizerConfig.from_options("dct" if factorization.build().needs_levels else "fast", {}),
         network=TransformerConfig(16, 1, 2, dropout=0.1),
         encoder=EncoderConfig(2, 16),
         device="cpu",

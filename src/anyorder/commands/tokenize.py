@@ -6,9 +6,12 @@ from pathlib import Path
 from lerobot.utils.constants import ACTION
 from rich.console import Console
 
+from anyorder.commands.progress import counting
 from anyorder.errors import ConfigError, bad_value
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, TrainConfig
+
+FORMATS = (".html", ".md")
 
 
 @dataclass
@@ -19,19 +22,26 @@ class TokenizeConfig:
     tokenizer: TokenizerConfig
     chunk_size: int = 6
     relative_actions: bool = False
+    curve: bool = False
     output: str | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_size < 1:
             raise ConfigError(bad_value("chunk_size", self.chunk_size, "an integer >= 1"))
-        if self.output is not None and Path(self.output).exists():
-            raise ConfigError(bad_value("output", self.output, "a new file"))
+        if self.output is not None:
+            path = Path(self.output)
+            if path.exists() or path.suffix not in FORMATS:
+                allowed = f"a new file whose name ends in {' or '.join(FORMATS)}"
+                raise ConfigError(bad_value("output", self.output, allowed))
 
 
 def run(config: TokenizeConfig, console: Console) -> None:
     """Fit on the training episodes, measure on the held-out ones."""
     import torch
 
+    from anyorder.reports.page import write_whole
+    from anyorder.reports.tokenizers import tokenizer_page
+    from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
     from anyorder.tokenizers.report import tokenizer_report
     from anyorder.training.data import load_chunks, make_policy
 
@@ -49,11 +59,26 @@ def run(config: TokenizeConfig, console: Console) -> None:
         policy = make_policy(settings, train)
     assert policy.tokenizer is not None
     chunks = policy.normalised(held_out.batch(torch.arange(held_out.frames)))
-    report = tokenizer_report(policy.tokenizer, chunks, policy.normalizer(ACTION).inverse, train.action_names)
-    console.print(
+    unnormalise = policy.normalizer(ACTION).inverse
+    report = tokenizer_report(policy.tokenizer, chunks, unnormalise, train.action_names)
+    subtitle = (
         f"{config.tokenizer.choice}, fitted to {train.episodes} episodes ({train.frames} chunks of "
         f"{config.chunk_size}), measured on {held_out.episodes} held-out episodes; errors in action units"
     )
+    console.print(subtitle)
     console.print(report)
-    if config.output is not None:
-        Path(config.output).write_text(report.to_markdown() + "\n")
+    curve = None
+    if config.curve:
+        fit_to = policy.normalised(train.batch(torch.arange(train.frames)))
+        with counting("fitting tokenizers", console) as progress:
+            curve = rate_distortion(all_sweeps(config.tokenizer), fit_to, chunks, unnormalise, progress)
+        console.print(curve)
+    if config.output is None:
+        return
+    path = Path(config.output)
+    if path.suffix == ".html":
+        text = tokenizer_page(report, config.tokenizer, f"Tokenizer {subtitle}.", curve)
+    else:
+        text = "\n\n".join(part.to_markdown() for part in (report, curve) if part is not None) + "\n"
+    write_whole(path, text)
+    console.print(f"report: {path}")

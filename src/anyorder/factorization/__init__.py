@@ -2,7 +2,6 @@
 
 from anyorder.choices import import_members
 from anyorder.factorization.base import (
-    UNKNOWN,
     Factorization,
     FactorizationConfig,
     LogProb,
@@ -12,6 +11,7 @@ from anyorder.factorization.base import (
     TokenNetwork,
     ValueNetwork,
 )
+from anyorder.factorization.checks import UNKNOWN
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 
 import_members(__name__, list(__path__))

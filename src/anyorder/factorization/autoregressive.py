@@ -1,5 +1,6 @@
-"""Left-to-right autoregression: p(x | c) = prod_i p(x_i | x_<i, c)."""
+"""Autoregression: the chain rule, in one order or several."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,6 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization.base import (
-    UNKNOWN,
     FactorizationConfig,
     LogProb,
     Sample,
@@ -15,33 +15,125 @@ from anyorder.factorization.base import (
     TokenFactorization,
     TokenNetwork,
 )
-from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
+from anyorder.factorization.categorical import draw, token_scores, uniforms
+from anyorder.factorization.checks import check_codes, check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.orders import (
+    AnnealedOrders,
+    FixedOrders,
+    LeftToRight,
+    Orders,
+    RandomOrders,
+    known_first,
+)
 
 
 class Autoregressive(TokenFactorization):
-    """The chain rule in code order, one network call per token when sampling.
+    """The chain rule in an order of the positions, one network call per token when sampling.
 
-    Formula: ``log p(x | c) = sum_i log p(x_i | x_<i, c)``, exact. Slot j carries x[j-1] (START for j = 0), sits at
-    j-1, predicts j and sees slots <= j, so training scores every conditional in one call.
+    Formula: ``log p(x | c) = sum_j log p(x[s(j)] | x[s(0)], ..., x[s(j-1)], c)`` in order s, exact. Slot j carries
+    x[s(j-1)] (START for j = 0), sits at s(j-1), predicts s(j) and sees slots <= j, so training scores every
+    conditional in one call.
 
-    FAST policies (arXiv 2501.09747) are this family over DCT tokens.
+    Left to right over DCT tokens it is FAST (arXiv 2501.09747); k fixed orders are arXiv 2507.15857 (section 3.5),
+    annealed ones RAR (arXiv 2411.00776), fresh ones sigma-GPT (arXiv 2404.09562). Evaluated over several orders, the
+    order is a latent variable: exactly, ``p(x) = mean_s p_s(x)``, where they can be listed, and by the bound
+    ``mean_s log p_s(x)`` where not. Left out: sigma-GPT's burst sampling.
+
+    Args:
+        orders: which orders are learnt.
+        evaluation: which ones are scored and sampled.
+        target_positions: slots say which position they predict. Without (the paper's k orders) the network has to
+            infer the order from the positions read so far.
+        token_masking: share of sequences in which the loss hides a random share of the past from every slot.
     """
 
-    exact = True
+    def __init__(
+        self,
+        orders: Orders | None = None,
+        evaluation: Orders | None = None,
+        target_positions: bool = True,
+        token_masking: float = 0.0,
+    ) -> None:
+        self.orders = orders or LeftToRight()
+        self.evaluation = evaluation or LeftToRight()
+        self.target_positions = target_positions
+        self.token_masking = token_masking
+        every = self.evaluation.every(1)
+        self.exact = every is not None
+        self.mixture = 1 if every is None else len(every)
+        self.infills = "any" if every is None else "prefix" if self.mixture == 1 else None
+        self.loss_scores = self.orders == self.evaluation and self.mixture == 1 and not token_masking
+        self.progress = 0.0
 
-    def token_log_probs(self, network: TokenNetwork, tokens: Tensor, context: Tensor) -> Tensor:
-        """Return log p(x_i | x_<i, c) for every position, shape (batch, length), nats."""
-        slots = left_to_right_slots(network, tokens)
-        visible = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
+    def begin(self, progress: float) -> None:
+        """Say how far training is, for orders that change with it."""
+        self.progress = progress
+
+    def forwards(self, length: int) -> int:
+        """Return one call per token."""
+        return length
+
+    def order_log_probs(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        order: Tensor,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        """Return log p(x_i | tokens before i in ``order``, c) for each position i, shape (batch, length), nats.
+
+        Args:
+            network: the network to ask.
+            tokens: codes (batch, length).
+            context: encoded observation.
+            order: the position that comes j-th, (batch, length).
+            visible: which slots see which; all up to themselves when None.
+        """
+        if visible is None:
+            visible = causal(tokens.shape[1], tokens.device)
+        slots = self.slots(network, tokens, order)
         logits, _ = network(slots, network.prefill(context), visible)
-        return torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        scores = token_scores(logits, tokens.gather(1, order))
+        return torch.zeros_like(scores).scatter(1, order, scores)
+
+    def slots(self, network: TokenNetwork, tokens: Tensor, order: Tensor) -> Slots:
+        """Return the slots that score ``tokens`` (batch, length) in ``order`` (batch, length)."""
+        batch, length = tokens.shape
+        start = tokens.new_full((batch, 1), network.vocab_size + 1)
+        previous = torch.cat([start, tokens.gather(1, order)[:, :-1]], 1)
+        positions = torch.cat([order.new_full((batch, 1), length), order[:, :-1]], 1)
+        targets = order if self.target_positions else torch.full_like(order, length)
+        return Slots(previous, positions, targets)
 
     def loss(
         self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
-        """Return -log p(tokens | context) per sequence, nats; nothing is random."""
-        return -self.token_log_probs(network, chunk, context).sum(-1)
+        """Return -log p(tokens | context) in one drawn order per sequence, nats."""
+        batch, length = chunk.shape
+        order = self.orders.draw(batch, length, generator, self.progress)
+        visible = None
+        if self.token_masking:
+            visible = hide_past(self.token_masking, batch, length, generator)
+        return -self.order_log_probs(network, chunk, context, order, visible).sum(-1)
+
+    def token_scores(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        samples: int,
+    ) -> Tensor:
+        """Return each token's log-conditional in every order of the evaluation, or in ``samples`` drawn ones."""
+        every = self.evaluation.every(tokens.shape[1])
+        if every is None:
+            orders = [self.evaluation.draw(len(tokens), tokens.shape[1], generator) for _ in range(samples)]
+        else:
+            orders = [order.to(tokens.device).expand_as(tokens) for order in every]
+        return torch.stack([self.order_log_probs(network, tokens, context, order) for order in orders])
 
     def log_prob(
         self,
@@ -52,8 +144,12 @@ class Autoregressive(TokenFactorization):
         generator: torch.Generator,
         samples: int = 32,
     ) -> LogProb:
-        """Return the exact log-likelihood; ``samples`` and ``generator`` are not used."""
-        value = self.token_log_probs(network, tokens, context).sum(-1)
+        """Return the exact log-likelihood, of the mixture where there are several orders; else its bound."""
+        check_codes(network.length, tokens, samples)
+        if not self.exact:
+            return super().log_prob(network, tokens, context, generator=generator, samples=samples)
+        scores = self.token_scores(network, tokens, context, generator=generator, samples=samples).sum(-1)
+        value = torch.logsumexp(scores, 0) - math.log(len(scores))
         return LogProb(value, torch.zeros_like(value))
 
     def sample(
@@ -63,72 +159,113 @@ class Autoregressive(TokenFactorization):
         *,
         generator: torch.Generator,
         temperature: float = 1.0,
+        nucleus: float = 1.0,
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
-        """Draw tokens left to right with a key-value cache; ``known`` may freeze a prefix."""
+        """Draw tokens in an order of the evaluation, with a key-value cache; ``known`` goes first in that order."""
         batch, length = context.shape[0], network.length
-        prefix = prefix_lengths(known, batch, length, context.device)
-        chunk = torch.full((batch, length), UNKNOWN, device=context.device)
+        can = known is None or self.infills is not None
+        require(can, "known", "tokens", "None, as a mixture of orders cannot condition on given ones")
+        chunk = check_known(known, context, length, network.vocab_size)
+        order = self.evaluation.draw(batch, length, generator)
+        if known is not None:
+            order = self.frozen_first(order, chunk)
+        legal = None if constraint is None else LegalTokens(constraint, chunk)
         log_prob = torch.zeros(batch, device=context.device)
-        legal = None
-        if constraint is not None:
-            legal = LegalTokens(constraint, chunk if known is None else known)
         cache = network.prefill(context)
         previous = torch.full((batch,), network.vocab_size + 1, device=context.device)
-        for i in range(length):
-            slot = Slots(
-                previous.unsqueeze(1),
-                torch.full_like(previous, i - 1 if i else length).unsqueeze(1),
-                torch.full_like(previous, i).unsqueeze(1),
-            )
+        position = torch.full_like(previous, length)
+        for j in range(length):
+            target = order[:, j]
+            said = target if self.target_positions else torch.full_like(target, length)
+            slot = Slots(previous.unsqueeze(1), position.unsqueeze(1), said.unsqueeze(1))
             logits, cache = network(slot, cache)
             choices = logits[:, 0]
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed(i), float("-inf"))
-            token = inverse_cdf(probabilities(choices, temperature), uniforms((batch,), generator))
-            free = i >= prefix
-            if known is not None:
-                token = torch.where(free, token, known[:, i])
-            score = torch.log_softmax(logits[:, 0], -1).gather(-1, token.unsqueeze(-1)).squeeze(-1)
-            log_prob = log_prob + torch.where(free, score, torch.zeros_like(score))
+                choices = choices.masked_fill(~legal.allowed_rows(target), float("-inf"))
+            token = draw(choices, temperature, nucleus, uniforms((batch,), generator))
+            frozen = chunk.gather(1, target.unsqueeze(1)).squeeze(1)
+            token = torch.where(frozen >= 0, frozen, token)
+            log_prob = log_prob + token_scores(logits[:, 0], token).masked_fill(frozen >= 0, 0.0)
             if legal is not None:
-                legal.place(i, token)
-            chunk[:, i] = token
-            previous = token
+                legal.place_rows(target, token)
+            chunk = chunk.scatter(1, target.unsqueeze(1), token.unsqueeze(1))
+            previous, position = token, target
         return Sample(chunk, log_prob, forwards=length, slots=length)
 
+    def frozen_first(self, order: Tensor, known: Tensor) -> Tensor:
+        """Return orders that begin with the frozen positions.
 
-def left_to_right_slots(network: TokenNetwork, tokens: Tensor) -> Slots:
-    """Return the slots that score ``tokens`` (batch, length) left to right."""
-    batch, length = tokens.shape
-    targets = torch.arange(length, device=tokens.device).expand(batch, length)
-    start = tokens.new_full((batch, 1), network.vocab_size + 1)
-    positions = torch.cat([targets.new_full((batch, 1), length), targets[:, :-1]], 1)
-    return Slots(torch.cat([start, tokens[:, :-1]], 1), positions, targets)
+        Raises:
+            ConfigError: the orders are fixed, and ``known`` is no prefix of them.
+        """
+        moved = known_first(order, known)
+        if self.exact and not torch.equal(moved, order):
+            allowed = "a prefix of the order, or random orders"
+            raise ConfigError(bad_value("known", "positions with gaps", allowed))
+        return moved
 
 
-def prefix_lengths(known: Tensor | None, batch: int, length: int, device: torch.device) -> Tensor:
-    """Return how many leading positions are frozen per row, shape (batch,).
+def causal(length: int, device: torch.device) -> Tensor:
+    """Return who sees whom when slots see all up to themselves, boolean (length, length)."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
-    Raises:
-        ConfigError: ``known`` has another shape, or freezes positions that are no prefix.
+
+def hide_past(share: float, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    """Return causal visibility (batch, length, length) with random gaps; every slot still sees itself.
+
+    In a ``share`` of the sequences each edge to the past is hidden with a chance that is uniform on [0, 1] per sequence
+    (the token masking of arXiv 2507.15857, section 3.5).
     """
-    if known is None:
-        return torch.zeros(batch, dtype=torch.int64, device=device)
-    if known.shape != (batch, length):
-        raise ConfigError(bad_value("known", tuple(known.shape), f"shape {(batch, length)}"))
-    frozen = known >= 0
-    prefix = frozen.long().cumprod(-1).sum(-1)
-    if bool((frozen.sum(-1) != prefix).any()):
-        raise ConfigError(bad_value("known", "positions with gaps", "a prefix, for left-to-right sampling"))
-    return prefix
+    chosen = uniforms((batch, 1, 1), generator) < share
+    rate = uniforms((batch, 1, 1), generator)
+    hidden = chosen & (uniforms((batch, length, length), generator) < rate)
+    own = torch.eye(length, dtype=torch.bool, device=generator.device)
+    return causal(length, generator.device) & (~hidden | own)
+
+
+ORDERS = ("left_to_right", "fixed", "random", "annealed")
 
 
 @dataclass
 class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
-    """Left-to-right autoregression; it has no settings of its own."""
+    """Autoregression in one order or several.
+
+    Attributes:
+        orders: which orders are learnt: ``left_to_right``, ``fixed`` (k of them), ``random`` (a fresh one per
+            sequence) or ``annealed`` (random, then left to right).
+        k: how many fixed orders, the first of which is left to right.
+        jitter: ``uniform`` or ``local``: how the fixed orders other than the first are drawn.
+        ensemble: score and sample over all orders learnt instead of left to right.
+        target_positions: tell the network which position comes next; random orders need it.
+        token_masking: share of training sequences that lose a random part of their past.
+    """
+
+    orders: str = "left_to_right"
+    k: int = 1
+    jitter: str = "local"
+    ensemble: bool = False
+    target_positions: bool = True
+    token_masking: float = 0.0
 
     def build(self) -> Autoregressive:
         """Make the factorization."""
-        return Autoregressive()
+        require(self.orders in ORDERS, "factorization.orders", self.orders, ", ".join(ORDERS))
+        require(1 <= self.k <= 64, "factorization.k", self.k, "an integer from 1 to 64")
+        require(self.k == 1 or self.orders == "fixed", "factorization.k", self.k, "1, unless orders=fixed")
+        require(self.jitter in ("uniform", "local"), "factorization.jitter", self.jitter, "uniform or local")
+        require(
+            0 <= self.token_masking <= 1, "factorization.token_masking", self.token_masking, "from 0 to 1"
+        )
+        positions = self.target_positions or self.orders in ("left_to_right", "fixed")
+        require(
+            positions, "factorization.target_positions", False, f"true, for orders={self.orders}: see RAR"
+        )
+        annealed = self.ensemble and self.orders == "annealed"
+        require(not annealed, "factorization.ensemble", True, "false, as annealed orders end left to right")
+        fixed = FixedOrders(self.k, self.jitter == "local")
+        kinds: tuple[Orders, ...] = (LeftToRight(), fixed, RandomOrders(), AnnealedOrders())
+        orders = dict(zip(ORDERS, kinds, strict=True))[self.orders]
+        evaluation = orders if self.ensemble else LeftToRight()
+        return Autoregressive(orders, evaluation, self.target_positions, self.token_masking)

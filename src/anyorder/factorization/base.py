@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from anyorder.choices import Choice
-from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.checks import check_codes
 from anyorder.factorization.constraint import TokenAutomaton
-
-UNKNOWN = -1
-"""Marks a free position in ``known``."""
 
 
 class Slots(NamedTuple):
-    """What a network reads; each of shape (batch, slots), int64."""
+    """What a network reads; each of shape (batch, slots), int64.
+
+    Attributes:
+        tokens: a token, or ``vocab_size`` for MASK, ``vocab_size + 1`` for START.
+        positions: where the token sits; ``length`` for START.
+        targets: which position the logits predict; ``length`` where that is not said, or nothing is asked.
+    """
 
     tokens: Tensor
     positions: Tensor
@@ -32,33 +35,64 @@ class TokenNetwork(Protocol):
     """A network over slots: tokens 0..vocab_size-1 plus the inputs MASK = vocab_size and START = vocab_size + 1.
 
     Positions are 0..length-1; the START slot sits at position ``length``.
+
+    Attributes:
+        length: tokens in a code.
+        vocab_size: number of tokens.
+        levels: how many tokens each level of the code has, coarsest first (the scales or frequencies of its tokenizer);
+            they sum to ``length``. None where the code has none.
     """
 
     length: int
     vocab_size: int
+    levels: tuple[int, ...] | None
 
     def prefill(self, context: Tensor) -> Any:
         """Encode the context (batch, context tokens, width) once; returns a cache that slots can attend to."""
 
-    def __call__(self, slots: Slots, cache: Any, visible: Tensor | None = None) -> tuple[Tensor, Any]:
+    def __call__(
+        self, slots: Slots, cache: Any, visible: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, Any]:
         """Return logits (batch, slots, vocab_size) and the cache extended by these slots.
 
         Slots see everything in the cache, and each other where ``visible`` (slots, slots) or (batch, slots, slots)
-        is True; None means everywhere.
+        is True; None means everywhere. The returned cache holds the first ``keep`` of them; all when None.
         """
 
 
 class ValueNetwork(Protocol):
-    """The same trunk over continuous slots, one per time step of the chunk."""
+    """The same trunk over continuous slots, one per time step of the chunk.
+
+    Attributes:
+        horizon: slots.
+        action_size: numbers in each.
+        vocab_size: where the numbers stand for tokens, how many there are.
+    """
 
     horizon: int
     action_size: int
+    vocab_size: int | None
 
     def prefill(self, context: Tensor) -> Any:
         """Encode the context once; returns a cache that slots can attend to."""
 
     def __call__(self, values: Tensor, times: Tensor | None, cache: Any) -> Tensor:
         """Map values (batch, horizon, action size) and times in [0, 1] (batch,) to values of the same shape."""
+
+
+class EmbeddingNetwork(Protocol):
+    """A network over slots that also reads vectors in the place of tokens."""
+
+    length: int
+
+    def prefill(self, context: Tensor) -> Any:
+        """Encode the context once; returns a cache that slots can attend to."""
+
+    def embeddings(self) -> Tensor:
+        """Return the embedding of every token, (vocab_size, width)."""
+
+    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
+        """Return logits (batch, length, vocab_size); vectors (batch, length, width) stand where embeddings do."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +116,8 @@ class Sample:
         chunk: tokens (batch, length), int64; for continuous families values (batch, horizon, action size).
         log_prob: sum of the log-conditionals the sampler drew from, at temperature 1 and without the constraint,
             shape (batch,), nats; None where the family defines none. Known positions do not count.
-        forwards: network calls, the context's prefill not counted.
+        forwards: network calls, the context's prefill not counted (families that tell the network the noise level, as
+            ``uniform_diffusion``, read the context anew at every call).
         slots: slots processed per sequence over all those calls.
     """
 
@@ -95,17 +130,38 @@ class Sample:
 class Factorization(ABC):
     """One way to write p(chunk | context) as conditionals.
 
-    Class attributes:
+    Attributes:
         discrete: the chunk is tokens (True) or continuous values (False).
+        reads: what the network reads: ``slots`` of tokens, ``values`` (the trunk over vectors), or ``embeddings``
+            (vectors in, logits out).
         exact: ``log_prob`` is the likelihood (True) or a lower bound, the ELBO (False); None where none is defined.
+        simulates: the sampler draws from the model whose likelihood (or bound) ``log_prob`` gives; False where it
+            seeks modes, or where its steps are an approximation that improves with their number.
+        infills: which ``known`` positions sampling conditions on exactly: ``any``, a ``prefix`` (of the order or of
+            the blocks), ``approximate`` (any, not exactly), or None (none can be given).
+        needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
     """
 
     discrete: ClassVar[bool]
-    exact: ClassVar[bool | None]
+    reads: ClassVar[str]
+    exact: bool | None
+    simulates: bool = True
+    infills: str | None = None
+    needs_levels: bool = False
+
+    def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
+        """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
+
+    def begin(self, progress: float) -> None:  # noqa: B027 - most families do the same from start to end
+        """Say how far training is, from 0 to 1; for families that change what they learn along the way."""
+
+    @abstractmethod
+    def forwards(self, length: int) -> int:
+        """Return the network calls one sample of ``length`` slots costs; the most it can, where that adapts."""
 
     @abstractmethod
     def loss(self, network: Any, chunk: Tensor, context: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Return the training loss per sequence, shape (batch,); for token families in nats."""
+        """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound."""
 
     @abstractmethod
     def sample(
@@ -115,6 +171,7 @@ class Factorization(ABC):
         *,
         generator: torch.Generator,
         temperature: float = 1.0,
+        nucleus: float = 1.0,
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
@@ -125,17 +182,59 @@ class Factorization(ABC):
             context: encoded observation.
             generator: the only source of randomness.
             temperature: 1 samples the model, 0 takes the most likely token (token families).
+            nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
             constraint: only sequences it accepts are drawn (token families).
-            known: frozen positions (batch, length), ``UNKNOWN`` where free (token families).
+            known: frozen positions (batch, length), -1 where free (token families).
         """
 
 
 class TokenFactorization(Factorization):
-    """A factorization of a joint over tokens; it has a likelihood or a bound."""
+    """A factorization of a joint over tokens; it has a likelihood or a bound.
+
+    Attributes:
+        loss_scores: the loss is an unbiased draw of ``-log_prob``; False where training differs from evaluation.
+        mixture: how many likelihoods ``log_prob`` averages.
+    """
 
     discrete = True
+    reads = "slots"
+    exact: bool
+    infills: str | None = "any"
+    loss_scores: bool = True
+    mixture: int = 1
 
     @abstractmethod
+    def token_scores(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        samples: int,
+    ) -> Tensor:
+        """Return what each token adds to the log-likelihood or its bound, nats.
+
+        Returns:
+            Shape (draws, batch, length): ``samples`` independent unbiased draws, or one where nothing is random.
+        """
+
+    def token_log_probs(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        samples: int = 32,
+    ) -> Tensor:
+        """Return each token's share of ``log_prob``, shape (batch, length), nats.
+
+        They sum to it, but for a mixture, whose logarithm has no such shares: there they sum to less.
+        """
+        check_codes(network.length, tokens, samples)
+        return self.token_scores(network, tokens, context, generator=generator, samples=samples).mean(0)
+
     def log_prob(
         self,
         network: TokenNetwork,
@@ -145,7 +244,16 @@ class TokenFactorization(Factorization):
         generator: torch.Generator,
         samples: int = 32,
     ) -> LogProb:
-        """Return log p(tokens | context) per sequence, or its lower bound from ``samples`` Monte-Carlo draws."""
+        """Return log p(tokens | context) per sequence, or its lower bound from ``samples`` Monte-Carlo draws.
+
+        The standard error treats draws as independent: where they are stratified it errs on the large side.
+        """
+        check_codes(network.length, tokens, samples)
+        draws = self.token_scores(network, tokens, context, generator=generator, samples=samples).sum(-1)
+        error = torch.zeros_like(draws[0])
+        if not self.exact:
+            error = draws.std(0) / len(draws) ** 0.5 if len(draws) > 1 else error + float("inf")
+        return LogProb(draws.mean(0), error)
 
 
 @dataclass
@@ -157,10 +265,7 @@ class FactorizationConfig(Choice, ABC):
         """Make the factorization."""
 
 
-def require(condition: bool, field: str, given: Any, allowed: str) -> None:
-    """Raise a ``ConfigError`` of one line unless ``condition`` holds.
-
-    >>> require(1 > 0, "steps", 1, ">= 1")
-    """
-    if not condition:
-        raise ConfigError(bad_value(field, given, allowed))
+def in_place_slots(network: TokenNetwork, tokens: Tensor, first: int = 0) -> Slots:
+    """Return the slots in which every token, MASK where unknown, predicts its own position, from ``first`` on."""
+    positions = torch.arange(first, first + tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return Slots(torch.where(tokens < 0, network.vocab_size, tokens), positions, positions)

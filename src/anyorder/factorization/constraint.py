@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from anyorder.errors import ConfigError, bad_value
+
 
 @dataclass(frozen=True)
 class TokenAutomaton:
@@ -105,6 +107,9 @@ class LegalTokens:
         automaton: what is legal.
         tokens: (batch, length), -1 where still free.
 
+    Raises:
+        ConfigError: no legal sequence has these tokens.
+
     Example: two tokens with exactly one ``1``, the second being 0.
 
         >>> next_state = torch.tensor([[0, 1], [1, -1]])
@@ -125,6 +130,12 @@ class LegalTokens:
         self._reachable[0, :, automaton.start] = True
         self._completable[length, :, automaton.accept] = True
         self._reachable_to, self._completable_from = 0, length
+        first, given = self.allowed(0), tokens[:, 0]
+        possible = torch.where(given < 0, first.any(1), first.gather(1, given.clamp_min(0)[:, None])[:, 0])
+        if not bool(possible.all()):
+            row = int((~possible).nonzero()[0])
+            allowed = "tokens that a legal sequence has at these positions"
+            raise ConfigError(bad_value(f"known, row {row}", tokens[row].tolist(), allowed))
 
     def allowed(self, i: int) -> Tensor:
         """Say which tokens at position ``i`` leave the sequence completable, boolean (batch, vocabulary)."""
@@ -141,3 +152,36 @@ class LegalTokens:
         self._tokens[:, i] = tokens
         self._reachable_to = min(self._reachable_to, i)
         self._completable_from = max(self._completable_from, i + 1)
+
+    def allowed_rows(self, positions: Tensor) -> Tensor:
+        """Say what ``allowed`` does for another position in each row, (batch,)."""
+        columns, which = torch.unique(positions, return_inverse=True)
+        table = torch.stack([self.allowed(i) for i in columns.tolist()])
+        return table[which, torch.arange(len(positions), device=positions.device)]
+
+    def place_rows(self, positions: Tensor, tokens: Tensor) -> None:
+        """Put ``tokens`` (batch,) at another position in each row, (batch,)."""
+        for i in torch.unique(positions).tolist():
+            self.place(i, torch.where(positions == i, tokens, self._tokens[:, i]))
+
+
+def count_automaton(count: Tensor, total: int) -> TokenAutomaton:
+    """Return the automaton of sequences whose tokens' counts sum to ``total``, then END, then only PAD.
+
+    Args:
+        count: coefficients each token stands for, (tokens,); END and PAD are the two tokens after them.
+        total: coefficients of a chunk.
+
+    >>> automaton = count_automaton(torch.tensor([1, 1, 2]), total=2)
+    >>> automaton.accepts(torch.tensor([[0, 1, 3], [2, 3, 4], [2, 4, 3]]))
+    tensor([ True,  True, False])
+    """
+    sizes, size_class = torch.unique(count, return_inverse=True)
+    end, pad, ended = len(sizes), len(sizes) + 1, total + 1
+    reached = torch.arange(total + 1, device=count.device)[:, None] + sizes
+    next_state = torch.full((total + 2, len(sizes) + 2), -1, device=count.device)
+    next_state[: total + 1, :end] = torch.where(reached <= total, reached, -1)
+    next_state[total, end] = ended
+    next_state[ended, pad] = ended
+    token_class = torch.cat([size_class, size_class.new_tensor([end, pad])])
+    return TokenAutomaton(token_class, next_state, start=0, accept=ended)

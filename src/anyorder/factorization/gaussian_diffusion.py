@@ -1,45 +1,90 @@
 """Gaussian diffusion over the continuous chunk, with the noise schedules of diffusers."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork, require
+from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
+from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import TokenAutomaton
+
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
+
+LOWEST_LOG_SIGNAL = -5.1
+"""Least logarithm of signal over noise that ``dpm_solver`` begins at."""
 
 
 class GaussianDiffusion(Factorization):
     """Denoising diffusion of the whole chunk at once (arXiv 2006.11239, 2303.04137).
 
-    Formula: ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``; the network predicts ``e`` (or ``x``) from ``(x_t, t, c)`` under
-    a squared error. Left out: the likelihood. Its bound is over a density, which does not compare with that of tokens.
+    Formula: ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``; the network predicts ``e``, ``x`` or
+    ``v = sqrt(a_t) e - sqrt(1 - a_t) x`` (arXiv 2202.00512) from ``(x_t, t, c)`` under a squared error. Left out: the
+    likelihood. Its bound is over a density, which does not compare with that of tokens.
 
     Args:
-        train_scheduler: diffusers scheduler that adds noise (its ``alphas_cumprod`` is the schedule).
-        scheduler: diffusers scheduler that removes it.
+        scheduler: how noise is removed: ``ddim`` (arXiv 2010.02502), ``ddpm`` or ``dpm_solver`` (arXiv 2211.01095).
+        train_steps: noise levels in training.
         inference_steps: network calls per chunk.
+        prediction: ``epsilon``, ``sample`` or ``v_prediction``.
+        clip: predicted values are clipped to [-1, 1], as normalised actions are; not by ``dpm_solver``.
     """
 
     discrete = False
+    reads = "values"
     exact = None
+    infills = "approximate"
 
-    def __init__(self, train_scheduler: Any, scheduler: Any, inference_steps: int) -> None:
-        self.train_scheduler = train_scheduler
+    def __init__(
+        self, scheduler: str, train_steps: int, inference_steps: int, prediction: str, clip: bool = True
+    ) -> None:
         self.scheduler = scheduler
+        self.train_steps = train_steps
         self.inference_steps = inference_steps
+        self.prediction = prediction
+        self.clip = clip
+
+    def forwards(self, length: int) -> int:
+        """Return the number of inference steps."""
+        return self.inference_steps
+
+    @cached_property
+    def noising(self) -> Any:
+        """The diffusers scheduler that adds noise; diffusers is imported when first needed, as it takes a second."""
+        return self.make_scheduler("ddpm")
+
+    def make_scheduler(self, name: str) -> Any:
+        """Make a diffusers scheduler with this schedule."""
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+        settings = {
+            "num_train_timesteps": self.train_steps,
+            "beta_schedule": "squaredcos_cap_v2",
+            "prediction_type": self.prediction,
+            # From the last noise level, whatever the number of steps: others begin below pure noise.
+            "timestep_spacing": "trailing",
+        }
+        if name == "dpm_solver":
+            # The last levels have next to no signal, where steps in its logarithm blow up.
+            return DPMSolverMultistepScheduler(**settings, lambda_min_clipped=LOWEST_LOG_SIGNAL)
+        return {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}[name](**settings, clip_sample=self.clip)
 
     def loss(
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the squared error of the prediction per sequence, mean over the chunk's values."""
-        steps = self.train_scheduler.config.num_train_timesteps
         noise = torch.randn(chunk.shape, dtype=chunk.dtype, generator=generator, device=chunk.device)
-        times = torch.randint(steps, chunk.shape[:1], generator=generator, device=chunk.device)
-        noisy = self.train_scheduler.add_noise(chunk, noise, times)
-        prediction = network(noisy, times / steps, network.prefill(context))
-        target = noise if self.train_scheduler.config.prediction_type == "epsilon" else chunk
+        times = torch.randint(self.train_steps, chunk.shape[:1], generator=generator, device=chunk.device)
+        noisy = self.noising.add_noise(chunk, noise, times)
+        prediction = network(noisy, times / self.train_steps, network.prefill(context))
+        target = {"epsilon": noise, "sample": chunk}.get(self.prediction)
+        if target is None:
+            target = self.noising.get_velocity(chunk, noise, times)
         return (prediction - target).square().mean((1, 2))
 
     def sample(
@@ -49,21 +94,51 @@ class GaussianDiffusion(Factorization):
         *,
         generator: torch.Generator,
         temperature: float = 1.0,
+        nucleus: float = 1.0,
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
-        """Denoise from Gaussian noise; ``temperature`` is not used."""
-        require(constraint is None and known is None, "known", "tokens", "None, for continuous families")
-        batch = context.shape[0]
-        shape = (batch, network.horizon, network.action_size)
-        x = torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)
+        """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
+        refuse_tokens(constraint)
+        shape = (context.shape[0], network.horizon, network.action_size)
+        check_values(known, network, context)
         cache = network.prefill(context)
-        self.scheduler.set_timesteps(self.inference_steps, device=context.device)
-        steps = self.train_scheduler.config.num_train_timesteps
-        for time in self.scheduler.timesteps:
-            prediction = network(x, (time / steps).expand(batch), cache)
-            x = self.scheduler.step(prediction, time, x, generator=generator).prev_sample
+
+        def draw() -> Tensor:
+            return torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)
+
+        x = draw()
+        scheduler = self.make_scheduler(self.scheduler)
+        scheduler.set_timesteps(self.inference_steps, device=context.device)
+        for time in scheduler.timesteps:
+            if known is not None:
+                x = overwrite(x, self.noising.add_noise(known.to(x), draw(), time.expand(len(x))))
+            prediction = network(x, (time / self.train_steps).expand(len(x)), cache)
+            x = scheduler.step(prediction, time, x, generator=generator).prev_sample
+        x = x if known is None else overwrite(x, known)
         return Sample(x, None, self.inference_steps, self.inference_steps * network.horizon)
+
+
+def overwrite(values: Tensor, known: Tensor) -> Tensor:
+    """Return ``values`` with those of ``known`` in their place where they are numbers.
+
+    >>> overwrite(torch.zeros(2), torch.tensor([torch.nan, 3.0]))
+    tensor([0., 3.])
+    """
+    return torch.where(known.isnan(), values, known.to(values))
+
+
+def check_values(known: Tensor | None, network: ValueNetwork, context: Tensor) -> None:
+    """Raise a ``ConfigError`` unless ``known`` has the shape of a batch of chunks, with NaN where values are free."""
+    shape = (context.shape[0], network.horizon, network.action_size)
+    good = known is None or (known.is_floating_point() and tuple(known.shape) == shape)
+    given = None if known is None else (tuple(known.shape), str(known.dtype))
+    require(good, "known", given, f"floating point of shape {shape}, NaN where free")
+
+
+def refuse_tokens(constraint: TokenAutomaton | None) -> None:
+    """Raise a ``ConfigError`` where a constraint on tokens is put on values."""
+    require(constraint is None, "constraint", "an automaton over tokens", "None, for continuous families")
 
 
 @dataclass
@@ -71,10 +146,11 @@ class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
     """Gaussian diffusion.
 
     Attributes:
-        scheduler: ``ddim`` (deterministic, few steps) or ``ddpm`` (as many steps as wanted, noise at each).
+        scheduler: ``ddim`` (deterministic, few steps), ``dpm_solver`` (second order, fewer still) or ``ddpm`` (noise at
+            each step).
         train_steps: noise levels in training.
         inference_steps: network calls per chunk.
-        prediction: ``epsilon`` (the noise) or ``sample`` (the chunk).
+        prediction: ``epsilon`` (the noise), ``sample`` (the chunk) or ``v_prediction`` (a mix of both).
     """
 
     scheduler: str = "ddim"
@@ -83,32 +159,22 @@ class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
     prediction: str = "epsilon"
 
     def build(self) -> GaussianDiffusion:
-        """Make the factorization; diffusers is imported here, as it takes a second."""
-        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+        """Make the factorization."""
+        require(
+            self.scheduler in SCHEDULERS, "factorization.scheduler", self.scheduler, ", ".join(SCHEDULERS)
+        )
+        allowed = ", ".join(PREDICTIONS)
+        require(self.prediction in PREDICTIONS, "factorization.prediction", self.prediction, allowed)
+        check_steps(self.train_steps, self.inference_steps)
+        given = f"{self.inference_steps} of {self.train_steps}"
+        solves = self.scheduler != "dpm_solver" or self.inference_steps < self.train_steps
+        require(solves, "factorization.inference_steps", given, "fewer than train_steps, for dpm_solver")
+        return GaussianDiffusion(self.scheduler, self.train_steps, self.inference_steps, self.prediction)
 
-        kinds = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}
-        predictions = ("epsilon", "sample")
-        require(self.scheduler in kinds, "factorization.scheduler", self.scheduler, ", ".join(kinds))
-        require(
-            self.prediction in predictions,
-            "factorization.prediction",
-            self.prediction,
-            ", ".join(predictions),
-        )
-        require(self.train_steps >= 1, "factorization.train_steps", self.train_steps, "an integer >= 1")
-        require(
-            1 <= self.inference_steps <= self.train_steps,
-            "factorization.inference_steps",
-            self.inference_steps,
-            f"1 to train_steps = {self.train_steps}",
-        )
-        settings = {
-            "num_train_timesteps": self.train_steps,
-            "beta_schedule": "squaredcos_cap_v2",
-            "prediction_type": self.prediction,
-            "clip_sample": True,
-        }
-        return GaussianDiffusion(
-            DDPMScheduler(**settings), kinds[self.scheduler](**settings), self.inference_steps
-        )
+
+def check_steps(train_steps: int, inference_steps: int) -> None:
+    """Raise a ``ConfigError`` unless there are noise levels, and the network calls divide them evenly."""
+    require(train_steps >= 1, "factorization.train_steps", train_steps, "an integer >= 1")
+    allowed = f"a divisor of train_steps = {train_steps}"
+    divides = inference_steps >= 1 and train_steps % inference_steps == 0
+    require(divides, "factorization.inference_steps", inference_steps, allowed)

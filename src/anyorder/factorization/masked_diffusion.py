@@ -1,28 +1,71 @@
 """Masked (absorbing) diffusion: the joint as the average over all orders of revealing the tokens."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
-from anyorder.factorization.base import (
-    UNKNOWN,
-    FactorizationConfig,
-    LogProb,
-    Sample,
-    Slots,
-    TokenFactorization,
-    TokenNetwork,
-    require,
-)
-from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
+from anyorder.factorization.base import Sample, TokenFactorization, TokenNetwork, in_place_slots
+from anyorder.factorization.categorical import token_scores, uniforms
+from anyorder.factorization.checks import UNKNOWN, check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
-from anyorder.factorization.unmasking import Ancestral, Confidence, LeftToRight, OneByOne, Sampler
+from anyorder.factorization.samplers import Sampler
+from anyorder.factorization.schedules import SCHEDULES, Schedule
+from anyorder.factorization.unmasking import UnmaskingConfig, unmask
+
+SMALLEST_TIME = 1e-3
+"""Least time of the Bernoulli loss, whose variance grows with the logarithm of its inverse."""
 
 
-class MaskedDiffusion(TokenFactorization):
+class ExactCounts(TokenFactorization):
+    """Bounds of the form ``E_k E_M (L / k) sum_{i in M} score_i``, k uniform on 1..L, M a uniform k-subset.
+
+    k is stratified over a batch, or over the draws of a sequence.
+    """
+
+    exact = False
+
+    @abstractmethod
+    def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
+        """Return ``score_i`` where ``masked`` (batch, length) and 0 elsewhere, (batch, length), nats."""
+
+    def loss(
+        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return one draw of the bound's negative per sequence, nats."""
+        counts = stratified_counts(len(chunk), chunk.shape[1], generator)
+        masked = random_masks(counts, chunk.shape[1], generator)
+        return self.masked_error(network, chunk, network.prefill(context), masked)
+
+    def masked_error(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
+        """Return ``-(L / k) sum_{i in M} score_i``, k >= 1 masked in each row, (batch,), nats."""
+        scores = self.masked_scores(network, tokens, cache, masked)
+        error: Tensor = -scores.sum(-1) * tokens.shape[1] / masked.sum(-1)
+        return error
+
+    def token_scores(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        samples: int,
+    ) -> Tensor:
+        """Return ``samples`` draws of each token's share of the ELBO; k is stratified over a sequence's draws."""
+        batch, length = tokens.shape
+        cache = network.prefill(context)
+        counts = torch.stack([stratified_counts(samples, length, generator) for _ in range(batch)], 1)
+        draws = []
+        for count in counts:
+            masked = random_masks(count, length, generator)
+            scores = self.masked_scores(network, tokens, cache, masked)
+            draws.append(scores * (length / count.double()).unsqueeze(1).to(scores))
+        return torch.stack(draws)
+
+
+class MaskedDiffusion(ExactCounts):
     """Tokens are revealed in random order, each from the ones already seen.
 
     Formula, the exact-count form of the ELBO (arXiv 2502.09992, 2507.15857):
@@ -31,57 +74,67 @@ class MaskedDiffusion(TokenFactorization):
     when the network's conditionals agree with one joint. k is stratified over the batch: each stratum of [0, 1) gives
     one row its k, which cuts the variance at no cost. No time conditioning: the number of MASKs tells.
 
-    Slot i carries x[i] or MASK, sits at i, predicts i and sees all slots. Left out: noise schedules (they only change
-    the sampler's step sizes) and remasking.
+    With a ``schedule`` training draws a time t instead, masks each token with chance m(t), and weighs by m'(t) / m(t)
+    (arXiv 2406.07524, 2406.04329): the same bound with more noise, short of what happens before
+    ``SMALLEST_TIME``, about a thousandth of a token's loss. Likelihoods are always scored by exact counts.
+
+    Slot i carries x[i] or MASK, sits at i, predicts i and sees all slots. Left out: finite-time losses.
+
+    Args:
+        sampler: in which order tokens are revealed.
+        schedule: of the Bernoulli loss; None trains on exact counts.
     """
 
-    exact = False
-
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, schedule: Schedule | None = None) -> None:
         self.sampler = sampler
+        self.schedule = schedule
+        self.simulates = sampler.simulates
+        self.loss_scores = schedule is None
+
+    def forwards(self, length: int) -> int:
+        """Return the sampler's steps."""
+        return self.sampler.forwards(length)
 
     def loss(
         self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
-        """Return one unbiased draw of the ELBO's negative per sequence, nats."""
-        counts = stratified_counts(chunk.shape[0], chunk.shape[1], generator)
-        masked = random_masks(counts, chunk.shape[1], generator)
-        return self.masked_error(network, chunk, network.prefill(context), masked)
+        """Return one draw of the ELBO's negative per sequence, nats."""
+        if self.schedule is None:
+            return super().loss(network, chunk, context, generator=generator)
+        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * stratified(len(chunk), generator)
+        chance = self.schedule.masked(t)
+        weight = (1 - SMALLEST_TIME) * self.schedule.slope(t) / chance
+        masked = uniforms(tuple(chunk.shape), generator) < chance.unsqueeze(1)
+        scores = self.masked_scores(network, chunk, network.prefill(context), masked)
+        return -scores.sum(-1) * weight.to(scores)
 
-    def log_prob(
-        self,
-        network: TokenNetwork,
-        tokens: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int = 32,
-    ) -> LogProb:
-        """Return the ELBO from ``samples`` draws of k, stratified per sequence.
-
-        The standard error treats the draws as independent, so it errs on the large side.
-        """
-        batch, length = tokens.shape
-        cache = network.prefill(context)
-        counts = torch.stack([stratified_counts(samples, length, generator) for _ in range(batch)], 1)
-        masks = [random_masks(count, length, generator) for count in counts]
-        draws = torch.stack([-self.masked_error(network, tokens, cache, masked) for masked in masks])
-        error = draws.std(0) / samples**0.5 if samples > 1 else torch.full_like(draws[0], float("inf"))
-        return LogProb(draws.mean(0), error)
-
-    def masked_error(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
-        """Return ``(L / k) sum_{i in M} -log p(x_i | x_notM, c)`` for given masks, shape (batch,), nats.
+    def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
+        """Return ``log p(x_i | x_notM, c)`` where masked and 0 elsewhere, (batch, length), nats.
 
         Args:
             network: the network to ask.
             tokens: codes (batch, length).
             cache: the prefilled context.
-            masked: M, boolean (batch, length), k >= 1 positions in each row.
+            masked: M, boolean (batch, length).
         """
         logits, _ = network(in_place_slots(network, tokens.masked_fill(masked, UNKNOWN)), cache)
-        score = torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-        error: Tensor = -(score * masked).sum(-1) * tokens.shape[1] / masked.sum(-1)
-        return error
+        return token_scores(logits, tokens) * masked
+
+    def order_log_probs(
+        self, network: TokenNetwork, tokens: Tensor, context: Tensor, order: Tensor
+    ) -> Tensor:
+        """Return log p(x_i | tokens before i in ``order``, c) by position (batch, length), nats.
+
+        This is the chain rule, exactly, with the same network in one given order (batch, length); it costs a call per
+        token.
+        """
+        cache = network.prefill(context)
+        rank = order.argsort(1)
+        scores = torch.zeros(tokens.shape, device=tokens.device)
+        for j in range(tokens.shape[1]):
+            found = self.masked_scores(network, tokens, cache, rank >= j)
+            scores = scores + found * (rank == j)
+        return scores
 
     def sample(
         self,
@@ -90,41 +143,35 @@ class MaskedDiffusion(TokenFactorization):
         *,
         generator: torch.Generator,
         temperature: float = 1.0,
+        nucleus: float = 1.0,
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
         """Draw tokens by the configured sampler; ``known`` may freeze any positions."""
-        batch, length = context.shape[0], network.length
-        chunk = (
-            torch.full((batch, length), UNKNOWN, device=context.device) if known is None else known.clone()
-        )
-        if chunk.shape != (batch, length):
-            raise ConfigError(bad_value("known", tuple(chunk.shape), f"shape {(batch, length)}"))
-        log_prob = torch.zeros(batch, device=context.device)
+        chunk = check_known(known, context, network.length, network.vocab_size)
         legal = None if constraint is None else LegalTokens(constraint, chunk)
         cache = network.prefill(context)
-        free = int((chunk < 0).sum(-1).max())
-        steps = self.sampler.forwards(free) if free else 0
-        for step in range(steps):
-            logits, _ = network(in_place_slots(network, chunk), cache)
-            noise = uniforms((batch, length), generator)
-            confidence = partial(candidate_confidence, logits, temperature, noise, legal)
-            reveal = self.sampler.reveal(step, steps, chunk < 0, confidence, generator)
-            if legal is None:
-                candidates = inverse_cdf(probabilities(logits, temperature), noise)
-                tokens = torch.where(reveal, candidates, chunk)
-            else:
-                tokens = reveal_legal(legal, logits, temperature, noise, chunk, reveal)
-            score = torch.log_softmax(logits, -1).gather(-1, tokens.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-            log_prob = log_prob + (score * reveal).sum(-1)
-            chunk = tokens
-        return Sample(chunk, log_prob, forwards=steps, slots=steps * length)
+        chunk, log_prob, calls = unmask(
+            lambda part: network(in_place_slots(network, part), cache)[0],
+            chunk,
+            self.sampler,
+            generator=generator,
+            temperature=temperature,
+            nucleus=nucleus,
+            legal=legal,
+        )
+        drawn = None if self.sampler.revises else log_prob
+        return Sample(chunk, drawn, forwards=calls, slots=calls * network.length)
 
 
-def in_place_slots(network: TokenNetwork, tokens: Tensor) -> Slots:
-    """Return the slots in which every token, MASK where unknown, predicts its own position."""
-    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return Slots(torch.where(tokens < 0, network.vocab_size, tokens), positions, positions)
+def stratified(rows: int, generator: torch.Generator) -> Tensor:
+    """Draw one uniform from each of ``rows`` equal strata of [0, 1), in random order, float64.
+
+    >>> stratified(2, torch.Generator().manual_seed(0)).sort().values // 0.5
+    tensor([0., 1.], dtype=torch.float64)
+    """
+    order = uniforms((rows,), generator).argsort()
+    return (order + uniforms((rows,), generator)) / rows
 
 
 def stratified_counts(rows: int, length: int, generator: torch.Generator) -> Tensor:
@@ -133,9 +180,7 @@ def stratified_counts(rows: int, length: int, generator: torch.Generator) -> Ten
     >>> stratified_counts(3, 3, torch.Generator().manual_seed(0)).sort().values
     tensor([1, 2, 3])
     """
-    order = uniforms((rows,), generator).argsort()
-    level = (order + uniforms((rows,), generator)) / rows
-    return 1 + (level * length).long().clamp_max(length - 1)
+    return 1 + (stratified(rows, generator) * length).long().clamp_max(length - 1)
 
 
 def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Tensor:
@@ -148,55 +193,19 @@ def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Ten
     return rank < counts.unsqueeze(-1)
 
 
-def candidate_confidence(
-    logits: Tensor, temperature: float, noise: Tensor, legal: LegalTokens | None
-) -> Tensor:
-    """Draw a candidate for every position, each legal on its own, and return its probability under the model.
-
-    Shape (batch, length).
-    """
-    if legal is not None:
-        allowed = torch.stack([legal.allowed(i) for i in range(logits.shape[1])], 1)
-        logits = logits.masked_fill(~allowed, float("-inf"))
-    candidates = inverse_cdf(probabilities(logits, temperature), noise)
-    # At temperature 0 every candidate would have probability 1: confidence is the model's own.
-    return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
-
-
-def reveal_legal(
-    legal: LegalTokens, logits: Tensor, temperature: float, noise: Tensor, chunk: Tensor, reveal: Tensor
-) -> Tensor:
-    """Draw the revealed positions one after the other, so that together they can still be completed.
-
-    Tokens revealed in one step are drawn from one network call, but each narrows what is legal for the next.
-    """
-    tokens = chunk.clone()
-    for i in reveal.any(0).nonzero().flatten().tolist():
-        weights = probabilities(logits[:, i].masked_fill(~legal.allowed(i), float("-inf")), temperature)
-        tokens[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, noise[:, i]), chunk[:, i])
-        legal.place(i, tokens[:, i])
-    return tokens
-
-
-SAMPLERS = ("ancestral", "confidence", "one_by_one", "left_to_right")
-
-
 @dataclass
-class MaskedDiffusionConfig(FactorizationConfig, choice="masked_diffusion"):
+class MaskedDiffusionConfig(UnmaskingConfig, choice="masked_diffusion"):
     """Masked diffusion.
 
     Attributes:
-        sampler: ``ancestral`` (the reverse process), ``confidence`` (most confident first), ``one_by_one`` (random
-            order) or ``left_to_right``.
-        steps: network calls per chunk; ``one_by_one`` makes one per token.
+        loss: ``exact_count`` (least noise) or ``bernoulli`` (each token masked by chance, as MDLM and LLaDA train).
     """
 
-    sampler: str = "left_to_right"
-    steps: int = 32
+    loss: str = "exact_count"
 
     def build(self) -> MaskedDiffusion:
         """Make the factorization."""
-        require(self.sampler in SAMPLERS, "factorization.sampler", self.sampler, ", ".join(SAMPLERS))
-        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
-        samplers = (Ancestral(self.steps), Confidence(self.steps), OneByOne(), LeftToRight(self.steps))
-        return MaskedDiffusion(dict(zip(SAMPLERS, samplers, strict=True))[self.sampler])
+        losses = ("exact_count", "bernoulli")
+        require(self.loss in losses, "factorization.loss", self.loss, " or ".join(losses))
+        sampler = self.build_sampler()
+        return MaskedDiffusion(sampler, SCHEDULES[self.schedule] if self.loss == "bernoulli" else None)

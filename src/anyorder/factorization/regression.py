@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork, require
+from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.gaussian_diffusion import check_values, overwrite, refuse_tokens
 
 
 class Regression(Factorization):
@@ -17,7 +18,13 @@ class Regression(Factorization):
     """
 
     discrete = False
+    reads = "values"
     exact = None
+    infills = "approximate"
+
+    def forwards(self, length: int) -> int:
+        """Return one."""
+        return 1
 
     def loss(
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
@@ -33,14 +40,17 @@ class Regression(Factorization):
         *,
         generator: torch.Generator,
         temperature: float = 1.0,
+        nucleus: float = 1.0,
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
-        """Return the prediction; ``temperature`` and ``generator`` are not used."""
-        require(constraint is None and known is None, "known", "tokens", "None, for continuous families")
+        """Return the prediction, with ``known`` values (NaN where free) in their place; nothing else is used."""
+        refuse_tokens(constraint)
+        check_values(known, network, context)
         shape = (context.shape[0], network.horizon, network.action_size)
         start = torch.zeros(shape, dtype=context.dtype, device=context.device)
-        return Sample(network(start, None, network.prefill(context)), None, 1, network.horizon)
+        x = network(start, None, network.prefill(context))
+        return Sample(x if known is None else overwrite(x, known), None, 1, network.horizon)
 
 
 @dataclass

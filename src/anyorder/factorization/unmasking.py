@@ -1,127 +1,177 @@
-"""Samplers of masked diffusion: in which order, and how many at a time, masked tokens are revealed."""
+"""Sampling by unmasking: ask the network, draw, reveal what the sampler says, until nothing is masked."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.base import FactorizationConfig
+from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.checks import require
+from anyorder.factorization.constraint import LegalTokens
+from anyorder.factorization.samplers import (
+    Ancestral,
+    Confidence,
+    FirstHitting,
+    LeftToRight,
+    Remasking,
+    Sampler,
+    Threshold,
+)
+from anyorder.factorization.schedules import SCHEDULES, Schedule
 
-Confidences = Callable[[], Tensor]
 
+@dataclass
+class Step:
+    """One look at the network: candidates and confidences for a part of the code, computed when asked for.
 
-class Sampler(ABC):
-    """Says which masked positions a sampling step reveals."""
+    Attributes:
+        ask: returns the part's logits (batch, part, vocabulary).
+        first: where the part begins in the code.
+        length: how long it is.
+        noise: uniforms (batch, part).
+        temperature: of the candidates.
+        nucleus: of the candidates.
+        legal: what may stand where; None for everything.
+    """
 
-    @abstractmethod
-    def forwards(self, length: int) -> int:
-        """Return the number of steps for a code of ``length`` free tokens."""
+    ask: Callable[[], Tensor]
+    first: int
+    length: int
+    noise: Tensor
+    temperature: float
+    nucleus: float
+    legal: LegalTokens | None
 
-    @abstractmethod
-    def reveal(
-        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
-    ) -> Tensor:
-        """Choose positions to reveal in step ``step`` of ``steps``.
+    @cached_property
+    def logits(self) -> Tensor:
+        """The network's answer."""
+        return self.ask()
 
-        Args:
-            step: 0 for the first step.
-            steps: how many steps there are.
-            masked: still masked positions, boolean (batch, length).
-            confidence: computes the probability of each position's candidate token, (batch, length); it costs a
-                pass over the code, so only samplers that rank by it should call it.
-            generator: source of randomness.
+    @property
+    def asked(self) -> bool:
+        """Whether the network was needed."""
+        return "logits" in self.__dict__
 
-        Returns:
-            Boolean (batch, length), a subset of ``masked``; the last step reveals everything.
+    def confidence(self) -> Tensor:
+        """Draw a candidate for every position, each legal on its own, and return its probability under the model."""
+        logits = self.logits
+        if self.legal is not None:
+            places = range(self.first, self.first + self.length)
+            allowed = torch.stack([self.legal.allowed(i) for i in places], 1)
+            logits = logits.masked_fill(~allowed, float("-inf"))
+        candidates = draw(logits, self.temperature, self.nucleus, self.noise)
+        # At temperature 0 every candidate would have probability 1: confidence is the model's own.
+        return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+
+    def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
+        """Return the part with the revealed positions drawn, one after the other so that they can be completed.
+
+        Tokens revealed in one step come from one network call, but each narrows what is legal for the next.
         """
+        if self.legal is None:
+            return torch.where(reveal, draw(self.logits, self.temperature, self.nucleus, self.noise), part)
+        part = part.clone()
+        for i in reveal.any(0).nonzero().flatten().tolist():
+            allowed = self.legal.allowed(self.first + i)
+            logits = self.logits[:, i].masked_fill(~allowed, float("-inf"))
+            weights = probabilities(logits, self.temperature, self.nucleus)
+            part[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, self.noise[:, i]), part[:, i])
+            self.legal.place(self.first + i, part[:, i])
+        return part
 
 
-@dataclass(frozen=True)
-class Ancestral(Sampler):
-    """The reverse process on a linear schedule t = 1 ... 0: each masked token is revealed with chance (t - s) / t."""
+def unmask(
+    ask: Callable[[Tensor], Tensor],
+    part: Tensor,
+    sampler: Sampler,
+    *,
+    first: int = 0,
+    generator: torch.Generator,
+    temperature: float,
+    nucleus: float,
+    legal: LegalTokens | None,
+) -> tuple[Tensor, Tensor, int]:
+    """Reveal the unknown positions of a part of a code.
 
-    steps: int
+    Args:
+        ask: maps the part as it stands to its logits (batch, part, vocabulary); called once a step.
+        part: (batch, part), unknown < 0; known tokens never change.
+        sampler: which positions come when.
+        first: where the part begins in the code.
+        generator: source of randomness.
+        temperature: of the draws.
+        nucleus: of the draws.
+        legal: what may stand where in the whole code; it is told what is drawn.
 
-    def forwards(self, length: int) -> int:
-        """Return the number of steps."""
-        return self.steps
+    Returns:
+        The full part, the sum of the log-probabilities of what was drawn (batch,), and the calls made.
+    """
+    free = part < 0
+    log_prob = torch.zeros(len(part), device=part.device)
+    most = int(free.sum(-1).max())
+    steps = sampler.forwards(most) if most else 0
+    calls = 0
+    for step in range(steps):
+        now, masked = part, part < 0
+        noise = uniforms((part.shape[0], part.shape[1]), generator)
+        look = Step(lambda now=now: ask(now), first, part.shape[1], noise, temperature, nucleus, legal)  # type: ignore[misc]
+        reveal = sampler.reveal(step, steps, masked, look.confidence, generator)
+        if bool(reveal.any()):
+            part = look.fill(part, reveal)
+            log_prob = log_prob + (token_scores(look.logits, part.clamp_min(0)) * reveal).sum(-1)
+        calls += look.asked
+        if sampler.revises:
+            again = sampler.remask(step, steps, free & ~masked, generator)
+            part = part.masked_fill(again, -1)
+            if legal is not None:
+                for i in again.any(0).nonzero().flatten().tolist():
+                    legal.place(first + i, part[:, i])
+        elif not bool((part < 0).any()):
+            break
+    return part, log_prob, calls
 
-    def reveal(
-        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
-    ) -> Tensor:
-        """Reveal each masked position independently."""
-        return masked & (uniforms(tuple(masked.shape), generator) < 1 / (steps - step))
+
+def samplers(steps: int, threshold: float, remask_rate: float, schedule: Schedule) -> dict[str, Sampler]:
+    """Return every sampler by name."""
+    return {
+        "ancestral": Ancestral(steps, schedule),
+        "remasking": Remasking(steps, schedule, remask_rate),
+        "first_hitting": FirstHitting(),
+        "confidence": Confidence(steps),
+        "threshold": Threshold(threshold),
+        "left_to_right": LeftToRight(steps),
+    }
 
 
-@dataclass(frozen=True)
-class Confidence(Sampler):
-    """Reveal the most confident candidates, an equal share in each step (MaskGIT arXiv 2202.04200, LLaDA 2502.09992).
+@dataclass
+class UnmaskingConfig(FactorizationConfig):
+    """Settings of sampling by unmasking, shared by the families that do.
 
-    Fast and mode seeking: it does not sample the joint, even with exact conditionals.
+    Attributes:
+        sampler: ``ancestral`` (the reverse process), ``remasking`` (ReMDM: it may take tokens back), ``first_hitting``
+            (random order, one by one), ``confidence`` (most confident first), ``threshold`` (all that are confident
+            enough) or ``left_to_right``.
+        steps: network calls per chunk, for the samplers that take a fixed number.
+        threshold: confidence from which ``threshold`` reveals.
+        remask_rate: largest chance per step that ``remasking`` takes a token back.
+        schedule: ``linear``, ``cosine`` or ``polynomial``: of the steps, and of the ``bernoulli`` loss.
     """
 
-    steps: int
+    sampler: str = "left_to_right"
+    steps: int = 32
+    threshold: float = 0.9
+    remask_rate: float = 0.1
+    schedule: str = "linear"
 
-    def forwards(self, length: int) -> int:
-        """Return the number of steps, at most one per token."""
-        return min(self.steps, length)
-
-    def reveal(
-        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
-    ) -> Tensor:
-        """Reveal the top share of what is left."""
-        return top_share(confidence(), masked, steps - step)
-
-
-@dataclass(frozen=True)
-class OneByOne(Sampler):
-    """One token a step in uniformly random order: exact for the any-order joint, as many forwards as tokens."""
-
-    def forwards(self, length: int) -> int:
-        """Return one step per token."""
-        return length
-
-    def reveal(
-        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
-    ) -> Tensor:
-        """Reveal one random masked position."""
-        return top_share(uniforms(tuple(masked.shape), generator), masked, steps - step)
-
-
-@dataclass(frozen=True)
-class LeftToRight(Sampler):
-    """Reveal in code order, an equal share in each step; with one token a step, the chain rule in that order.
-
-    For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
-    would commit to the padding first.
-    """
-
-    steps: int
-
-    def forwards(self, length: int) -> int:
-        """Return the number of steps, at most one per token."""
-        return min(self.steps, length)
-
-    def reveal(
-        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
-    ) -> Tensor:
-        """Reveal the first share of what is left."""
-        order = -torch.arange(masked.shape[1], device=masked.device, dtype=torch.float32)
-        return top_share(order.expand(masked.shape), masked, steps - step)
-
-
-def top_share(score: Tensor, masked: Tensor, steps_left: int) -> Tensor:
-    """Mark the highest-scoring ``ceil(masked / steps_left)`` masked positions of each row.
-
-    >>> score = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
-    >>> top_share(score, torch.tensor([[False, True, True, True]]), steps_left=2)
-    tensor([[False, False,  True,  True]])
-    """
-    count = (masked.sum(-1, keepdim=True) + steps_left - 1) // steps_left
-    best_first = torch.argsort(
-        score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True
-    )
-    rank = torch.argsort(best_first, dim=-1)
-    return masked & (rank < count)
+    def build_sampler(self) -> Sampler:
+        """Make the sampler."""
+        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
+        require(0 < self.threshold <= 1, "factorization.threshold", self.threshold, "above 0, at most 1")
+        require(0 <= self.remask_rate <= 1, "factorization.remask_rate", self.remask_rate, "from 0 to 1")
+        require(self.schedule in SCHEDULES, "factorization.schedule", self.schedule, ", ".join(SCHEDULES))
+        known = samplers(self.steps, self.threshold, self.remask_rate, SCHEDULES[self.schedule])
+        require(self.sampler in known, "factorization.sampler", self.sampler, ", ".join(known))
+        return known[self.sampler]

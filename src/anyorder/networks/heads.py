@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anyorder.factorization.base import Slots
+from anyorder.factorization.noise_time import sinusoidal
 from anyorder.networks.transformer import Cache, Transformer
 
 
@@ -16,6 +17,7 @@ class SlotNetwork(nn.Module):
         trunk: the transformer.
         length: tokens in a code.
         vocab_size: number of tokens; inputs also know MASK = vocab_size and START = vocab_size + 1.
+        levels: tokens of each level of the code, coarsest first; None where it has none.
 
     >>> from anyorder.networks.transformer import TransformerConfig
     >>> network = SlotNetwork(TransformerConfig(16, 1, 2).build(), length=4, vocab_size=10)
@@ -24,16 +26,20 @@ class SlotNetwork(nn.Module):
     torch.Size([2, 4, 10])
     """
 
-    def __init__(self, trunk: Transformer, length: int, vocab_size: int) -> None:
+    def __init__(
+        self, trunk: Transformer, length: int, vocab_size: int, levels: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         width = trunk.config.width
         self.trunk = trunk
         self.length = length
+        self.levels = levels
         self.vocab_size = vocab_size
         self.token_embedding = nn.Embedding(vocab_size + 2, width)
         self.position_embedding = nn.Embedding(length + 1, width)
-        self.target_embedding = nn.Embedding(length, width)
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.target_embedding = nn.Embedding(length + 1, width)
+        # Softmax does not see the constant; families of unnormalised scores start with a sum near one.
+        self.bias = nn.Parameter(torch.full((vocab_size,), -math.log(vocab_size)))
         for table in (self.token_embedding, self.position_embedding, self.target_embedding):
             nn.init.normal_(table.weight, std=width**-0.5)
 
@@ -51,16 +57,32 @@ class SlotNetwork(nn.Module):
         """Encode context (batch, context tokens, width) once."""
         return self.trunk.prefill(context)
 
-    def forward(self, slots: Slots, cache: Cache, visible: Tensor | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, slots: Slots, cache: Cache, visible: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, Cache]:
         """Return logits (batch, slots, vocab_size) and the extended cache; see ``TokenNetwork``."""
         x = (
             self.token_embedding(slots.tokens)
             + self.position_embedding(slots.positions)
             + self.target_embedding(slots.targets)
         )
-        features, cache = self.trunk(x, cache, visible)
-        logits = features @ self.token_embedding.weight[: self.vocab_size].T + self.bias
-        return logits, cache
+        features, cache = self.trunk(x, cache, visible, keep)
+        return self.logits(features), cache
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Map features (..., width) to logits (..., vocab_size) by the embeddings."""
+        out: Tensor = features @ self.embeddings().T + self.bias
+        return out
+
+    def embeddings(self) -> Tensor:
+        """Return the embedding of every token, (vocab_size, width)."""
+        return self.token_embedding.weight[: self.vocab_size]
+
+    def from_vectors(self, vectors: Tensor, cache: Cache) -> Tensor:
+        """Return logits (batch, length, vocab_size) given vectors in the place of embeddings, each in its position."""
+        places = torch.arange(self.length, device=vectors.device)
+        x = vectors + self.position_embedding(places) + self.target_embedding(places)
+        return self.logits(self.trunk(x, cache)[0])
 
 
 class ChunkNetwork(nn.Module):
@@ -70,10 +92,14 @@ class ChunkNetwork(nn.Module):
         trunk: the transformer.
         horizon: time steps in a chunk.
         action_size: dimensions of an action.
+        vocab_size: number of tokens, where values stand for tokens.
     """
 
-    def __init__(self, trunk: Transformer, horizon: int, action_size: int) -> None:
+    def __init__(
+        self, trunk: Transformer, horizon: int, action_size: int, vocab_size: int | None = None
+    ) -> None:
         super().__init__()
+        self.vocab_size = vocab_size
         width = trunk.config.width
         self.trunk = trunk
         self.horizon = horizon
@@ -98,20 +124,6 @@ class ChunkNetwork(nn.Module):
         features, _ = self.trunk(x, cache)
         out: Tensor = self.value_out(features)
         return out
-
-
-def sinusoidal(times: Tensor, width: int) -> Tensor:
-    """Embed times in [0, 1] (batch,) as sines and cosines of 1 to 1000 radians, shape (batch, width).
-
-    >>> sinusoidal(torch.tensor([0.0]), 4)
-    tensor([[0., 0., 1., 1.]])
-    """
-    half = (width + 1) // 2
-    frequencies = torch.exp(
-        torch.linspace(0.0, math.log(1000.0), half, device=times.device, dtype=times.dtype)
-    )
-    angles = times.unsqueeze(-1) * frequencies
-    return torch.cat([angles.sin(), angles.cos()], -1)[:, :width]
 
 
 def smooth_embedding(features: Tensor, width: int) -> Tensor:

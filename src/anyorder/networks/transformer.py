@@ -39,12 +39,14 @@ class TransformerConfig:
         depth: number of blocks.
         heads: attention heads.
         dropout: chance to drop a unit of each block's output, and an embedding, in training.
+        attention_dropout: chance to drop an attention weight, in training.
     """
 
     width: int = 64
     depth: int = 2
     heads: int = 4
     dropout: float = 0.0
+    attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):
@@ -52,8 +54,9 @@ class TransformerConfig:
                 raise ConfigError(bad_value(f"network.{name}", getattr(self, name), "an integer >= 1"))
         if self.width % self.heads:
             raise ConfigError(bad_value("network.width", self.width, f"a multiple of heads = {self.heads}"))
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(bad_value("network.dropout", self.dropout, "0 <= dropout < 1"))
+        for name in ("dropout", "attention_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(bad_value(f"network.{name}", getattr(self, name), f"0 <= {name} < 1"))
 
     def build(self) -> "Transformer":
         """Make the trunk."""
@@ -63,9 +66,10 @@ class TransformerConfig:
 class Attention(nn.Module):
     """Multi-head attention of new tokens over the cache and, where visible, over each other."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -76,7 +80,9 @@ class Attention(nn.Module):
         q, k, v = rearrange(self.qkv(x), "b s (three h d) -> three b h s d", three=3, h=self.heads)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )
         return self.out(rearrange(y, "b h s d -> b s (h d)")), k, v
 
 
@@ -102,7 +108,7 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.width)
-        self.attention = Attention(config.width, config.heads)
+        self.attention = Attention(config.width, config.heads, config.attention_dropout)
         self.mlp_norm = nn.RMSNorm(config.width)
         self.mlp = SwiGLU(config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -141,13 +147,16 @@ class Transformer(nn.Module):
         _, cache = self.forward(context, Cache((), ()))
         return cache
 
-    def forward(self, x: Tensor, cache: Cache, visible: Tensor | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, x: Tensor, cache: Cache, visible: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, Cache]:
         """Read new embeddings.
 
         Args:
             x: (batch, new, width).
             cache: what the new tokens all see.
             visible: which new tokens see which, boolean (new, new) or (batch, new, new); None means all.
+            keep: how many of the new tokens, the first ones, the returned cache holds; None means all.
 
         Returns:
             Features (batch, new, width) and the cache extended by the new tokens.
@@ -159,11 +168,12 @@ class Transformer(nn.Module):
             mask = mask.unsqueeze(1) if mask.dim() == 3 else mask
         x = self.dropout(x)
         keys, values = [], []
+        end = cache.read + (x.shape[1] if keep is None else keep)
         for i, block in enumerate(self.blocks):
             past = (cache.keys[i], cache.values[i]) if cache.read else None
             x, k, v = block(x, past, mask)
-            keys.append(k)
-            values.append(v)
+            keys.append(k[:, :, :end])
+            values.append(v[:, :, :end])
         return self.norm(x), Cache(tuple(keys), tuple(values))
 
 

@@ -23,7 +23,7 @@ class AnyOrderConfig(PreTrainedConfig):
         n_action_steps: how many of them are executed before the next prediction.
         factorization: ``autoregressive``, ``masked_diffusion``, ``gaussian_diffusion``, ``regression``, ...
         factorization_options: its settings, by name.
-        tokenizer: ``fast`` or ``bins``; continuous factorizations use none.
+        tokenizer: which one (see ``anyorder tokenize``); continuous factorizations use none.
         tokenizer_options: its settings, by name.
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``AnyOrderPolicy.fit``.
         network: the trunk, the same for every factorization.
@@ -32,7 +32,10 @@ class AnyOrderConfig(PreTrainedConfig):
             to, or -1; empty for all absolute.
         observation_noise: standard deviation of noise on the normalised observations in training; against
             overfitting, and against drifting off the demonstrations.
+        context_dropout: share of training samples whose observation is hidden; guidance needs it.
         temperature: of sampling tokens, 1 = the model, 0 = most likely.
+        nucleus: only the most likely tokens that together have this probability are drawn.
+        guidance: classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
         fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
@@ -49,7 +52,10 @@ class AnyOrderConfig(PreTrainedConfig):
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     action_reference: list[int] = field(default_factory=list)
     observation_noise: float = 0.0
+    context_dropout: float = 0.0
     temperature: float = 0.0
+    nucleus: float = 1.0
+    guidance: float = 1.0
     fps: float | None = None
     optimizer_lr: float = 3e-3
     optimizer_weight_decay: float = 0.1
@@ -69,7 +75,14 @@ class AnyOrderConfig(PreTrainedConfig):
         if not 1 <= self.n_action_steps <= self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
-        for name in ("temperature", "observation_noise"):
+        if not 0 <= self.context_dropout < 1:
+            raise ConfigError(bad_value("context_dropout", self.context_dropout, "0 <= context_dropout < 1"))
+        if not 0 < self.nucleus <= 1:
+            raise ConfigError(bad_value("nucleus", self.nucleus, "above 0, at most 1"))
+        if self.guidance != 1 and not self.context_dropout:
+            allowed = "1, as it was trained without context_dropout"
+            raise ConfigError(bad_value("guidance", self.guidance, allowed))
+        for name in ("temperature", "observation_noise", "guidance"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(bad_value(name, getattr(self, name), "a number >= 0"))
         self.factorization_config().build()

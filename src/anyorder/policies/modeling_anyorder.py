@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, DatasetError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
+from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import Normalizer
@@ -51,9 +52,15 @@ class AnyOrderPolicy(PreTrainedPolicy):
                     bad_value("tokenizer_spec", None, "a fitted tokenizer: use AnyOrderPolicy.fit")
                 )
             self.tokenizer = TokenizerConfig.load(config.tokenizer, config.tokenizer_spec)
-            self.network = SlotNetwork(trunk, self.tokenizer.length, self.tokenizer.vocab_size)
+            length, vocab = self.tokenizer.length, self.tokenizer.vocab_size
+            if self.factorization.reads == "values":
+                # Values that stand for tokens: the digits of their numbers.
+                self.network = ChunkNetwork(trunk, length, max(1, (vocab - 1).bit_length()), vocab)
+            else:
+                self.network = SlotNetwork(trunk, length, vocab, self.tokenizer.levels)
         else:
             self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size)
+        self.factorization.check(self.network)
         self.forwards = 0
         self.manual_seed(0)
         self.reset()
@@ -125,11 +132,16 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
 
     def context(
-        self, batch: Mapping[str, Tensor], noise: float = 0.0, generator: torch.Generator | None = None
+        self,
+        batch: Mapping[str, Tensor],
+        noise: float = 0.0,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Encode raw observations {name: (batch, size)} into context tokens (batch, context tokens, width).
 
-        ``noise`` is the standard deviation of Gaussian noise added to them once normalised.
+        ``noise`` is the standard deviation of Gaussian noise added to them once normalised, ``dropout`` the share of
+        rows whose context is replaced by zeros.
         """
         missing = [name for name in self.config.vector_sizes if name not in batch]
         if missing:
@@ -141,7 +153,11 @@ class AnyOrderPolicy(PreTrainedPolicy):
             for name, vector in vectors.items():
                 drawn = torch.randn(vector.shape, generator=generator, device=device, dtype=vector.dtype)
                 vectors[name] = vector + noise * drawn
-        return self.encoder(vectors)
+        encoded: Tensor = self.encoder(vectors)
+        if dropout:
+            kept = torch.rand((len(encoded), 1, 1), generator=generator, device=device) >= dropout
+            encoded = encoded * kept
+        return encoded
 
     def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
@@ -170,7 +186,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
             generator: source of the loss's randomness; torch's own when None.
         """
         generator = generator or default_generator(next(self.parameters()).device)
-        context = self.context(batch, self.config.observation_noise if self.training else 0.0, generator)
+        noise, dropout = (
+            (self.config.observation_noise, self.config.context_dropout) if self.training else (0, 0)
+        )
+        context = self.context(batch, noise, dropout, generator)
         loss = self.factorization.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
@@ -195,14 +214,20 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if generator is None:
             generator = torch.Generator(context.device).manual_seed(self._seed)
             self._generators[context.device] = generator
+        network: Any = self.network
+        guided = self.config.guidance != 1
+        if guided:
+            network = Guided(self.network, self.config.guidance, context.shape[1])
         sample = self.factorization.sample(
-            self.network,
+            network,
             context,
             generator=generator,
             temperature=self.config.temperature,
+            nucleus=self.config.nucleus,
             constraint=None if self.tokenizer is None else self.tokenizer.constraint,
         )
-        self.forwards += sample.forwards
+        # Guidance asks with and without the observation.
+        self.forwards += sample.forwards * (2 if guided else 1)
         values = sample.chunk if self.tokenizer is None else self.tokenizer.decode(sample.chunk)
         normalizer = self.normalizer(ACTION)
         actions = normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))

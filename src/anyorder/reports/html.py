@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import anyorder
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.findings import cautions, headline, likelihood_line
+from anyorder.reports.page import finite, render, write_whole
 from anyorder.reports.plots import nll_plot, success_plot, training_loss_plot, validation_loss_plot
 from anyorder.reports.rollouts import Video
 from anyorder.reports.runs import RunSummary, read_runs
@@ -64,25 +62,16 @@ def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE
     if out.suffix != ".html" or out.is_dir():
         raise ConfigError(bad_value("out", str(out), "a file whose name ends in .html"))
     summaries = read_runs(runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _write(out.with_suffix(".md"), markdown_page(summaries, title))
-    _write(out, html_page(summaries, title, out.resolve().parent))
+    write_whole(out.with_suffix(".md"), markdown_page(summaries, title))
+    write_whole(out, html_page(summaries, title, out.resolve().parent))
     return out
 
 
 def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
     """Return the page; links to films too heavy to embed are relative to ``folder``."""
-    environment = Environment(
-        loader=PackageLoader("anyorder.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    settings = compare_settings(runs)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=title,
-        version=anyorder.__version__,
         headline=headline(runs),
         likelihood_line=likelihood_line(runs),
         cautions=cautions(runs),
@@ -99,7 +88,7 @@ def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
         training_loss_plot=Markup(training_loss_plot(runs)),
         sheet=sheet_url(runs),
         videos=page_videos(runs, folder),
-        settings=settings,
+        settings=compare_settings(runs),
         numbers=numbers(runs),
     )
 
@@ -128,7 +117,7 @@ def numbers(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
     for run in runs:
         fields = asdict(run)
         del fields["videos"], fields["folder"]
-        plain.append(_finite(fields))
+        plain.append(finite(fields))
     return plain
 
 
@@ -177,19 +166,3 @@ def data_url(kind: str, content: bytes) -> str:
 
 def _table(runs: Sequence[RunSummary], columns: Sequence[Column]) -> dict[str, Any]:
     return {"columns": columns, "rows": list(zip(runs, rows(runs, columns), strict=True))}
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Put the file in place in one move, so that a reader never sees half of it."""
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

@@ -1,15 +1,18 @@
 """The contract of a tokenizer: normalised action chunk <-> a fixed number of integer tokens."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from anyorder.choices import Choice
-from anyorder.errors import DecodeError, UserError, bad_value
+from anyorder.errors import ConfigError, DecodeError, UserError, bad_value
 from anyorder.factorization.constraint import TokenAutomaton
+
+MAX_VOCABULARY = 65_536
+"""Most different tokens: every one costs the network an embedding and an output."""
 
 
 class ActionTokenizer(nn.Module, ABC):
@@ -24,6 +27,7 @@ class ActionTokenizer(nn.Module, ABC):
         vocab_size: number of different tokens, END and PAD included where a tokenizer has them.
         length: tokens per chunk; shorter codes end with END and are filled with PAD.
         pad_token: the PAD token, or None where every code has full length.
+        levels: tokens of each level of the code, coarsest first; None where it is not coarse to fine.
         max_rmse: the root mean square error over a chunk that decoding never exceeds where ``lossless``, in
             normalised units; None where nothing is promised (learned codes).
     """
@@ -34,6 +38,7 @@ class ActionTokenizer(nn.Module, ABC):
     vocab_size: int
     length: int
     pad_token: int | None = None
+    levels: tuple[int, ...] | None = None
     max_rmse: float | None = None
 
     @abstractmethod
@@ -66,7 +71,7 @@ class ActionTokenizer(nn.Module, ABC):
         """Say which chunks are coded to the tokenizer's own precision: (batch,), bool.
 
         False where something beyond rounding was given up to make the chunk fit: a code cut short, a value
-        clamped.
+        clamped. Says nothing, and True, for codes that declare no error (``max_rmse`` None).
         """
         return torch.ones(len(self.check_chunks(actions)), dtype=torch.bool, device=actions.device)
 
@@ -105,9 +110,18 @@ class ActionTokenizer(nn.Module, ABC):
 
 @dataclass
 class TokenizerConfig(Choice, ABC):
-    """Settings of a tokenizer before it has seen data."""
+    """Settings of a tokenizer before it has seen data.
+
+    Attributes:
+        tokenizer: what they are settings of.
+        dial: the setting that trades bits for error, a number that is larger where the code is finer; empty
+            where there is none.
+        dial_values: values of the dial that ``sweep`` visits.
+    """
 
     tokenizer: ClassVar[type[ActionTokenizer]]
+    dial: ClassVar[str] = ""
+    dial_values: ClassVar[tuple[float, ...]] = ()
 
     @abstractmethod
     def fit(self, chunks: Tensor) -> ActionTokenizer:
@@ -117,10 +131,49 @@ class TokenizerConfig(Choice, ABC):
             ConfigError: a setting does not fit the chunks' shape.
         """
 
+    def sweep(self) -> list[Self]:
+        """Return settings from coarse to fine along the dial, these among them; all else stays.
+
+        Without a dial these are the only ones. ``fit`` may still refuse some of them for given chunks.
+
+        >>> [config.bins for config in TokenizerConfig.from_options("bins", {"bins": 100}).sweep()]
+        [8, 16, 32, 64, 100, 128, 256, 512, 1024]
+        """
+        if not self.dial:
+            return [self]
+        values = sorted({*self.dial_values, getattr(self, self.dial)})
+        return [replace(self, **{self.dial: value}) for value in values]
+
+    def label(self) -> str:
+        """Return where the dial stands, empty without one.
+
+        >>> TokenizerConfig.from_options("bins", {}).label()
+        'bins=256'
+        """
+        return f"{self.dial}={getattr(self, self.dial):g}" if self.dial else ""
+
     @classmethod
     def load(cls, choice: str, spec: dict[str, Any]) -> ActionTokenizer:
         """Make an empty tokenizer of a kind and ``spec``, ready for ``load_state_dict``."""
         return cls.choices[choice].tokenizer(**spec)  # type: ignore[no-any-return]
+
+
+def chunks_to_fit(chunks: Tensor) -> Tensor:
+    """Return chunks to fit a tokenizer to, as ``finite_chunks`` does; there has to be one.
+
+    Raises:
+        UserError: as ``finite_chunks`` says, or no chunks.
+    """
+    chunks = finite_chunks(chunks)
+    if len(chunks) == 0:
+        raise ConfigError(bad_value("chunks to fit to", 0, "at least 1"))
+    return chunks
+
+
+def check_vocabulary(field: str, given: Any, size: int) -> None:
+    """Raise a ``ConfigError`` where a setting asks for more tokens than ``MAX_VOCABULARY``."""
+    if size > MAX_VOCABULARY:
+        raise ConfigError(bad_value(field, given, f"at most {MAX_VOCABULARY} tokens, not {size}"))
 
 
 def finite_chunks(chunks: Tensor) -> Tensor:
@@ -131,8 +184,10 @@ def finite_chunks(chunks: Tensor) -> Tensor:
     """
     if chunks.ndim != 3 or 0 in chunks.shape[1:]:
         raise UserError(bad_value("actions", tuple(chunks.shape), "shape (batch, horizon, action size)"))
-    finite = torch.isfinite(chunks).flatten(1).all(1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        raise UserError(f"actions: chunk {row} holds NaN or infinity, allowed: finite values")
+    # A sum is finite only if all its terms are: one quick pass, and a closer look where it is not.
+    if not bool(chunks.sum().isfinite()):
+        finite = torch.isfinite(chunks).flatten(1).all(1)
+        if not bool(finite.all()):
+            row = int((~finite).nonzero()[0])
+            raise UserError(f"actions: chunk {row} holds NaN or infinity, allowed: finite values")
     return chunks.to(torch.promote_types(chunks.dtype, torch.float32)).clamp(-1, 1)

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, finite_chunks
-
-MAX_BINS = 65536
+from anyorder.tokenizers.base import MAX_VOCABULARY, ActionTokenizer, TokenizerConfig, finite_chunks
 
 
 class BinsTokenizer(ActionTokenizer):
@@ -67,12 +65,14 @@ class BinsConfig(TokenizerConfig, choice="bins"):
     """
 
     tokenizer: ClassVar[type[ActionTokenizer]] = BinsTokenizer
+    dial = "bins"
+    dial_values = (8, 16, 32, 64, 128, 256, 512, 1024)
 
     bins: int = 256
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bins <= MAX_BINS:
-            raise ConfigError(bad_value("bins", self.bins, f"an integer from 2 to {MAX_BINS}"))
+        if not 2 <= self.bins <= MAX_VOCABULARY:
+            raise ConfigError(bad_value("bins", self.bins, f"an integer from 2 to {MAX_VOCABULARY}"))
 
     def fit(self, chunks: Tensor) -> BinsTokenizer:
         """Make the tokenizer for the chunks' shape (count, horizon, action size); nothing is learnt.

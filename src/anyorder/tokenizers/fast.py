@@ -1,9 +1,8 @@
 """FAST (arXiv 2501.09747): cosine transform, rounding and byte-pair encoding, decoded strictly.
 
-The coefficients are the published ones. What differs is everything after them: the byte-pair encoding works
-on integers instead of UTF-8 bytes; codes have one fixed length with END and PAD; coefficients beyond the
-fitted range are clamped instead of dropped; and a sequence that does not stand for a chunk raises an error
-instead of becoming zeros.
+The coefficients are the published ones. What differs is everything after them: the byte-pair encoding works on integers
+instead of UTF-8 bytes; codes have one fixed length with END and PAD; coefficients beyond the fitted range are clamped
+instead of dropped; and a sequence that does not stand for a chunk raises an error instead of becoming zeros.
 """
 
 import math
@@ -14,34 +13,16 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, DecodeError, bad_value
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, finite_chunks
-from anyorder.tokenizers.dct import dct, idct
+from anyorder.factorization.constraint import TokenAutomaton, count_automaton
+from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
+from anyorder.tokenizers.dct import coefficient_range, idct, quantise
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
-
-# Sums of cosines that are exactly k + 1/2 come out a few units in the last place off, by an amount that
-# depends on the batch's size. Rounding to this grid first makes those ties exact, so that half-to-even
-# decides them.
-TIE_GRID = 2.0**32
 
 FEATURE_COEFFICIENTS = 3
 """Coefficients of a token that ``token_features`` shows."""
 
 FIT_CHUNKS = 20_000
 """Chunks that merges are learnt from, evenly spaced over the data; alphabet and length come from all."""
-
-
-def quantise(chunks: Tensor, scale: float) -> Tensor:
-    """Round ``scale`` times the DCT of chunks (batch, horizon, action size), half to even, frequency-major.
-
-    Returns all dimensions of frequency 0, then those of frequency 1, ...: (batch, horizon * action size),
-    int64.
-
-    >>> quantise(torch.tensor([[[0.5, -0.5], [0.5, -0.5]]]), scale=10)
-    tensor([[ 7, -7,  0,  0]])
-    """
-    coefficients = dct(chunks) * scale
-    return ((coefficients * TIE_GRID).round() / TIE_GRID).round().long().flatten(1)
 
 
 class FastTokenizer(ActionTokenizer):
@@ -203,28 +184,6 @@ class FastTokenizer(ActionTokenizer):
         return content
 
 
-def count_automaton(count: Tensor, total: int) -> TokenAutomaton:
-    """Return the automaton of sequences whose tokens' counts sum to ``total``, then END, then only PAD.
-
-    Args:
-        count: coefficients each token stands for, (tokens,); END and PAD are the two tokens after them.
-        total: coefficients of a chunk.
-
-    >>> automaton = count_automaton(torch.tensor([1, 1, 2]), total=2)
-    >>> automaton.accepts(torch.tensor([[0, 1, 3], [2, 3, 4], [2, 4, 3]]))
-    tensor([ True,  True, False])
-    """
-    sizes, size_class = torch.unique(count, return_inverse=True)
-    end, pad, ended = len(sizes), len(sizes) + 1, total + 1
-    reached = torch.arange(total + 1, device=count.device)[:, None] + sizes
-    next_state = torch.full((total + 2, len(sizes) + 2), -1, device=count.device)
-    next_state[: total + 1, :end] = torch.where(reached <= total, reached, -1)
-    next_state[total, end] = ended
-    next_state[ended, pad] = ended
-    token_class = torch.cat([size_class, size_class.new_tensor([end, pad])])
-    return TokenAutomaton(token_class, next_state, start=0, accept=ended)
-
-
 @dataclass
 class FastConfig(TokenizerConfig, choice="fast"):
     """Settings of ``FastTokenizer``.
@@ -244,6 +203,8 @@ class FastConfig(TokenizerConfig, choice="fast"):
     """
 
     tokenizer: ClassVar[type[ActionTokenizer]] = FastTokenizer
+    dial = "scale"
+    dial_values = (2.75, 5.5, 11.0, 22.0, 44.0, 88.0)
 
     scale: float = 22.0
     max_merges: int = 8
@@ -274,10 +235,8 @@ class FastConfig(TokenizerConfig, choice="fast"):
             ConfigError: no chunks, a vocabulary smaller than the alphabet, or a ``max_length`` that not even
                 the chunk of zeros fits in.
         """
-        chunks = finite_chunks(chunks)
+        chunks = chunks_to_fit(chunks)
         count, horizon, action_size = chunks.shape
-        if count == 0:
-            raise ConfigError(bad_value("chunks to fit to", 0, "at least 1"))
         # Part by part: float64 coefficients of all frames of a large dataset need not fit in memory.
         parts = torch.split(chunks, FIT_CHUNKS)
         extremes = [quantise(part, self.scale).aminmax() for part in parts]
@@ -298,11 +257,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
 
     def _alphabet(self, lowest: int, highest: int, horizon: int) -> tuple[int, int]:
         """Return the lowest and highest coefficient that get a token, given the data's; 0 always gets one."""
-        lowest, highest = min(lowest, 0), max(highest, 0)
-        margin = math.ceil((highest - lowest) * self.alphabet_margin)
-        # [-1, 1] holds nothing larger: rows of the transform have norm 1, columns of data sqrt(horizon).
-        bound = math.ceil(self.scale * math.sqrt(horizon))
-        low, high = max(lowest - margin, -bound), min(highest + margin, bound)
+        low, high = coefficient_range(lowest, highest, self.scale, horizon, self.alphabet_margin)
         if high - low + 3 > self.vocab_size:
             allowed = f"at least {high - low + 3} (coefficients, END and PAD), or a smaller scale"
             raise ConfigError(bad_value("vocab_size", self.vocab_size, allowed))

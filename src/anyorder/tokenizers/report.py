@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from anyorder.errors import UserError, bad_value
 from anyorder.tokenizers.base import ActionTokenizer
 
 BATCH = 4096
+WORST_CHUNKS = 3
+ERROR_TITLES = ("action error", "rmse", "p99", "max")
+WORST_TITLES = ("worst chunks", "rmse", "worst dimension", "its largest error")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,27 @@ class ActionError:
     rmse: float
     p99: float
     max: float
+
+
+@dataclass(frozen=True)
+class WorstChunk:
+    """A chunk that comes back badly, in action units.
+
+    Attributes:
+        index: its place among the measured chunks, from 0.
+        rmse: root mean square error over its time steps and dimensions.
+        dimension: name of the dimension with the chunk's largest absolute error.
+        max: that error.
+        original: the dimension's values over time.
+        decoded: what they came back as.
+    """
+
+    index: int
+    rmse: float
+    dimension: str
+    max: float
+    original: tuple[float, ...]
+    decoded: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -52,10 +78,13 @@ class TokenizerReport:
         bits_upper: bits per chunk when all tokens are equally likely, ``tokens_mean * log2(vocab_size)``.
         bits_unigram: bits per chunk under the tokens' own frequencies, ``tokens_mean * entropy``.
         tokens_used: different tokens that occur.
-        lossy_chunks: chunks that were cut or clamped to fit.
+        lossy_chunks: chunks that were cut or clamped to fit; None for codes that promise no error.
         encode_per_s: chunks encoded per second in batches of up to 4096, on the chunks' device.
         decode_per_s: chunks decoded per second, likewise.
+        rmse_normalised: root mean square error over all values, in normalised units.
+        rmse: the same in action units, which tells little where the dimensions' units differ.
         errors: reconstruction error per action dimension.
+        worst: up to ``WORST_CHUNKS`` chunks with the largest rmse in action units, the worst first.
     """
 
     tokenizer: str
@@ -70,10 +99,13 @@ class TokenizerReport:
     bits_upper: float
     bits_unigram: float
     tokens_used: int
-    lossy_chunks: int
+    lossy_chunks: int | None
     encode_per_s: float
     decode_per_s: float
+    rmse_normalised: float
+    rmse: float
     errors: tuple[ActionError, ...]
+    worst: tuple[WorstChunk, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -90,7 +122,8 @@ class TokenizerReport:
             ("values per token", f"{self.values_per_token:.2f}"),
             ("bits per chunk, uniform", f"{self.bits_upper:.1f}"),
             ("bits per chunk, unigram", f"{self.bits_unigram:.1f}"),
-            ("chunks cut or clamped", f"{self.lossy_chunks}"),
+            ("rmse, normalised units", f"{self.rmse_normalised:.4g}"),
+            ("chunks cut or clamped", "-" if self.lossy_chunks is None else f"{self.lossy_chunks}"),
             ("encode, chunks per s", f"{self.encode_per_s:.0f}"),
             ("decode, chunks per s", f"{self.decode_per_s:.0f}"),
         ]
@@ -99,23 +132,52 @@ class TokenizerReport:
         """Return the error table's rows: name, rmse, 99th percentile, maximum."""
         return [(e.name, f"{e.rmse:.4g}", f"{e.p99:.4g}", f"{e.max:.4g}") for e in self.errors]
 
-    def to_markdown(self) -> str:
-        """Return both tables in Markdown."""
-        lines = ["| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in self.summary()]
-        lines += ["", "| action error | rmse | p99 | max |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join(row)} |" for row in self.error_rows()]
-        return "\n".join(lines)
+    def worst_rows(self) -> list[tuple[str, ...]]:
+        """Return the worst chunks' rows: number, rmse, worst dimension, its largest error."""
+        return [(f"{w.index}", f"{w.rmse:.4g}", w.dimension, f"{w.max:.4g}") for w in self.worst]
 
-    def __rich__(self) -> Table:
-        grid = Table.grid(padding=(1, 4))
-        summary, errors = Table(show_header=False), Table("action error", "rmse", "p99", "max")
-        for pair in self.summary():
-            summary.add_row(*pair)
-        for row in self.error_rows():
-            errors.add_row(*row)
-        grid.add_row(summary, errors)
-        return grid
+    def to_markdown(self) -> str:
+        """Return the tables in Markdown."""
+        tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [
+            (("", ""), self.summary()),
+            (ERROR_TITLES, self.error_rows()),
+            (WORST_TITLES, self.worst_rows()),
+        ]
+        return "\n\n".join(markdown_table(titles, rows) for titles, rows in tables)
+
+    def __rich__(self) -> Group:
+        summary = Table(show_header=False)
+        for name, value in self.summary():
+            summary.add_row(name, Text(value))
+        # Below each other: side by side they do not fit into 80 characters.
+        return Group(
+            summary,
+            rich_table(ERROR_TITLES, self.error_rows()),
+            rich_table(WORST_TITLES, self.worst_rows()),
+        )
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown.
+
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    rule = "|" + "---|" * len(titles)
+    return "\n".join([_markdown_row(titles), rule, *map(_markdown_row, rows)])
+
+
+def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table for the terminal, where long cells are folded, never cut."""
+    table = Table()
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        # Text, as brackets in a name are no markup.
+        table.add_row(*map(Text, row))
+    return table
 
 
 def tokenizer_report(
@@ -152,7 +214,9 @@ def tokenizer_report(
     tokens, restored = torch.cat(codes), torch.cat(decoded)
 
     convert = unnormalise or (lambda x: x)
-    error = (convert(restored) - convert(chunks.to(restored.dtype))).abs().flatten(0, 1).double()
+    original, back = convert(chunks.to(restored.dtype)), convert(restored)
+    error = (back - original).double()
+    flat = error.abs().flatten(0, 1)
     counts = tokenizer.token_count(tokens)
     tokens_mean = counts.double().mean().item()
     kept = torch.arange(tokenizer.length, device=tokens.device) < counts[:, None]
@@ -160,6 +224,9 @@ def tokenizer_report(
     frequency = frequency[frequency > 0] / frequency.sum()
     entropy = -(frequency * frequency.log2()).sum().item()
     values = tokenizer.horizon * tokenizer.action_size
+    lossy = None
+    if tokenizer.max_rmse is not None:
+        lossy = sum(int((~tokenizer.lossless(batch)).sum()) for batch in batches)
     return TokenizerReport(
         tokenizer=tokenizer.choice,
         chunks=len(chunks),
@@ -173,10 +240,13 @@ def tokenizer_report(
         bits_upper=tokens_mean * math.log2(tokenizer.vocab_size),
         bits_unigram=abs(tokens_mean * entropy),
         tokens_used=len(frequency),
-        lossy_chunks=sum(int((~tokenizer.lossless(batch)).sum()) for batch in batches),
+        lossy_chunks=lossy,
         encode_per_s=len(chunks) / encode_s,
         decode_per_s=len(chunks) / decode_s,
-        errors=tuple(_action_error(name, error[:, i]) for i, name in enumerate(names)),
+        rmse_normalised=(restored - chunks).double().square().mean().sqrt().item(),
+        rmse=error.square().mean().sqrt().item(),
+        errors=tuple(_action_error(name, flat[:, i]) for i, name in enumerate(names)),
+        worst=_worst_chunks(original, back, names),
     )
 
 
@@ -195,3 +265,29 @@ def _action_error(name: str, error: Tensor) -> ActionError:
     # torch.quantile takes no more than 2^24 values; the k-th smallest has no limit.
     p99 = error.kthvalue(math.ceil(0.99 * len(error))).values
     return ActionError(name, error.square().mean().sqrt().item(), p99.item(), error.max().item())
+
+
+def _worst_chunks(original: Tensor, decoded: Tensor, names: Sequence[str]) -> tuple[WorstChunk, ...]:
+    """Return the chunks of (count, horizon, action size) with the largest rmse, the worst first."""
+    error = (decoded - original).abs().double()
+    rmse = error.square().mean((1, 2)).sqrt()
+    found = []
+    for index in rmse.argsort(descending=True, stable=True)[:WORST_CHUNKS].tolist():
+        largest = error[index].amax(0)
+        i = int(largest.argmax())
+        found.append(
+            WorstChunk(
+                index=index,
+                rmse=rmse[index].item(),
+                dimension=names[i],
+                max=largest[i].item(),
+                original=tuple(original[index, :, i].tolist()),
+                decoded=tuple(decoded[index, :, i].tolist()),
+            )
+        )
+    return tuple(found)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    # A bar ends a cell, even within code.
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -116,7 +116,10 @@ class TrainConfig:
         relative_actions: predict targets relative to the current state. The likelihood is better so, closed-loop
             success worse: errors then add up from chunk to chunk.
         observation_noise: standard deviation of noise on the normalised observations in training.
+        context_dropout: share of training samples whose observation is hidden; guidance needs it.
         temperature: of sampling tokens, 1 = the model, 0 = most likely.
+        nucleus: only the most likely tokens that together have this probability are drawn.
+        guidance: classifier-free guidance on the observation; 1 is off.
         steps: optimiser steps.
         batch_size: chunks per step, over all processes.
         log_freq: steps between training losses in ``metrics.jsonl``.
@@ -146,7 +149,10 @@ class TrainConfig:
     n_action_steps: int = 5
     relative_actions: bool = False
     observation_noise: float = 0.0
+    context_dropout: float = 0.0
     temperature: float = 0.0
+    nucleus: float = 1.0
+    guidance: float = 1.0
     steps: int = 3_000
     batch_size: int = 64
     log_freq: int = 20

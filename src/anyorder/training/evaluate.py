@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
+from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 
 EVAL_BATCH = 128
@@ -17,7 +18,7 @@ class Validation:
 
     Attributes:
         loss: mean training loss.
-        nll_nats_per_chunk: negative log-likelihood, or the ELBO's negative; None for continuous families.
+        nll_nats_per_chunk: negative log-likelihood, or the ELBO's negative; None for families without one.
         nll_standard_error: of it, between episodes, since the chunks of one episode overlap; it contains the
             Monte-Carlo error. None with a single episode.
         nll_nats_per_token: the same per token, END counted and PAD not.
@@ -57,7 +58,7 @@ def validate(
         batch = chunks.batch(part)
         loss, _ = policy(batch, reduction="none", generator=generator)
         losses.append(loss)
-        if policy.tokenizer is not None:
+        if policy.tokenizer is not None and isinstance(policy.factorization, TokenFactorization):
             nlls.append(-policy.log_prob(batch, generator=generator, samples=samples).value)
             tokens += int(policy.tokenizer.token_count(policy.chunk(batch)).sum())
     loss = float(torch.cat(losses).mean())

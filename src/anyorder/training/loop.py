@@ -105,6 +105,7 @@ def train(config: TrainConfig) -> TrainResult:
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in wrapped.param_groups:
                 group["lr"] = rate
+            policy.factorization.begin(step / config.steps)
             rows = order.rows(step)[rank * share : (rank + 1) * share].to(accelerator.device)
             loss, norm = optimise(accelerator, model, wrapped, train_chunks.batch(rows), config, step)
             average.update_parameters(policy)

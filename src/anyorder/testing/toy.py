@@ -1,6 +1,7 @@
 """A joint small enough to enumerate, and the tabular network that knows all its conditionals exactly."""
 
 import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -17,10 +18,16 @@ class TabularNetwork:
     """
 
     def __init__(
-        self, length: int, vocab_size: int, seed: int = 0, perturb: float = 0.0, equal: float = 0.0
+        self,
+        length: int,
+        vocab_size: int,
+        seed: int = 0,
+        perturb: float = 0.0,
+        equal: float = 0.0,
+        levels: tuple[int, ...] | None = None,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.length, self.vocab_size = length, vocab_size
+        self.length, self.vocab_size, self.levels = length, vocab_size, levels
         weights = torch.rand((vocab_size,) * length, generator=generator, dtype=torch.float64) ** 3
         if equal:
             weights = torch.full_like(weights, (1 - equal) / vocab_size**length)
@@ -37,7 +44,14 @@ class TabularNetwork:
         empty = torch.zeros(context.shape[0], 0, dtype=torch.int64)
         return empty, empty
 
-    def __call__(self, slots: Slots, cache, visible: Tensor | None = None):
+    def __call__(
+        self,
+        slots: Slots,
+        cache: tuple[Tensor, Tensor],
+        visible: Tensor | None = None,
+        keep: int | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Look the conditionals up; a slot that predicts nothing gets an arbitrary row."""
         tokens = torch.cat([cache[0], slots.tokens], 1)
         positions = torch.cat([cache[1], slots.positions], 1)
         batch, new = slots.tokens.shape
@@ -49,9 +63,11 @@ class TabularNetwork:
         known = (positions < self.length) & (tokens < self.vocab_size)
         # A slot does not read the token at its own target, as if it were masked.
         reads = (sees & known.unsqueeze(1)) & (positions.unsqueeze(1) != slots.targets.unsqueeze(2))
-        unknown = sum(self.vocab_size * (self.vocab_size + 1) ** p for p in range(self.length))
+        unknown: int = sum(self.vocab_size * (self.vocab_size + 1) ** p for p in range(self.length))
         key = unknown + (((tokens - self.vocab_size) * digit).unsqueeze(1) * reads).sum(-1)
-        return self.table[key, slots.targets], (tokens, positions)
+        end = read + (new if keep is None else keep)
+        logits = self.table[key, slots.targets.clamp_max(self.length - 1)]
+        return logits, (tokens[:, :end], positions[:, :end])
 
     def conditional(self, target: int, given: dict[int, int]) -> Tensor:
         """Return log p(x_target | given) as logits."""
@@ -71,7 +87,7 @@ class TabularNetwork:
                 table = self.joint[index]
                 axis = sum(1 for p in range(target) if p not in given)
                 others = [a for a in range(table.dim()) if a != axis]
-                row.append((table.sum(others) if others else table).log())
+                row.append(torch.log_softmax((table.sum(others) if others else table).log(), -1))
             rows.append(torch.stack(row))
         return torch.stack(rows)
 
@@ -80,9 +96,10 @@ class TabularNetwork:
         return self.joint[tuple(codes.T)].log()
 
 
-def order_nll(network: TabularNetwork, code: Tensor, order) -> float:
+def order_nll(network: TabularNetwork, code: Tensor, order: Iterable[int]) -> float:
     """Return the chain-rule negative log-likelihood of one code in one order."""
-    given, total = {}, 0.0
+    given: dict[int, int] = {}
+    total = 0.0
     for target in order:
         logits = network.conditional(target, given)
         total -= float(torch.log_softmax(logits, -1)[code[target]])

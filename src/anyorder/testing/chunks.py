@@ -1,4 +1,4 @@
-"""Chunks for tests: what normalised demonstrations look like, and what breaks tokenizers."""
+"""Chunks to test with: what normalised demonstrations look like, and what breaks tokenizers."""
 
 import torch
 from torch import Tensor

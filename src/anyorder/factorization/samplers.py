@@ -1,0 +1,211 @@
+"""In which order, and how many at a time, masked tokens are revealed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.schedules import Linear, Schedule
+
+Confidences = Callable[[], Tensor]
+"""The probability of each position's candidate token, (batch, length); it costs a pass over the code, so only samplers
+that rank by it call it."""
+
+
+class Sampler(ABC):
+    """Says which masked positions a step reveals, and which revealed ones it masks again.
+
+    Attributes:
+        simulates: its samples follow the model; False where it seeks modes, or approximates better with more steps.
+        revises: it masks tokens again.
+    """
+
+    simulates: bool = False
+    revises: bool = False
+
+    @abstractmethod
+    def forwards(self, length: int) -> int:
+        """Return the number of steps for a code of ``length`` free tokens; the most, where that adapts."""
+
+    @abstractmethod
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Choose positions to reveal in step ``step`` of ``steps``.
+
+        Args:
+            step: 0 for the first step.
+            steps: how many steps there are.
+            masked: still masked positions, boolean (batch, length).
+            confidence: computes the confidences.
+            generator: source of randomness.
+
+        Returns:
+            Boolean (batch, length), a subset of ``masked``; the last step reveals everything.
+        """
+
+    def remask(self, step: int, steps: int, shown: Tensor, generator: torch.Generator) -> Tensor:
+        """Choose positions among those ``shown`` before this step (batch, length) to mask again after it."""
+        return torch.zeros_like(shown)
+
+
+@dataclass(frozen=True)
+class Ancestral(Sampler):
+    """The reverse process in ``steps`` steps from t = 1 to 0: a token is revealed with chance (m(t) - m(s)) / m(t).
+
+    Tokens revealed in one step are drawn independently, which is right in the limit of many steps.
+    """
+
+    steps: int
+    schedule: Schedule = field(default_factory=Linear)
+
+    def forwards(self, length: int) -> int:
+        """Return the number of steps; those that reveal nothing cost no call."""
+        return self.steps
+
+    def chances(self, step: int, steps: int) -> tuple[float, float]:
+        """Return the probabilities to show a masked token and to mask a shown one."""
+        now, after = mask_chances(self.schedule, step, steps)
+        return (now - after) / now, 0.0
+
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Reveal each masked position independently."""
+        return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0])
+
+
+@dataclass(frozen=True)
+class Remasking(Ancestral):
+    """Ancestral steps that may also take tokens back: ReMDM with a capped rate (arXiv 2503.00307).
+
+    From t to s a shown token is masked with probability ``r = min(rate, m(s) / (1 - m(t)))`` and a masked one shown
+    with ``(m(t) - m(s) + r (1 - m(t))) / m(t)``, which keeps the share of masks on schedule.
+    """
+
+    rate: float = 0.1
+    revises = True
+
+    def chances(self, step: int, steps: int) -> tuple[float, float]:
+        """Return the probabilities to show a masked token and to mask a shown one."""
+        now, after = mask_chances(self.schedule, step, steps)
+        if now >= 1.0:
+            return 1 - after, 0.0
+        again = min(self.rate, after / (1 - now))
+        return (now - after + again * (1 - now)) / now, again
+
+    def remask(self, step: int, steps: int, shown: Tensor, generator: torch.Generator) -> Tensor:
+        """Mask each shown position again, independently."""
+        return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1])
+
+
+@dataclass(frozen=True)
+class Ranked(Sampler):
+    """Reveal an equal share in each step, the best of what is left by a score."""
+
+    steps: int
+
+    def forwards(self, length: int) -> int:
+        """Return the number of steps, at most one per token."""
+        return min(self.steps, length)
+
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Reveal the top share of what is left."""
+        return top_share(self.score(masked, confidence), masked, steps - step)
+
+    @abstractmethod
+    def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
+        """Return each position's score, of the shape of ``masked`` (batch, length)."""
+
+
+@dataclass(frozen=True)
+class Confidence(Ranked):
+    """Reveal the most confident candidates first (MaskGIT arXiv 2202.04200, LLaDA 2502.09992).
+
+    Fast and mode seeking: it does not sample the joint, even with exact conditionals. Nothing is ever masked again.
+    """
+
+    def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
+        """Return the confidences."""
+        return confidence()
+
+
+@dataclass(frozen=True)
+class Threshold(Sampler):
+    """Reveal every candidate with a confidence of ``threshold``, at least the best one (Fast-dLLM, arXiv 2505.22618).
+
+    The number of steps adapts to how sure the network is. Mode seeking.
+    """
+
+    threshold: float
+
+    def forwards(self, length: int) -> int:
+        """Return one step per token, the most it can take."""
+        return length
+
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Reveal the best masked position and all that are sure enough."""
+        score = confidence()
+        return top_share(score, masked, steps=masked.shape[1]) | (masked & (score >= self.threshold))
+
+
+@dataclass(frozen=True)
+class FirstHitting(Sampler):
+    """One token a step in uniformly random order: the reverse process in continuous time, exactly (arXiv 2409.02908).
+
+    The times at which tokens appear need not be drawn, as the network is not told them.
+    """
+
+    simulates = True
+
+    def forwards(self, length: int) -> int:
+        """Return one step per token."""
+        return length
+
+    def reveal(
+        self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
+    ) -> Tensor:
+        """Reveal one random masked position."""
+        return top_share(uniforms(tuple(masked.shape), generator), masked, steps=masked.shape[1])
+
+
+@dataclass(frozen=True)
+class LeftToRight(Ranked):
+    """Reveal in code order; with one token a step, the chain rule in that order.
+
+    For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
+    would commit to the padding first.
+    """
+
+    def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
+        """Rank by place."""
+        return -torch.arange(masked.shape[1], device=masked.device, dtype=torch.float32).expand(masked.shape)
+
+
+def mask_chances(schedule: Schedule, step: int, steps: int) -> tuple[float, float]:
+    """Return the chance to be masked before and after step ``step`` of ``steps`` equal ones from t = 1 to 0."""
+    times = torch.tensor([1 - step / steps, 1 - (step + 1) / steps], dtype=torch.float64)
+    now, after = schedule.masked(times).tolist()
+    return now, 0.0 if step + 1 == steps else after
+
+
+def top_share(score: Tensor, masked: Tensor, steps: int) -> Tensor:
+    """Mark the highest-scoring ``ceil(masked / steps)`` masked positions of each row.
+
+    >>> score = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
+    >>> top_share(score, torch.tensor([[False, True, True, True]]), steps=2)
+    tensor([[False, False,  True,  True]])
+    """
+    count = (masked.sum(-1, keepdim=True) + steps - 1) // steps
+    best_first = torch.argsort(
+        score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True
+    )
+    rank = torch.argsort(best_first, dim=-1)
+    return masked & (rank < count)

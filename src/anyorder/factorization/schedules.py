@@ -1,0 +1,68 @@
+"""How much is masked at which time: the schedules of masked diffusion."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Schedule(ABC):
+    """The chance that a token is masked at time t in [0, 1]: increasing, 0 at t = 0 and 1 at t = 1.
+
+    In continuous time the bound does not depend on it (arXiv 2406.03736, 2406.04329): it only spreads the loss's
+    noise and a sampler's steps.
+    """
+
+    @abstractmethod
+    def masked(self, t: Tensor) -> Tensor:
+        """Return the chance m(t)."""
+
+    @abstractmethod
+    def slope(self, t: Tensor) -> Tensor:
+        """Return its derivative m'(t)."""
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """m(t) = t."""
+
+    def masked(self, t: Tensor) -> Tensor:
+        """Return t."""
+        return t
+
+    def slope(self, t: Tensor) -> Tensor:
+        """Return 1."""
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """m(t) = 1 - cos(pi t / 2): few masks for long."""
+
+    def masked(self, t: Tensor) -> Tensor:
+        """Return 1 - cos(pi t / 2)."""
+        return 1 - torch.cos(t * math.pi / 2)
+
+    def slope(self, t: Tensor) -> Tensor:
+        """Return pi/2 sin(pi t / 2)."""
+        return torch.sin(t * math.pi / 2) * math.pi / 2
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """m(t) = t ** power."""
+
+    power: float = 2.0
+
+    def masked(self, t: Tensor) -> Tensor:
+        """Return t ** power."""
+        return t**self.power
+
+    def slope(self, t: Tensor) -> Tensor:
+        """Return power * t ** (power - 1)."""
+        return self.power * t ** (self.power - 1)
+
+
+SCHEDULES: dict[str, Schedule] = {"linear": Linear(), "cosine": Cosine(), "polynomial": Polynomial()}

@@ -1,0 +1,42 @@
+"""What every page shares: its templates, numbers that JSON can hold, and files that appear whole."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import anyorder
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; text is escaped unless it is ``Markup``, a missing value is an error."""
+    environment = Environment(
+        loader=PackageLoader("anyorder.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=anyorder.__version__, **values)
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON cannot hold by None, in nested dicts and lists.
+
+    >>> finite({"loss": float("nan"), "steps": (1, 2)})
+    {'loss': None, 'steps': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a text file in place in one move, so that a reader never sees half of it; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

@@ -1,0 +1,165 @@
+"""The page of ``anyorder tokenize``: tables, the worst chunks and, where measured, rate against distortion."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from anyorder.reports.page import finite, render
+from anyorder.reports.settings_diff import flatten, written
+from anyorder.reports.style import MARKERS, PALETTE
+from anyorder.reports.svg import INK, dress, figure, to_svg
+from anyorder.tokenizers import TokenizerConfig
+from anyorder.tokenizers.rate_distortion import POINT_TITLES, RateDistortion, RatePoint
+from anyorder.tokenizers.report import ERROR_TITLES, WORST_TITLES, TokenizerReport, WorstChunk
+
+WIDTH_IN = 8.4
+TITLE_CHARACTERS = 24  # as many fit above a third of the width
+ORIGINAL_COLOUR, DECODED_COLOUR = PALETTE[0], PALETTE[1]
+
+
+def tokenizer_page(
+    report: TokenizerReport,
+    config: TokenizerConfig,
+    subtitle: str,
+    curve: RateDistortion | None = None,
+    title: str = "anyorder tokenize",
+) -> str:
+    """Return the page as HTML that needs no other file.
+
+    Args:
+        report: what was measured.
+        config: the tokenizer's settings; their point is marked on the curve.
+        subtitle: what it was fitted to and measured on.
+        curve: rate against distortion of several settings; left out where None.
+        title: of the page.
+    """
+    tables = {
+        "summary": _table(("", ""), report.summary()),
+        "errors": _table(ERROR_TITLES, report.error_rows()),
+        "worst": _table(WORST_TITLES, report.worst_rows()),
+        "points": _table(POINT_TITLES, [] if curve is None else curve.rows()),
+    }
+    return render(
+        "tokenizer.html.j2",
+        title=title,
+        headline=headline(report),
+        subtitle=subtitle,
+        tables=tables,
+        settings=[(name, written(value)) for name, value in flatten(config.options()).items()],
+        worst_plot=Markup(worst_plot(report.worst)),
+        curve_plot=Markup("" if curve is None else curve_plot(curve, config)),
+        skipped=() if curve is None else curve.skipped,
+        numbers=numbers(report, config, curve),
+    )
+
+
+def headline(report: TokenizerReport) -> str:
+    """Say in one sentence what the tokenizer costs and loses."""
+    return (
+        f"{report.tokenizer}: {report.tokens_mean:.1f} tokens and {report.bits_unigram:.0f} bits for a chunk of "
+        f"{report.values_per_chunk} values, which come back with an rmse of {report.rmse_normalised:.2g} of "
+        "half their range."
+    )
+
+
+def numbers(
+    report: TokenizerReport, config: TokenizerConfig, curve: RateDistortion | None
+) -> Mapping[str, Any]:
+    """Return everything on the page, JSON-ready; not-a-number becomes null."""
+    content = {
+        "settings": {"tokenizer": config.choice, **config.options()},
+        "report": report.to_dict(),
+        "curve": None if curve is None else curve.to_dict(),
+    }
+    return finite(content)
+
+
+def drawable(points: Sequence[RatePoint]) -> list[RatePoint]:
+    """Return the points that have a place on logarithmic axes."""
+    return [p for p in points if p.bits_unigram > 0 and p.rmse_normalised > 0]
+
+
+def curve_plot(curve: RateDistortion, chosen: TokenizerConfig) -> str:
+    """Return normalised rmse over bits per chunk, one line a tokenizer, the chosen settings ringed.
+
+    Points without bits or without error have no place on logarithmic axes; empty where no point has one.
+    """
+    points = drawable(curve.points)
+    if not points:
+        return ""
+    plot = figure(WIDTH_IN, 4.6)
+    axes = plot.subplots()
+    dress(axes, "bits per chunk, unigram", "rmse, normalised units")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    # A tokenizer keeps its colour whichever others are shown.
+    order = sorted(TokenizerConfig.choices)
+    for name in dict.fromkeys(p.tokenizer for p in points):
+        line = [p for p in points if p.tokenizer == name]
+        look = order.index(name)
+        axes.plot(
+            [p.bits_unigram for p in line],
+            [p.rmse_normalised for p in line],
+            color=PALETTE[look % len(PALETTE)],
+            marker=MARKERS[look % len(MARKERS)],
+            markersize=5,
+            linewidth=1.9 if name == chosen.choice else 1.3,
+            label=name,
+        )
+    for p in points:
+        if p.is_of(chosen):
+            axes.plot(
+                p.bits_unigram,
+                p.rmse_normalised,
+                "o",
+                markersize=14,
+                markerfacecolor="none",
+                markeredgecolor=INK,
+                markeredgewidth=1.8,
+                label=f"chosen: {p.tokenizer} {p.label}",
+            )
+    _plain_numbers(axes)
+    plot.legend(
+        loc="outside upper left", ncols=4, frameon=False, fontsize=9.5, labelcolor=INK, columnspacing=2.0
+    )
+    named = ", ".join(dict.fromkeys(p.tokenizer for p in points))
+    return to_svg(plot, "curve", f"Normalised rmse over bits per chunk, both logarithmic, of {named}")
+
+
+def worst_plot(worst: Sequence[WorstChunk]) -> str:
+    """Return original against decoded values over time, one panel a chunk, its worst dimension; empty without."""
+    if not worst:
+        return ""
+    plot = figure(WIDTH_IN, 2.7)
+    panels = plot.subplots(1, len(worst), squeeze=False).ravel()
+    for axes, chunk in zip(panels, worst, strict=True):
+        dress(axes, "time step", "", f"chunk {chunk.index}\n{fill(chunk.dimension, TITLE_CHARACTERS)}")
+        steps = range(len(chunk.original))
+        axes.plot(steps, chunk.original, color=ORIGINAL_COLOUR, marker="o", markersize=3.5, label="original")
+        axes.plot(
+            steps, chunk.decoded, color=DECODED_COLOUR, marker="s", markersize=3.5, ls="--", label="decoded"
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panels[0].set_ylabel("action units", color=INK, fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    plot.legend(
+        handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9.5, labelcolor=INK
+    )
+    described = "; ".join(f"chunk {w.index}, {w.dimension}, off by up to {w.max:.3g}" for w in worst)
+    return to_svg(plot, "worst", f"Original and decoded values over time: {described}")
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Label 1, 2, 5, 10, ... as plain numbers: decades alone may be too few, and powers are harder to read."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    return {"titles": titles, "rows": rows}

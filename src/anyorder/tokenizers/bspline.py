@@ -1,0 +1,154 @@
+"""B-spline control points: a chunk as a smooth curve, its control points in uniform bins."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.interpolate import BSpline
+from torch import Tensor
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
+from anyorder.tokenizers.kmeans import FloatBuffers
+
+
+class BSplineTokenizer(ActionTokenizer):
+    """Least-squares control points of a clamped B-spline, one token each (BEAST, arXiv 2506.06072).
+
+    With B (horizon x points) the spline's basis at the time steps, the control points are ``pinv(B) x`` per dimension;
+    a token is the bin of a control point between the extremes of its dimension in the data, and decodes to the bin's
+    middle. Smooth and of fixed length, and neighbouring chunks can be joined, but switches as of a gripper are rounded
+    off unless there are as many points as time steps.
+
+    Tokens are in order of time, dimensions innermost. Left out: continuous codes.
+
+    >>> chunks = torch.linspace(-1, 1, 8).repeat(4, 1).unsqueeze(-1)
+    >>> tokenizer = BSplineConfig(points=4).fit(chunks)
+    >>> bool((tokenizer.decode(tokenizer.encode(chunks)) - chunks).abs().max() < 0.02)
+    True
+    """
+
+    choice = "bspline"
+
+    def __init__(self, horizon: int, action_size: int, points: int, degree: int, bins: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.action_size = action_size
+        self.points = points
+        self.degree = degree
+        self.vocab_size = bins
+        self.length = points * action_size
+        self.tables = FloatBuffers()
+        self.tables.put("low", torch.full((action_size,), -1.0))
+        self.tables.put("high", torch.full((action_size,), 1.0))
+
+    @cached_property
+    def basis(self) -> Tensor:
+        """The spline's basis at the time steps, (horizon, points), float64."""
+        return torch.from_numpy(spline_basis(self.horizon, self.points, self.degree))
+
+    @cached_property
+    def solver(self) -> Tensor:
+        """The pseudo-inverse of ``basis``, (points, horizon), float64."""
+        inverse: Tensor = torch.linalg.pinv(self.basis)
+        return inverse
+
+    def control(self, chunks: Tensor) -> Tensor:
+        """Return the control points (batch, points, action size) of chunks, float64."""
+        points: Tensor = self.solver.to(chunks.device) @ chunks.double()
+        return points
+
+    @torch.no_grad()
+    def encode(self, actions: Tensor) -> Tensor:
+        """Encode as the base class says."""
+        low, high = self.tables.get("low").double(), self.tables.get("high").double()
+        unit = (self.control(self.check_chunks(actions)) - low) / (high - low)
+        return (unit * self.vocab_size).long().clamp(0, self.vocab_size - 1).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Decode as the base class says; every sequence is legal."""
+        low, high = self.tables.get("low").double(), self.tables.get("high").double()
+        unit = (self.check_tokens(tokens).double() + 0.5) / self.vocab_size
+        control = low + unit.view(-1, self.points, self.action_size) * (high - low)
+        return (self.basis.to(tokens.device) @ control).clamp(-1, 1).float()
+
+    @torch.no_grad()
+    def lossless(self, actions: Tensor) -> Tensor:
+        """Say in which chunks no control point was clamped."""
+        low, high = self.tables.get("low").double(), self.tables.get("high").double()
+        control = self.control(self.check_chunks(actions))
+        return ((control >= low) & (control <= high)).flatten(1).all(1)
+
+    def token_features(self) -> Tensor:
+        """Return the number of each bin, (vocab_size, 1)."""
+        return torch.arange(self.vocab_size, dtype=torch.float32).unsqueeze(-1)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "horizon": self.horizon,
+            "action_size": self.action_size,
+            "points": self.points,
+            "degree": self.degree,
+            "bins": self.vocab_size,
+        }
+
+
+def spline_basis(horizon: int, points: int, degree: int) -> np.ndarray[Any, Any]:
+    """Return the clamped B-spline basis of ``points`` control points at ``horizon`` even times, (horizon, points).
+
+    >>> spline_basis(3, 2, 1)
+    array([[1. , 0. ],
+           [0.5, 0.5],
+           [0. , 1. ]])
+    """
+    degree = min(degree, points - 1)
+    inner = np.linspace(0, 1, points - degree + 1)
+    knots = np.concatenate([np.zeros(degree), inner, np.ones(degree)])
+    times = np.linspace(0, 1, horizon) if horizon > 1 else np.zeros(1)
+    matrix: np.ndarray[Any, Any] = BSpline.design_matrix(times, knots, degree).toarray()
+    return matrix
+
+
+@dataclass
+class BSplineConfig(TokenizerConfig, choice="bspline"):
+    """Settings of ``BSplineTokenizer``.
+
+    Attributes:
+        points: control points per dimension, at most the horizon; fewer are smoother and shorter.
+        degree: of the spline; 3 is cubic.
+        bins: bins per control point.
+    """
+
+    tokenizer: ClassVar[type[ActionTokenizer]] = BSplineTokenizer
+    dial = "points"
+    dial_values = (2, 3, 4, 5, 6, 8, 12, 16)
+
+    points: int = 5
+    degree: int = 3
+    bins: int = 256
+
+    def __post_init__(self) -> None:
+        rules = [("points", self.points >= 1), ("degree", self.degree >= 0), ("bins", self.bins >= 2)]
+        for name, holds in rules:
+            if not holds:
+                minimum = {"points": 1, "degree": 0, "bins": 2}[name]
+                raise ConfigError(bad_value(name, getattr(self, name), f"an integer >= {minimum}"))
+        check_vocabulary("bins", self.bins, self.bins)
+
+    def fit(self, chunks: Tensor) -> BSplineTokenizer:
+        """Learn the range of the control points from chunks (count, horizon, action size)."""
+        chunks = chunks_to_fit(chunks)
+        _, horizon, action_size = chunks.shape
+        points = min(self.points, horizon)
+        tokenizer = BSplineTokenizer(horizon, action_size, points, self.degree, self.bins)
+        control = tokenizer.control(chunks).flatten(0, 1)
+        low, high = control.amin(0), control.amax(0)
+        # A dimension that never moves still needs a range to fall into.
+        still = high - low < 1e-6
+        tokenizer.tables.put("low", torch.where(still, low - 0.01, low))
+        tokenizer.tables.put("high", torch.where(still, high + 0.01, high))
+        return tokenizer.to(chunks.device)

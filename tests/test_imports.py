@@ -1,0 +1,13 @@
+"""The core stands on torch: it can be used, and tested, without LeRobot or Hydra."""
+
+import subprocess
+import sys
+
+CORE = ("factorization", "tokenizers", "networks", "testing")
+
+
+def test_the_core_imports_neither_lerobot_nor_hydra():
+    code = "import sys, " + ", ".join(f"anyorder.{part}" for part in CORE)
+    code += "; print([m for m in ('lerobot', 'hydra', 'mujoco', 'gymnasium') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
