@@ -11,6 +11,7 @@ from pathlib import Path
 from cells import Cell, arguments, measure, success
 
 from anyorder.factorization import FactorizationConfig
+from anyorder.reports.rollouts import forwards_per_chunk
 
 DEMOS = {"so101_lift": 250, "so101_either": 250, "metaworld_pick-place-v3": 100}
 ARMS = (
@@ -55,10 +56,10 @@ def main() -> None:
     cells = sorted((cell for row in rows for cell in row), key=lambda cell: options.tasks.index(cell.task))
     measure(cells, options.folder, options.steps, options.episodes, options.workers)
     heads = [f"{task.split('_', 1)[1]}, {DEMOS[task]} demos" for task in options.tasks]
-    print("| family | tokens | nats a chunk | ms a chunk | " + " | ".join(heads) + " |")
+    print("| family | tokens | nats a chunk | calls a chunk | " + " | ".join(heads) + " |")
     print("|---|---|---:|---:|" + "---|" * len(heads))
     for row in rows:
-        cells = [f"{latency(row[0], options.folder):.0f}", *(success(cell, options.folder) for cell in row)]
+        cells = [f"{calls(row[0], options.folder):.0f}", *(success(cell, options.folder) for cell in row)]
         cells += [""] * (len(options.tasks) - len(row))
         tokens = row[0].tokenizer if FactorizationConfig.choices[row[0].family]().build().discrete else ""
         print(f"| {row[0].name} | {tokens} | {likelihood(row[0], options.folder)} | {' | '.join(cells)} |")
@@ -74,10 +75,13 @@ def likelihood(cell: Cell, folder: Path) -> str:
     return f"{sign}{found[0]['val_nll_nats_per_chunk']:.1f} ({found[0]['val_nll_standard_error']:.1f})"
 
 
-def latency(cell: Cell, folder: Path) -> float:
-    """Return the milliseconds to predict one chunk, one at a time."""
+def calls(cell: Cell, folder: Path) -> float:
+    """Return the network calls a chunk took in the rollouts, on average."""
+    lines = (cell.folder(folder) / "rollout/episodes.jsonl").read_text().splitlines()
     summary = json.loads((cell.folder(folder) / "rollout/summary.json").read_text())
-    return float(summary["single_chunk_latency_ms"])
+    found = forwards_per_chunk([json.loads(line) for line in lines], summary["n_action_steps"])
+    assert found is not None
+    return found
 
 
 if __name__ == "__main__":
