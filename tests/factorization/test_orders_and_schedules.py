@@ -6,9 +6,10 @@ import torch
 from anyorder.errors import ConfigError
 from anyorder.factorization import UNKNOWN
 from anyorder.factorization.autoregressive import hide_past
+from anyorder.factorization.categorical import uniforms
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, known_first
 from anyorder.factorization.schedules import SCHEDULES
-from anyorder.testing.probes import generator, network_for, observations
+from anyorder.testing.probes import Counting, generator, network_for, observations
 from anyorder.testing.toy import TabularNetwork, context
 
 from .families import family
@@ -156,3 +157,34 @@ def test_score_entropy_at_temperature_zero_takes_the_loudest_position_first():
         loudest = max(raw, key=lambda i: float(raw[i].exp().sum()))
         given[loudest] = int(raw[loudest].argmax())
     assert sample.chunk[0].tolist() == [given[i] for i in range(3)]
+
+
+def test_settings_reach_the_family():
+    assert family("autoregressive", orders="fixed", k=3, jitter="uniform").orders == FixedOrders(3, False)
+    assert family("autoregressive", orders="fixed", k=3, jitter="local").orders == FixedOrders(3, True)
+    assert family("autoregressive").loss_scores is True
+    assert not family("autoregressive", orders="fixed", k=3, ensemble=True).loss_scores
+    assert not family("autoregressive", token_masking=0.5).loss_scores
+
+
+@pytest.mark.parametrize("name", ["chunked", "block_diffusion"])
+def test_a_block_that_is_known_in_full_is_read_and_counted(name):
+    made = family(name, **({"sizes": [2]} if name == "chunked" else {"block_size": 2, "steps": 1}))
+    network, seen = Counting(network_for(made)), observations(3)
+    known = torch.full((3, 5), UNKNOWN)
+    known[:, :2] = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    sample = made.sample(network, seen, generator=generator(1), known=known)
+    assert (sample.forwards, sample.slots) == (network.calls, network.slots)
+    other = known.clone()
+    other[:, 1] = 6
+    changed = made.sample(network, seen, generator=generator(1), known=other)
+    assert not torch.equal(changed.log_prob, sample.log_prob)
+
+
+def test_uniform_diffusion_at_temperature_zero_takes_the_likeliest_tokens():
+    made = family("uniform_diffusion", steps=1)
+    network, seen = network_for(made), observations(6)
+    start = (uniforms((6, 5), generator(3)) * 7).long()
+    logits = made.ask(network, start, seen, torch.ones(6, dtype=torch.int64))
+    sample = made.sample(network, seen, generator=generator(3), temperature=0.0)
+    assert torch.equal(sample.chunk, logits.argmax(-1))
