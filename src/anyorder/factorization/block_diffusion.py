@@ -10,8 +10,8 @@ from anyorder.factorization.blocks import Block, even, sample_blocks, score_bloc
 from anyorder.factorization.checks import UNKNOWN, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.masked_diffusion import random_masks, stratified_counts
-from anyorder.factorization.samplers import LeftToRight, Sampler
-from anyorder.factorization.unmasking import UnmaskingConfig, unmask
+from anyorder.factorization.samplers import Sampler
+from anyorder.factorization.unmasking import UnmaskingConfig
 
 
 class BlockDiffusion(TokenFactorization):
@@ -112,20 +112,18 @@ class BlockDiffusion(TokenFactorization):
     ) -> Sample:
         """Draw block by block; ``known`` may freeze whole blocks from the start, and any of the next block."""
 
-        def fill(ask, part, first, legal):  # type: ignore[no-untyped-def]
-            return unmask(
-                ask,
-                part,
-                self.sampler if part.shape[1] > 1 else LeftToRight(1),
-                first=first,
-                generator=generator,
-                temperature=temperature,
-                nucleus=nucleus,
-                legal=legal,
-            )
-
         sample = sample_blocks(
-            network, context, self.blocks(network), fill, joint=True, constraint=constraint, known=known
+            network,
+            context,
+            self.blocks(network),
+            self.sampler,
+            joint=True,
+            show=True,
+            generator=generator,
+            temperature=temperature,
+            nucleus=nucleus,
+            constraint=constraint,
+            known=known,
         )
         return (
             sample if not self.sampler.revises else Sample(sample.chunk, None, sample.forwards, sample.slots)

@@ -6,7 +6,6 @@ carrier of the token before it predicts it, as in autoregression, so blocks of o
 slot, and one block is masked diffusion, slot by slot.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,10 @@ from torch import Tensor
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization.base import Sample, Slots, TokenNetwork, in_place_slots
 from anyorder.factorization.categorical import token_scores
-from anyorder.factorization.checks import check_known
+from anyorder.factorization.checks import UNKNOWN, check_known
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.samplers import LeftToRight, Sampler
+from anyorder.factorization.unmasking import unmask
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def score_blocks(
             query, so theirs is not read.
         joint: queries of one block see each other.
     """
-    shown = torch.full_like(tokens, -1) if shown is None else shown
+    shown = torch.full_like(tokens, UNKNOWN) if shown is None else shown
     parts, level, query = [], [], []
     predictor = [0] * tokens.shape[1]
     count = 0
@@ -119,10 +120,15 @@ def score_blocks(
             query += [True] * block.size
             predictor[block.first : block.last] = range(count, count + block.size)
             count += block.size
-    slots = Slots(*(torch.cat(column, 1) for column in zip(*parts, strict=True)))
+    slots = joined(parts)
     visible = visibility(torch.tensor(level), torch.tensor(query), joint).to(tokens.device)
     logits, _ = network(slots, cache, visible)
     return token_scores(logits[:, torch.tensor(predictor, device=tokens.device)], tokens)
+
+
+def joined(parts: list[Slots]) -> Slots:
+    """Return slots one after another."""
+    return Slots(*(torch.cat(column, 1) for column in zip(*parts, strict=True)))
 
 
 def visibility(level: Tensor, query: Tensor, joint: bool) -> Tensor:
@@ -140,21 +146,34 @@ def visibility(level: Tensor, query: Tensor, joint: bool) -> Tensor:
     return past | same
 
 
-Draw = Callable[[Callable[[Tensor], Tensor], Tensor, int, LegalTokens | None], tuple[Tensor, Tensor, int]]
-"""Fills the unknown positions of a block: (ask, block, first, legal) -> (block, log-probability, calls)."""
-
-
 def sample_blocks(
     network: TokenNetwork,
     context: Tensor,
     blocks: list[Block],
-    fill: Draw,
+    sampler: Sampler,
     *,
     joint: bool,
+    show: bool,
+    generator: torch.Generator,
+    temperature: float,
+    nucleus: float,
     constraint: TokenAutomaton | None,
     known: Tensor | None,
 ) -> Sample:
     """Draw a code block by block; finished blocks are read once and stay in the cache, exactly.
+
+    Args:
+        network: the network to ask.
+        context: encoded observation.
+        blocks: of the code.
+        sampler: in which order the tokens of a block are revealed.
+        joint: queries of one block see each other.
+        show: queries carry the tokens of their block that are revealed or known; else all carry MASK.
+        generator: source of randomness.
+        temperature: of the draws.
+        nucleus: of the draws.
+        constraint: only codes it accepts are drawn.
+        known: frozen positions, a prefix of the blocks.
 
     Raises:
         ConfigError: ``known`` freezes a position after a block that is not all frozen.
@@ -168,7 +187,6 @@ def sample_blocks(
     for i, block in enumerate(blocks):
         read = carriers(network, tokens, blocks, i)
         past = cache
-        carried = 0 if read is None else read.tokens.shape[1]
 
         def ask(
             part: Tensor, i: int = i, block: Block = block, read: Slots | None = read, past: Any = past
@@ -176,19 +194,28 @@ def sample_blocks(
             """Return the block's logits, reading the block before it along with the first call."""
             nonlocal cache, processed
             unread = read if cache is past else None
-            slots, visible = block_call(network, part, block, i, unread, joint)
+            carried = part if show else torch.full_like(part, UNKNOWN)
+            slots, visible = block_call(network, carried, block, i, unread, joint)
             processed += slots.tokens.shape[1]
             held = 0 if unread is None else unread.tokens.shape[1]
             logits, extended = network(slots, cache, visible, keep=held)
             cache = extended if held else cache
             return logits[:, -block.size :]
 
-        part, score, made = fill(ask, tokens[:, block.first : block.last], block.first, legal)
+        part, score, made = unmask(
+            ask,
+            tokens[:, block.first : block.last],
+            sampler if block.size > 1 else LeftToRight(1),
+            first=block.first,
+            generator=generator,
+            temperature=temperature,
+            nucleus=nucleus,
+            legal=legal,
+        )
         if not made and read is not None:
             # A block that was known in full asked nothing; later ones still have to see the one before it.
-            own = torch.ones(carried, carried, dtype=torch.bool, device=tokens.device)
-            _, cache = network(read, cache, own)
-            calls, processed = calls + 1, processed + carried
+            _, cache = network(read, cache)
+            calls, processed = calls + 1, processed + read.tokens.shape[1]
         tokens[:, block.first : block.last] = part
         log_prob, calls = log_prob + score, calls + made
     return Sample(tokens, log_prob, forwards=calls, slots=processed)
@@ -205,7 +232,7 @@ def block_call(
         parts.append(in_place_slots(network, part, block.first))
         level += [index] * block.size
         query += [True] * block.size
-    slots = Slots(*(torch.cat(column, 1) for column in zip(*parts, strict=True)))
+    slots = joined(parts)
     return slots, visibility(torch.tensor(level), torch.tensor(query), joint).to(part.device)
 
 

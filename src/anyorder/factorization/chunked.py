@@ -7,10 +7,9 @@ from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig, Sample, TokenFactorization, TokenNetwork
 from anyorder.factorization.blocks import Block, even, sample_blocks, score_blocks, split
-from anyorder.factorization.checks import UNKNOWN, require
+from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.samplers import LeftToRight
-from anyorder.factorization.unmasking import unmask
 
 
 class Chunked(TokenFactorization):
@@ -78,21 +77,19 @@ class Chunked(TokenFactorization):
     ) -> Sample:
         """Draw block by block; ``known`` may freeze whole blocks from the start, and any of the next block."""
 
-        def fill(ask, part, first, legal):  # type: ignore[no-untyped-def]
-            return unmask(
-                # Tokens of a block are independent: one that is known must not be shown to the others.
-                lambda part: ask(torch.full_like(part, UNKNOWN)),
-                part,
-                LeftToRight(1),
-                first=first,
-                generator=generator,
-                temperature=temperature,
-                nucleus=nucleus,
-                legal=legal,
-            )
-
         return sample_blocks(
-            network, context, self.blocks(network), fill, joint=self.joint, constraint=constraint, known=known
+            network,
+            context,
+            self.blocks(network),
+            LeftToRight(1),
+            joint=self.joint,
+            # Tokens of a block are independent: one that is known must not be shown to the others.
+            show=False,
+            generator=generator,
+            temperature=temperature,
+            nucleus=nucleus,
+            constraint=constraint,
+            known=known,
         )
 
 

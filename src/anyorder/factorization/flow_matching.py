@@ -8,7 +8,7 @@ from torch import Tensor
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.gaussian_diffusion import check_values, overwrite, refuse_tokens
+from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 
 
 class FlowMatching(Factorization):
@@ -56,8 +56,7 @@ class FlowMatching(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Integrate from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
-        refuse_tokens(constraint)
-        check_values(known, network, context)
+        check_values(network, context, constraint, known)
         batch, steps = context.shape[0], self.inference_steps
         shape = (batch, network.horizon, network.action_size)
         noise = torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)

@@ -99,9 +99,8 @@ class GaussianDiffusion(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
-        refuse_tokens(constraint)
+        check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
-        check_values(known, network, context)
         cache = network.prefill(context)
 
         def draw() -> Tensor:
@@ -128,17 +127,19 @@ def overwrite(values: Tensor, known: Tensor) -> Tensor:
     return torch.where(known.isnan(), values, known.to(values))
 
 
-def check_values(known: Tensor | None, network: ValueNetwork, context: Tensor) -> None:
-    """Raise a ``ConfigError`` unless ``known`` has the shape of a batch of chunks, with NaN where values are free."""
+def check_values(
+    network: ValueNetwork, context: Tensor, constraint: TokenAutomaton | None, known: Tensor | None
+) -> None:
+    """Refuse what cannot be asked of values.
+
+    Raises:
+        ConfigError: a constraint on tokens, or ``known`` that is not a batch of chunks with NaN where values are free.
+    """
+    require(constraint is None, "constraint", "an automaton over tokens", "None, for continuous families")
     shape = (context.shape[0], network.horizon, network.action_size)
     good = known is None or (known.is_floating_point() and tuple(known.shape) == shape)
     given = None if known is None else (tuple(known.shape), str(known.dtype))
     require(good, "known", given, f"floating point of shape {shape}, NaN where free")
-
-
-def refuse_tokens(constraint: TokenAutomaton | None) -> None:
-    """Raise a ``ConfigError`` where a constraint on tokens is put on values."""
-    require(constraint is None, "constraint", "an automaton over tokens", "None, for continuous families")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from torch import Tensor
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.gaussian_diffusion import check_values, overwrite, refuse_tokens
+from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 
 
 class MinimalIterativePolicy(Factorization):
@@ -55,8 +55,7 @@ class MinimalIterativePolicy(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the refined prediction, with ``known`` values (NaN where free) in their place at both steps."""
-        refuse_tokens(constraint)
-        check_values(known, network, context)
+        check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)
         x = torch.zeros(shape, dtype=context.dtype, device=context.device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.gaussian_diffusion import check_values, overwrite, refuse_tokens
+from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 
 
 class Regression(Factorization):
@@ -45,8 +45,7 @@ class Regression(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the prediction, with ``known`` values (NaN where free) in their place; nothing else is used."""
-        refuse_tokens(constraint)
-        check_values(known, network, context)
+        check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         start = torch.zeros(shape, dtype=context.dtype, device=context.device)
         x = network(start, None, network.prefill(context))
