@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from anyorder.training.checkpoint import (
 )
 from anyorder.training.config import TRAIN_CONFIG, OptimizerConfig, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
-from anyorder.training.evaluate import Validation, validate
+from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.progress import TrainingProgress
 
@@ -48,12 +48,14 @@ class TrainResult:
     Attributes:
         policy: with the averaged weights.
         validation: its scores on the held-out episodes at the end of the run.
+        chunk_error: of its predictions there, beside predictors that learn nothing.
         seconds: wall time of this call.
         run: the run's folder.
     """
 
     policy: AnyOrderPolicy
     validation: Validation
+    chunk_error: ChunkError | None
     seconds: float
     run: Path
 
@@ -87,6 +89,7 @@ def train(config: TrainConfig) -> TrainResult:
         lr=config.optimizer.lr,
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
+        fused=accelerator.device.type in ("cpu", "cuda"),
     )
     average = AveragedModel(policy, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
     averaged = cast(AnyOrderPolicy, average.module)
@@ -123,7 +126,7 @@ def train(config: TrainConfig) -> TrainResult:
                 # Along the way fewer draws do: what differs between episodes is the larger part of the error.
                 share_of_draws = 1 if done == config.steps else EARLY_DRAWS
                 score = evaluate(averaged, held_out, config, share_of_draws)
-                metrics.log(done, **numbers(score))
+                metrics.log(done, **score.metrics())
                 progress.validated(score)
             if env is not None and (
                 (config.rollout.freq and done % config.rollout.freq == 0) or done == config.steps
@@ -131,13 +134,16 @@ def train(config: TrainConfig) -> TrainResult:
                 success_during_training(metrics, done, env, averaged, config)
             if done % config.save_freq == 0 or done == config.steps:
                 save_checkpoint(run, done, policy, average, optimizer, settings, config.keep_checkpoints)
-    accelerator.wait_for_everyone()
-    if metrics is not None:
-        metrics.close()
-    accelerator.free_memory()
     averaged.eval()
+    error = chunk_error(averaged, held_out, limit=config.eval_chunks, seed=config.seed) if rank == 0 else None
+    if metrics is not None:
+        if error is not None and start < config.steps:
+            metrics.log(config.steps, **error.metrics())
+        metrics.close()
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
     score = score or evaluate(averaged, held_out, config)
-    return TrainResult(averaged, score, time.monotonic() - started, run)
+    return TrainResult(averaged, score, error, time.monotonic() - started, run)
 
 
 def check_output(run: Path, config: TrainConfig) -> Path | None:
@@ -272,11 +278,6 @@ def evaluate(
     """Score the averaged weights on the held-out episodes."""
     samples = max(1, round(config.eval_samples * share_of_draws))
     return validate(policy, held_out, samples=samples, limit=config.eval_chunks, seed=config.seed)
-
-
-def numbers(score: Validation) -> dict[str, float]:
-    """Return a validation's numbers under their names in ``metrics.jsonl``."""
-    return {f"val_{k}": v for k, v in asdict(score).items() if v is not None and not isinstance(v, bool)}
 
 
 def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
