@@ -1,0 +1,44 @@
+"""Bad input inside LeRobot's commands: one line and exit status 2 instead of a traceback."""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from anyorder.errors import UserError
+
+USAGE_ERROR = 2
+
+
+def install() -> None:
+    """Let this package's ``UserError`` end one of LeRobot's commands with its one line; others stay as they are.
+
+    Only where the program that runs is one of LeRobot's commands: a script of yours keeps its tracebacks.
+    """
+    command = Path(sys.argv[0]).name
+    if not command.startswith("lerobot"):
+        return
+    earlier = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        found = user_error(error)
+        if found is None:
+            earlier(kind, error, trace)
+        else:
+            leave(command, found)
+
+    sys.excepthook = hook
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the ``UserError`` that ``error`` is or was raised from: draccus wraps what a config raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def leave(command: str, error: UserError) -> NoReturn:
+    """Print the one line of ``error`` and end the process with status 2."""
+    print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+    # Raised inside an exception hook, too, this sets the process's exit status.
+    sys.exit(USAGE_ERROR)
