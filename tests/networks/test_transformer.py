@@ -4,7 +4,7 @@ import torch
 from anyorder.errors import ConfigError
 from anyorder.factorization import Slots
 from anyorder.factorization.autoregressive import Autoregressive
-from anyorder.networks import EncoderConfig, ObservationEncoder, SlotNetwork, TransformerConfig
+from anyorder.networks import SlotNetwork, TransformerConfig
 
 
 @pytest.fixture
@@ -94,12 +94,3 @@ def test_cache_rows_can_be_selected_and_repeated(network):
 def test_bad_sizes_are_refused(setting):
     with pytest.raises(ConfigError, match="network"):
         TransformerConfig(**setting)
-
-
-def test_encoder_reads_vectors_by_name_and_needs_one():
-    encoder = ObservationEncoder({"b": 2, "a": 3}, 16, EncoderConfig(tokens=2, hidden=8))
-    observation = {"a": torch.ones(4, 3), "b": torch.zeros(4, 2)}
-    assert encoder(observation).shape == (4, 2, 16)
-    assert torch.equal(encoder(observation), encoder(dict(reversed(observation.items()))))
-    with pytest.raises(ConfigError, match="observation"):
-        ObservationEncoder({}, 16, EncoderConfig())

@@ -197,6 +197,10 @@ class ActionChunks:
         order = [held[i] for i in np.random.default_rng(seed).permutation(len(held))]
         return self.subset(sorted(order[count:])), self.subset(sorted(order[:count]))
 
+    def without_images(self) -> Self:
+        """Leave the cameras out of the batches."""
+        return replace(self, images=None)
+
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors; batches are then gathered on that device."""
         columns = {key: values.to(device) for key, values in self.columns.items()}

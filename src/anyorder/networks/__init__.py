@@ -1,15 +1,18 @@
 """The network all factorizations share: encoder -> trunk -> token or value slots."""
 
-from anyorder.networks.encoder import EncoderConfig, ObservationEncoder
+from anyorder.networks.encoder import EncoderConfig, ObservationEncoder, ObservationSpec
 from anyorder.networks.heads import ChunkNetwork, SlotNetwork
 from anyorder.networks.transformer import Cache, Transformer, TransformerConfig
+from anyorder.networks.vision import VisionConfig
 
 __all__ = [
     "Cache",
     "ChunkNetwork",
     "EncoderConfig",
     "ObservationEncoder",
+    "ObservationSpec",
     "SlotNetwork",
     "Transformer",
     "TransformerConfig",
+    "VisionConfig",
 ]

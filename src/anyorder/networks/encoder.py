@@ -1,12 +1,18 @@
 """From normalised observations to the context tokens that every slot sees."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.networks.language import TaskTable, TaskText
+from anyorder.networks.points import PointEncoder
+from anyorder.networks.vision import VisionConfig, VisionEncoder, load_imagenet
+
+LANGUAGES = ("auto", "none", "table", "text")
 
 
 @dataclass
@@ -14,50 +20,159 @@ class EncoderConfig:
     """Size of the observation encoder.
 
     Attributes:
-        tokens: context tokens made from the low-dimensional observations.
-        hidden: width of its MLP. It runs once per observation and the trunk once per slot, so width is cheap here.
+        tokens: context tokens made from the observation.
+        hidden: width of the MLP. It runs once per observation and the trunk once per slot, so width is cheap here.
         depth: hidden layers.
+        vision: how cameras are read.
+        cloud_features: numbers a point cloud ends in.
+        language: whether the task's sentence is read: ``none``, ``table`` (a learned vector for each sentence of the
+            dataset), ``text`` (a pretrained encoder), ``auto`` (``table`` where the dataset has several).
+        language_features: numbers a sentence ends in.
+        text_model: name or folder of the text encoder.
+        text_size: numbers the text encoder gives; filled when the policy is fitted.
     """
 
     tokens: int = 4
     hidden: int = 512
     depth: int = 3
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    cloud_features: int = 64
+    language: str = "auto"
+    language_features: int = 32
+    text_model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    text_size: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "hidden", "depth"):
+        for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
             if getattr(self, name) < 1:
                 raise ConfigError(bad_value(f"encoder.{name}", getattr(self, name), "an integer >= 1"))
+        if self.language not in LANGUAGES:
+            raise ConfigError(bad_value("encoder.language", self.language, ", ".join(LANGUAGES)))
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """What a policy observes at each moment.
+
+    Attributes:
+        vectors: size of each vector (joints, object poses), by name.
+        cameras: (channels, height, width) of each camera, by name.
+        clouds: numbers a point has in each point cloud, by name.
+        tasks: the sentences it was trained on.
+        history: how many moments, the present one included.
+    """
+
+    vectors: Mapping[str, int] = field(default_factory=dict)
+    cameras: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    clouds: Mapping[str, int] = field(default_factory=dict)
+    tasks: Sequence[str] = ()
+    history: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all observations."""
+        return [*self.vectors, *self.cameras, *self.clouds]
 
 
 class ObservationEncoder(nn.Module):
-    """Encodes each kind of observation into tokens of one width and concatenates them.
+    """Turns each observation into numbers, and all of them together, by one MLP, into context tokens.
 
-    Vectors (joints, object poses) go through one MLP together, since where the gripper is *relative* to an object
-    needs both. An image encoder would add its tokens to the same list.
+    Together, since where the gripper is *relative* to an object needs both, whether they come as numbers or pictures.
 
     Args:
-        vector_sizes: size of each vector observation, by name.
+        spec: what is observed.
         width: the trunk's width.
-        config: sizes.
+        config: sizes; ``language`` is no longer ``auto``.
     """
 
-    def __init__(self, vector_sizes: Mapping[str, int], width: int, config: EncoderConfig) -> None:
+    def __init__(self, spec: ObservationSpec, width: int, config: EncoderConfig) -> None:
         super().__init__()
-        if not vector_sizes:
-            raise ConfigError(
-                bad_value("observation features", [], "at least one vector, as observation.state")
-            )
-        self.names = sorted(vector_sizes)
-        self.tokens = config.tokens
+        if not spec.names:
+            raise ConfigError(bad_value("observation features", [], "at least one, as observation.state"))
+        self.spec = spec
+        self.config = config
+        vision = config.vision
+        self.cameras = nn.ModuleDict()
+        for name, (channels, height, across) in sorted(spec.cameras.items()):
+            if vision.shared and self.cameras:
+                self.cameras[key(name)] = next(iter(self.cameras.values()))
+            else:
+                wanted = vision.resize or (height, across)
+                self.cameras[key(name)] = VisionEncoder(channels, (wanted[0], wanted[1]), vision)
+        # What stands for a camera that is not there.
+        self.missing = nn.ParameterDict({name: torch.zeros(vision.features) for name in self.cameras})
+        self.clouds = nn.ModuleDict(
+            {key(name): PointEncoder(size, config.cloud_features) for name, size in spec.clouds.items()}
+        )
+        self.task: TaskTable | TaskText | None = None
+        if config.language == "table":
+            self.task = TaskTable(spec.tasks, config.language_features)
+        elif config.language == "text":
+            self.task = TaskText(spec.tasks, config.language_features, config.text_model, config.text_size)
+        size = sum(spec.vectors.values())
+        size += len(self.cameras) * vision.features + len(self.clouds) * config.cloud_features
+        size = size * spec.history + (0 if self.task is None else config.language_features)
         layers: list[nn.Module] = []
-        size = sum(vector_sizes.values())
         for _ in range(config.depth):
             layers += [nn.Linear(size, config.hidden), nn.SiLU()]
             size = config.hidden
         self.mlp = nn.Sequential(*layers, nn.Linear(size, config.tokens * width))
 
-    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Map observations {name: (batch, size)} to context (batch, context tokens, width)."""
-        x = torch.cat([observation[name] for name in self.names], -1)
-        context: Tensor = self.mlp(x)
-        return context.view(*context.shape[:-1], self.tokens, -1)
+    def forward(
+        self,
+        observation: Mapping[str, Tensor],
+        tasks: Sequence[str] | None = None,
+        missing: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Map observations to context (batch, context tokens, width).
+
+        Args:
+            observation: by name, each (batch, history, ...): vectors (size), pictures (channels, height, width),
+                uint8 or float in [0, 1], clouds (points, size).
+            tasks: a sentence for each row, where language is read.
+            missing: camera -> which rows lack it, (batch,) bool.
+            generator: source of augmentation and of dropped cameras in training.
+        """
+        parts = [observation[name].flatten(1) for name in sorted(self.spec.vectors)]
+        for name in sorted(self.spec.cameras):
+            parts.append(self._camera(name, observation[name], (missing or {}).get(name), generator))
+        for name in sorted(self.spec.clouds):
+            cloud = observation[name]
+            parts.append(self.clouds[key(name)](cloud.flatten(0, 1)).view(len(cloud), -1))
+        if self.task is not None:
+            if tasks is None:
+                raise ConfigError(bad_value("observation without", "task", "a sentence for each row"))
+            parts.append(self.task(tasks))
+        context: Tensor = self.mlp(torch.cat(parts, -1))
+        return context.view(len(context), self.config.tokens, -1)
+
+    def load_pretrained(self) -> None:
+        """Fetch the pretrained weights that the settings ask for; a checkpoint holds them already."""
+        if self.config.vision.pretrained:
+            for camera in self.cameras.values():
+                load_imagenet(cast(VisionEncoder, camera))
+        if isinstance(self.task, TaskText):
+            self.task.fit()
+
+    def _camera(
+        self, name: str, pictures: Tensor, missing: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return a camera's features over the history, (batch, history * features)."""
+        batch = len(pictures)
+        features: Tensor = self.cameras[key(name)](pictures, generator)
+        gone = torch.zeros(batch, dtype=torch.bool, device=features.device) if missing is None else missing
+        if self.training and self.config.vision.dropout:
+            drawn = torch.rand(batch, generator=generator, device=features.device)
+            gone = gone | (drawn < self.config.vision.dropout)
+        stand_in = self.missing[key(name)].to(features.dtype).repeat(self.spec.history)
+        return torch.where(gone[:, None], stand_in, features)
+
+
+def key(name: str) -> str:
+    """Return an observation's name as a module's, which may hold no dots.
+
+    >>> key("observation.images.top")
+    'observation_images_top'
+    """
+    return name.replace(".", "_")

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
-from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 
 
@@ -28,8 +28,12 @@ class AnyOrderConfig(PreTrainedConfig):
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``AnyOrderPolicy.fit``.
         network: the trunk, the same for every factorization.
         encoder: the observation encoder.
+        n_obs_steps: moments observed at once, the present one included.
+        tasks: sentences of the training data; filled by ``AnyOrderPolicy.fit``.
+        relative_actions: predict targets relative to the present state, for the dimensions that have the name of one
+            of ``observation.state``.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
-            to, or -1; empty for all absolute.
+            to, or -1; empty for all absolute. Filled by ``AnyOrderPolicy.fit``.
         observation_noise: standard deviation of noise on the normalised observations in training; against
             overfitting, and against drifting off the demonstrations.
         context_dropout: share of training samples whose observation is hidden; guidance needs it.
@@ -50,6 +54,8 @@ class AnyOrderConfig(PreTrainedConfig):
     tokenizer_spec: dict[str, Any] | None = None
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    tasks: list[str] = field(default_factory=list)
+    relative_actions: bool = False
     action_reference: list[int] = field(default_factory=list)
     observation_noise: float = 0.0
     context_dropout: float = 0.0
@@ -75,6 +81,8 @@ class AnyOrderConfig(PreTrainedConfig):
         if not 1 <= self.n_action_steps <= self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
+        if self.n_obs_steps < 1:
+            raise ConfigError(bad_value("n_obs_steps", self.n_obs_steps, "an integer >= 1"))
         if not 0 <= self.context_dropout < 1:
             raise ConfigError(bad_value("context_dropout", self.context_dropout, "0 <= context_dropout < 1"))
         if not 0 < self.nucleus <= 1:
@@ -100,11 +108,11 @@ class AnyOrderConfig(PreTrainedConfig):
         """Check that there is an action to predict and an observation to predict it from."""
         if self.action_feature is None:
             raise ConfigError(bad_value("output_features", list(self.output_features or {}), "action"))
-        if not self.vector_sizes:
-            allowed = "at least one of observation.state, observation.environment_state"
+        if not self.observation_spec.names:
+            allowed = "at least one observation.* of numbers, a camera or a point cloud"
             raise ConfigError(bad_value("input_features", list(self.input_features or {}), allowed))
         if self.action_reference:
-            state = self.vector_sizes.get(OBS_STATE, 0)
+            state = self.observation_spec.vectors.get(OBS_STATE, 0)
             fits = len(self.action_reference) == self.action_size
             if not fits or not all(-1 <= i < state for i in self.action_reference):
                 allowed = (
@@ -113,10 +121,21 @@ class AnyOrderConfig(PreTrainedConfig):
                 raise ConfigError(bad_value("action_reference", self.action_reference, allowed))
 
     @property
-    def vector_sizes(self) -> dict[str, int]:
-        """Size of each low-dimensional observation by name."""
-        features = (self.input_features or {}).items()
-        return {name: f.shape[0] for name, f in features if len(f.shape) == 1}
+    def observation_spec(self) -> ObservationSpec:
+        """What is observed: vectors, cameras (channels, height, width) and point clouds (points, size)."""
+        vectors, cameras, clouds = {}, {}, {}
+        for name, feature in (self.input_features or {}).items():
+            shape = tuple(feature.shape)
+            if feature.type is FeatureType.VISUAL:
+                cameras[name] = shape
+            elif len(shape) == 1:
+                vectors[name] = shape[0]
+            elif len(shape) == 2:
+                clouds[name] = shape[1]
+            else:
+                allowed = "(size,), (points, size), or an image"
+                raise ConfigError(bad_value(f"shape of {name}", shape, allowed))
+        return ObservationSpec(vectors, cameras, clouds, self.tasks, self.n_obs_steps)
 
     @property
     def action_size(self) -> int:
@@ -125,9 +144,9 @@ class AnyOrderConfig(PreTrainedConfig):
         return self.action_feature.shape[0]
 
     @property
-    def observation_delta_indices(self) -> None:
-        """Only the current observation is used."""
-        return
+    def observation_delta_indices(self) -> list[int] | None:
+        """The moments observed, the present one last; None, which adds no axis of time, for the present alone."""
+        return None if self.n_obs_steps == 1 else list(range(1 - self.n_obs_steps, 1))
 
     @property
     def action_delta_indices(self) -> list[int]:

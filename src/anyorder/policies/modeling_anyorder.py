@@ -1,21 +1,23 @@
 """The policy: normalise, tokenise, factorise; raw observations in, raw actions out."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
-from lerobot.configs import NormalizationMode
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
+from anyorder.datasets.chunks import ActionChunks
 from anyorder.errors import ConfigError, DatasetError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
-from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
+from anyorder.networks import ChunkNetwork, ObservationEncoder, ObservationSpec, SlotNetwork
+from anyorder.networks.encoder import key
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.fitting import Fitted, fit, fit_to_chunks, reference
 from anyorder.policies.normalizer import Normalizer
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
@@ -34,15 +36,28 @@ class AnyOrderPolicy(PreTrainedPolicy):
     name = "anyorder"
     config: AnyOrderConfig
 
-    def __init__(self, config: AnyOrderConfig, **_: Any) -> None:
+    def __init__(
+        self, config: AnyOrderConfig, fitted: Fitted | None = None, dataset_meta: Any = None, **_: Any
+    ) -> None:
+        """Make the policy.
+
+        Args:
+            config: settings.
+            fitted: normalisation and tokenizer of a new policy; without it the weights to be loaded hold them.
+            dataset_meta: LeRobot's metadata of the dataset, which ``lerobot-train`` gives: a policy that was never
+                fitted fits itself to all of its episodes.
+        """
         super().__init__(config)
+        if fitted is None and config.fps is None and dataset_meta is not None:
+            fitted = fit_to_chunks(
+                config, ActionChunks.load(dataset_meta.root, horizon=config.chunk_size, allow_short=True)
+            )
         config.validate_features()
-        sizes = {**config.vector_sizes, ACTION: config.action_size}
-        self.normalizers = nn.ModuleDict(
-            {buffer_name(name): Normalizer(size) for name, size in sizes.items()}
-        )
+        spec = config.observation_spec
+        sizes = {**spec.vectors, **spec.clouds, ACTION: config.action_size}
+        self.normalizers = nn.ModuleDict({key(name): Normalizer(size) for name, size in sizes.items()})
         self.factorization = config.factorization_config().build()
-        self.encoder = ObservationEncoder(config.vector_sizes, config.network.width, config.encoder)
+        self.encoder = ObservationEncoder(spec, config.network.width, config.encoder)
         self.tokenizer: ActionTokenizer | None = None
         trunk = config.network.build()
         self.network: SlotNetwork | ChunkNetwork
@@ -61,6 +76,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
         else:
             self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size)
         self.factorization.check(self.network)
+        if fitted is not None:
+            self._adopt(fitted)
         self.forwards = 0
         self.manual_seed(0)
         self.reset()
@@ -72,44 +89,36 @@ class AnyOrderPolicy(PreTrainedPolicy):
         statistics: Mapping[str, Mapping[str, np.ndarray]],
         batch: Mapping[str, Tensor],
         fps: float,
+        tasks: Sequence[str] = (),
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> Self:
         """Make a policy with normalisation and tokenizer fitted to data, and a fresh network.
 
         Args:
-            config: settings; its ``tokenizer_spec`` and ``fps`` are filled in.
+            config: settings; what depends on the data (``tokenizer_spec``, ``fps``, ...) is filled in.
             statistics: exact statistics of each observation, by name.
             batch: every chunk to learn from, with its observations, in raw units: ``action`` (count, chunk size,
                 action size) fixes the actions' normalisation and the tokenizer.
             fps: control rate of the data in Hz.
+            tasks: its sentences.
+            names: of the dimensions of ``observation.state`` and ``action``, for relative actions.
         """
-        config.validate_features()
-        config.fps = fps
-        chunks = batch[ACTION] - reference(batch, config.action_reference)
-        mode = config.normalization_mapping["ACTION"]
-        normalizer = Normalizer(config.action_size).fit(describe(chunks), mode)
-        tokenizer = None
-        if config.factorization_config().build().discrete:
-            if mode not in BOUNDED:
-                allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
-                raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
-            tokenizer = config.tokenizer_config().fit(normalizer(chunks))
-            config.tokenizer_spec = tokenizer.spec()
-        policy = cls(config)
-        for name in config.vector_sizes:
-            assert config.input_features is not None
-            mode = config.normalization_mapping[config.input_features[name].type.value]
-            policy.normalizer(name).fit(statistics[name], mode)
-        policy.normalizer(ACTION).load_state_dict(normalizer.state_dict())
-        if tokenizer is not None and policy.tokenizer is not None:
-            policy.tokenizer.load_state_dict(tokenizer.state_dict())
-            features = tokenizer.token_features()
-            if features is not None and isinstance(policy.network, SlotNetwork):
-                policy.network.place_tokens(features)
-        return policy
+        return cls(config, fit(config, statistics, batch, fps, tasks, names))
+
+    def _adopt(self, fitted: Fitted) -> None:
+        """Take over what was fitted to data, and pretrained weights where they are wanted."""
+        for name, normalizer in fitted.normalizers.items():
+            self.normalizer(name).load_state_dict(normalizer.state_dict())
+        self.encoder.load_pretrained()
+        if fitted.tokenizer is not None and self.tokenizer is not None:
+            self.tokenizer.load_state_dict(fitted.tokenizer.state_dict())
+            features = fitted.tokenizer.token_features()
+            if features is not None and isinstance(self.network, SlotNetwork):
+                self.network.place_tokens(features)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""
-        module = self.normalizers[buffer_name(feature)]
+        module = self.normalizers[key(feature)]
         assert isinstance(module, Normalizer)
         return module
 
@@ -119,8 +128,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def reset(self) -> None:
-        """Forget the queued actions; call it at the start of an episode."""
+        """Forget the queued actions and past observations; call it at the start of an episode."""
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
+        self._seen: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
 
     def get_optim_params(self) -> list[dict[str, Any]]:
         """Return two groups: matrices, which decay, and embeddings, norms and biases, which do not."""
@@ -138,26 +148,52 @@ class AnyOrderPolicy(PreTrainedPolicy):
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Encode raw observations {name: (batch, size)} into context tokens (batch, context tokens, width).
+        """Encode raw observations into context tokens (batch, context tokens, width).
 
-        ``noise`` is the standard deviation of Gaussian noise added to them once normalised, ``dropout`` the share of
-        rows whose context is replaced by zeros.
+        Args:
+            batch: raw observations by name, (batch, ...) or, with a history, (batch, moments, ...); ``task``, a
+                sentence a row, where language is read; ``<camera>_is_missing`` (batch,) where some rows lack one.
+            noise: standard deviation of Gaussian noise added to vectors once normalised.
+            dropout: share of rows whose context is replaced by zeros.
+            generator: source of noise, dropout and augmentation.
         """
-        missing = [name for name in self.config.vector_sizes if name not in batch]
+        spec = self.config.observation_spec
+        absent = [name for name in spec.cameras if name not in batch and self.config.encoder.vision.dropout]
+        wanted = [name for name in spec.names if name not in absent]
+        missing = [name for name in wanted if name not in batch]
         if missing:
-            allowed = "all of " + ", ".join(self.config.vector_sizes)
+            allowed = "all of " + ", ".join(wanted)
             raise ConfigError(bad_value("observation without", missing, allowed))
         device = next(self.parameters()).device
-        vectors = {name: self.normalizer(name)(batch[name].to(device)) for name in self.config.vector_sizes}
-        if noise:
-            for name, vector in vectors.items():
-                drawn = torch.randn(vector.shape, generator=generator, device=device, dtype=vector.dtype)
-                vectors[name] = vector + noise * drawn
-        encoded: Tensor = self.encoder(vectors)
+        seen = {name: self._history(batch[name].to(device), spec, name) for name in wanted}
+        rows = len(next(iter(seen.values())))
+        gone = {}
+        for name in spec.cameras:
+            if name in absent:
+                seen[name] = torch.zeros((rows, spec.history, *spec.cameras[name]), device=device)
+                gone[name] = torch.ones(rows, dtype=torch.bool, device=device)
+            elif f"{name}_is_missing" in batch:
+                gone[name] = batch[f"{name}_is_missing"].to(device)
+        for name in [*spec.vectors, *spec.clouds]:
+            seen[name] = self.normalizer(name)(seen[name].float())
+            if noise and name in spec.vectors:
+                drawn = torch.randn(seen[name].shape, generator=generator, device=device)
+                seen[name] = seen[name] + noise * drawn
+        tasks: Any = batch.get("task")
+        encoded: Tensor = self.encoder(seen, tasks, gone, generator)
         if dropout:
             kept = torch.rand((len(encoded), 1, 1), generator=generator, device=device) >= dropout
             encoded = encoded * kept
         return encoded
+
+    def _history(self, values: Tensor, spec: ObservationSpec, name: str) -> Tensor:
+        """Return an observation as (batch, moments, ...); one without a history stands for all its moments."""
+        if values.dim() == axes(spec, name) + 1:
+            values = values.unsqueeze(1).expand(-1, spec.history, *values.shape[1:])
+        if values.dim() != axes(spec, name) + 2 or values.shape[1] != spec.history:
+            allowed = f"(batch, {spec.history}, ...) or (batch, ...), as n_obs_steps is {spec.history}"
+            raise ConfigError(bad_value(f"shape of {name}", tuple(values.shape), allowed))
+        return values
 
     def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
@@ -236,10 +272,20 @@ class AnyOrderPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """Return the next action (batch, action size), predicting a chunk when the queue is empty."""
+        names = [name for name in self.config.observation_spec.names if name in batch]
+        if self.config.n_obs_steps > 1:
+            self._seen.append({name: batch[name] for name in names})
         if not self._queue:
+            if self.config.n_obs_steps > 1:
+                batch = {**batch, **{name: self._past(name) for name in names}}
             chunk = self.predict_action_chunk(batch)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
         return self._queue.popleft()
+
+    def _past(self, name: str) -> Tensor:
+        """Return the last moments of an observation, (batch, moments, ...); before the first there is the first."""
+        moments = [seen[name] for seen in self._seen]
+        return torch.stack([moments[0]] * (self.config.n_obs_steps - len(moments)) + moments, 1)
 
     @property
     def n_action_steps(self) -> int:
@@ -247,9 +293,22 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return self.config.n_action_steps
 
     @property
+    def n_obs_steps(self) -> int:
+        """How many moments are observed at once."""
+        return self.config.n_obs_steps
+
+    @property
+    def fps(self) -> float | None:
+        """Control rate of the training data in Hz."""
+        return self.config.fps
+
+    @property
     def required_features(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each observation the policy reads, by name."""
-        return {name: (size,) for name, size in self.config.vector_sizes.items()}
+        """Shape of each observation the policy cannot do without, by name."""
+        spec = self.config.observation_spec
+        features = self.config.input_features or {}
+        optional = spec.cameras if self.config.encoder.vision.dropout else ()
+        return {name: tuple(features[name].shape) for name in spec.names if name not in optional}
 
     @property
     def trainable(self) -> int:
@@ -257,41 +316,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
-BOUNDED = (NormalizationMode.MIN_MAX, NormalizationMode.QUANTILES)
-
-
-def reference(batch: Mapping[str, Tensor], dimensions: list[int]) -> Tensor:
-    """Return what each action is relative to: (batch, 1, action size), or a zero when all are absolute.
-
-    Args:
-        batch: raw observations.
-        dimensions: for each action, the dimension of ``observation.state``, -1 for absolute.
-
-    >>> reference({"observation.state": torch.tensor([[3.0, 4.0]])}, [1, -1])
-    tensor([[[4., 0.]]])
-    """
-    if not dimensions:
-        return torch.zeros(())
-    index = torch.tensor(dimensions)
-    state = batch[OBS_STATE]
-    return torch.where(index.to(state.device) >= 0, state[:, index.clamp_min(0)], 0.0).unsqueeze(1)
-
-
-def describe(chunks: Tensor) -> dict[str, np.ndarray]:
-    """Return exact per-dimension statistics of chunks (count, chunk size, action size)."""
-    values = chunks.flatten(0, 1).double().cpu().numpy()
-    q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
-    named = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    return {**named, "q01": q01, "q99": q99}
-
-
-def buffer_name(feature: str) -> str:
-    """Return a feature's name as a module name, which may hold no dots.
-
-    >>> buffer_name("observation.state")
-    'observation_state'
-    """
-    return feature.replace(".", "_")
+def axes(spec: ObservationSpec, name: str) -> int:
+    """Return how many axes one moment of an observation has."""
+    return 3 if name in spec.cameras else 2 if name in spec.clouds else 1
 
 
 def default_generator(device: torch.device) -> torch.Generator:

@@ -113,6 +113,7 @@ class TrainConfig:
         optimizer: AdamW, schedule and averaging.
         chunk_size: time steps in a chunk.
         n_action_steps: executed before the next prediction.
+        n_obs_steps: moments observed at once, the present one included.
         relative_actions: predict targets relative to the current state. The likelihood is better so, closed-loop
             success worse: errors then add up from chunk to chunk.
         observation_noise: standard deviation of noise on the normalised observations in training.
@@ -147,6 +148,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     chunk_size: int = 6
     n_action_steps: int = 5
+    n_obs_steps: int = 1
     relative_actions: bool = False
     observation_noise: float = 0.0
     context_dropout: float = 0.0

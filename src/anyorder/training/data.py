@@ -1,18 +1,18 @@
 """From a dataset's settings to chunks, a policy made for them, and the order in which they are visited."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.statistics import compute_statistics
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
+from anyorder.policies.fitting import fit_to_chunks
 from anyorder.training.config import DatasetConfig, TrainConfig
 
 
@@ -31,20 +31,21 @@ def load_chunks(config: DatasetConfig, horizon: int) -> tuple[ActionChunks, Acti
 
 def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
     """Make a fresh policy for a dataset: features, normalisation and tokenizer come from ``chunks``."""
-    observed = observations(config, chunks)
     policy_config = AnyOrderConfig(
-        input_features={name: feature(name, shape) for name, shape in observed.items()},
+        input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
         chunk_size=config.chunk_size,
         n_action_steps=config.n_action_steps,
+        n_obs_steps=config.n_obs_steps,
         factorization=config.factorization.choice,
         factorization_options=config.factorization.options(),
         tokenizer=config.tokenizer.choice,
         tokenizer_options=config.tokenizer.options(),
         network=config.network,
-        encoder=config.encoder,
-        action_reference=action_reference(config.relative_actions, observed, chunks),
+        # A copy: fitting fills in what depends on the data.
+        encoder=replace(config.encoder),
+        relative_actions=config.relative_actions,
         observation_noise=config.observation_noise,
         context_dropout=config.context_dropout,
         temperature=config.temperature,
@@ -54,22 +55,7 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,
     )
-    statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
-    return AnyOrderPolicy.fit(
-        policy_config, statistics, chunks.batch(torch.arange(chunks.frames)), fps=chunks.fps
-    )
-
-
-def action_reference(relative: bool, observed: Iterable[str], chunks: ActionChunks) -> list[int]:
-    """Return which state dimension each action is relative to, found by name; empty for absolute actions."""
-    if not relative:
-        return []
-    state = chunks.names.get(OBS_STATE, []) if OBS_STATE in observed else []
-    missing = [name for name in chunks.action_names if name not in state]
-    if missing:
-        allowed = f"false, as {OBS_STATE} has no " + ", ".join(missing)
-        raise ConfigError(bad_value("relative_actions", relative, allowed))
-    return [state.index(name) for name in chunks.action_names]
+    return AnyOrderPolicy(policy_config, fit_to_chunks(policy_config, chunks))
 
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:
@@ -84,7 +70,8 @@ def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[i
 
 def feature(name: str, shape: tuple[int, ...]) -> PolicyFeature:
     """Return LeRobot's description of an observation."""
-    kind = FeatureType.ENV if name == OBS_ENV_STATE else FeatureType.STATE
+    kind = FeatureType.VISUAL if len(shape) == 3 else FeatureType.STATE
+    kind = FeatureType.ENV if name == OBS_ENV_STATE else kind
     return PolicyFeature(kind, shape)
 
 

@@ -1,0 +1,145 @@
+"""What a policy takes from its data before training: normalisation, tokenizer, task sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lerobot.configs import NormalizationMode
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.networks.language import text_size
+from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.normalizer import Normalizer
+from anyorder.tokenizers import ActionTokenizer
+
+if TYPE_CHECKING:
+    from anyorder.datasets.chunks import ActionChunks
+
+BOUNDED = (NormalizationMode.MIN_MAX, NormalizationMode.QUANTILES)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        normalizers: of each vector, point cloud and ``action``, by name.
+        tokenizer: of the token families.
+    """
+
+    normalizers: Mapping[str, Normalizer]
+    tokenizer: ActionTokenizer | None
+
+
+def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
+    """Fit to every chunk of a dataset; fills in the settings of ``config`` that depend on the data.
+
+    Args:
+        config: settings; its ``fps``, ``tasks``, ``action_reference`` and ``tokenizer_spec`` are filled in.
+        chunks: all of the training data.
+    """
+    from anyorder.datasets.statistics import compute_statistics
+
+    statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
+    numbers = chunks.without_images()
+    return fit(
+        config,
+        statistics,
+        numbers.batch(torch.arange(chunks.frames)),
+        fps=chunks.fps,
+        tasks=chunks.tasks,
+        names=chunks.names,
+    )
+
+
+def fit(
+    config: AnyOrderConfig,
+    statistics: Mapping[str, Mapping[str, np.ndarray]],
+    batch: Mapping[str, Tensor],
+    fps: float,
+    tasks: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Fitted:
+    """Fit to statistics of the observations and to all action chunks; see ``AnyOrderPolicy.fit``."""
+    config.fps = fps
+    config.tasks = list(tasks)
+    if config.encoder.language == "auto":
+        config.encoder.language = "table" if len(tasks) > 1 else "none"
+    if config.encoder.language == "text":
+        config.encoder.text_size = text_size(config.encoder.text_model)
+    if config.relative_actions:
+        config.action_reference = action_reference(names or {})
+    config.validate_features()
+    mode = config.normalization_mapping["ACTION"]
+    chunks = batch[ACTION] - reference(batch, config.action_reference)
+    normalizers = {ACTION: Normalizer(config.action_size).fit(describe(chunks), mode)}
+    spec = config.observation_spec
+    for name, size in {**spec.vectors, **spec.clouds}.items():
+        assert config.input_features is not None
+        found = statistics[name] if name in spec.vectors else pooled(statistics[name])
+        kind = config.input_features[name].type.value
+        normalizers[name] = Normalizer(size).fit(found, config.normalization_mapping[kind])
+    tokenizer = None
+    if config.factorization_config().build().discrete:
+        if mode not in BOUNDED:
+            allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
+            raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
+        tokenizer = config.tokenizer_config().fit(normalizers[ACTION](chunks))
+        config.tokenizer_spec = tokenizer.spec()
+    return Fitted(normalizers, tokenizer)
+
+
+def action_reference(names: Mapping[str, Sequence[str]]) -> list[int]:
+    """Return which dimension of ``observation.state`` each action is relative to, found by name, or -1.
+
+    >>> action_reference({"observation.state": ["pan", "lift"], "action": ["lift", "grip"]})
+    [1, -1]
+    """
+    state, action = list(names.get(OBS_STATE, [])), names.get(ACTION, [])
+    found = [state.index(name) if name in state else -1 for name in action]
+    if not any(i >= 0 for i in found):
+        allowed = f"false, as no dimension of {OBS_STATE} has the name of an action ({', '.join(action)})"
+        raise ConfigError(bad_value("relative_actions", True, allowed))
+    return found
+
+
+def reference(batch: Mapping[str, Tensor], dimensions: list[int]) -> Tensor:
+    """Return what each action is relative to: (batch, 1, action size), or a zero when all are absolute.
+
+    Args:
+        batch: raw observations; with a history, the present is the last.
+        dimensions: for each action, the dimension of ``observation.state``, -1 for absolute.
+
+    >>> reference({"observation.state": torch.tensor([[3.0, 4.0]])}, [1, -1])
+    tensor([[[4., 0.]]])
+    """
+    if not dimensions:
+        return torch.zeros(())
+    index = torch.tensor(dimensions)
+    state = batch[OBS_STATE]
+    state = state[:, -1] if state.dim() == 3 else state
+    return torch.where(index.to(state.device) >= 0, state[:, index.clamp_min(0)], 0.0).unsqueeze(1)
+
+
+def describe(chunks: Tensor) -> dict[str, np.ndarray]:
+    """Return exact per-dimension statistics of chunks (count, chunk size, action size)."""
+    values = chunks.flatten(0, 1).double().cpu().numpy()
+    q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
+    named = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+    return {**named, "q01": q01, "q99": q99}
+
+
+def pooled(statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a cloud's statistics per number of a point, from those per point (points, size): points have no order.
+
+    Quantiles are the outermost of the points'.
+    """
+    mean, std = statistics["mean"], statistics["std"]
+    low = {name: statistics[name].min(0) for name in ("min", "q01")}
+    high = {name: statistics[name].max(0) for name in ("max", "q99")}
+    spread = np.sqrt(np.maximum((std**2 + mean**2).mean(0) - mean.mean(0) ** 2, 0))
+    return {**low, **high, "mean": mean.mean(0), "std": spread}
