@@ -3,11 +3,12 @@
 import sys
 from typing import Any
 
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, PreTrainedConfig
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 from lerobot.envs.utils import env_to_policy_features
 
 from anyorder.errors import EnvError, bad_value
+from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
 RATE_TOLERANCE = 0.2
 """How far an environment's control rate may be off the policy's, as a part of the latter."""
@@ -21,7 +22,12 @@ def check_env(policy_config: PreTrainedConfig, env_config: LeRobotEnvConfig) -> 
     """
     offered = {name: tuple(f.shape) for name, f in env_to_policy_features(env_config).items()}
     wanted = {**(policy_config.input_features or {}), **(policy_config.output_features or {})}
-    check_shapes({name: tuple(f.shape) for name, f in wanted.items()}, offered, f"env {env_config.type}")
+    shapes = {
+        name: tuple(feature.shape)
+        for name, feature in wanted.items()
+        if feature.type is not FeatureType.VISUAL or name in offered or not does_without_cameras(policy_config)
+    }
+    check_shapes(shapes, offered, f"env {env_config.type}")
     fps = getattr(policy_config, "fps", None)
     if fps is not None and abs(env_config.fps - fps) > RATE_TOLERANCE * fps:
         allowed = f"about {fps:g}, the rate the policy learnt at (at most {RATE_TOLERANCE:.0%} off)"
@@ -40,6 +46,11 @@ def check_shapes(
     if wrong:
         given = {name: list(shape) for name, shape in offered.items()}
         raise EnvError(bad_value(f"features of {who}", given, "those of the policy: " + ", ".join(wrong)))
+
+
+def does_without_cameras(policy_config: PreTrainedConfig) -> bool:
+    """Tell whether the policy has learnt to act when a camera is missing."""
+    return isinstance(policy_config, AnyOrderConfig) and bool(policy_config.encoder.vision.dropout)
 
 
 def policy_config_of_caller() -> Any:

@@ -1,6 +1,8 @@
 """Bad input inside LeRobot's commands: one line and exit status 2 instead of a traceback."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -15,8 +17,8 @@ def install() -> None:
 
     Only where the program that runs is one of LeRobot's commands: a script of yours keeps its tracebacks.
     """
-    command = Path(sys.argv[0]).name
-    if not command.startswith("lerobot"):
+    command = lerobot_command()
+    if command is None:
         return
     earlier = sys.excepthook
 
@@ -28,6 +30,24 @@ def install() -> None:
             leave(command, found)
 
     sys.excepthook = hook
+
+
+def lerobot_command() -> str | None:
+    """Return the name of the LeRobot command that runs, None in another program."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("lerobot") else None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Do as the hook does while LeRobot, which logs whatever a plugin raises and goes on, is importing it."""
+    try:
+        yield
+    except UserError as error:
+        command = lerobot_command()
+        if command is None:
+            raise
+        leave(command, error)
 
 
 def user_error(error: BaseException | None) -> UserError | None:
