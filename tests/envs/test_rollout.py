@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import wilson_interval
-from anyorder.envs.rollout import check_features, rollout, to_batch
+from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, EnvError
 
 STARTED = []  # the seeds of all resets, in order
@@ -255,21 +255,6 @@ def test_actions_must_fit_the_environment(chunk, steps, message):
         rollout(CountdownConfig(), policy, episodes=1, seed=0)
 
 
-def test_missing_features_are_listed():
-    shapes = {
-        "observation.state": (2,),
-        "observation.images.top": (3, 9, 7),
-        "observation.environment_state": (4,),
-    }
-    policy = SimpleNamespace(required_features=shapes)
-    with pytest.raises(
-        EnvError, match=r"with observation.images.top \(3, 9, 7\), observation.environment_state \(4,"
-    ):
-        check_features(CountdownEnv(CountdownConfig()), policy)
-    del policy.required_features["observation.environment_state"]
-    check_features(CountdownEnv(CountdownConfig(camera=True)), policy)
-
-
 @pytest.mark.parametrize(
     ("field", "options"),
     [("episodes", {"episodes": 0}), ("batch_size", {"batch_size": 0}), ("videos", {"videos": 1})],
@@ -279,12 +264,24 @@ def test_bad_numbers(field, options):
         rollout(CountdownConfig(), RightPolicy(), **{"episodes": 1, "seed": 0, **options})
 
 
-def test_observations_get_lerobots_keys_and_scale():
-    env = CountdownEnv(CountdownConfig(camera=True))
-    batch = to_batch([env.reset(seed=seed)[0] for seed in range(3)])
-    assert {key: (tuple(value.shape), value.dtype) for key, value in batch.items()} == {
-        "observation.state": ((3, 2), torch.float32),
-        "observation.environment_state": ((3, 1), torch.float32),
-        "observation.images.top": ((3, 3, 9, 7), torch.float32),
-    }
-    assert batch["observation.images.top"].unique().tolist() == pytest.approx([0.2])
+class Recorder(RightPolicy):
+    """Keeps what it was shown."""
+
+    n_obs_steps = 3
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def predict_action_chunk(self, batch):
+        self.shown.append(batch["observation.state"])
+        return super().predict_action_chunk({k: v[:, -1] if k != "task" else v for k, v in batch.items()})
+
+
+def test_a_history_is_shown_oldest_first_and_starts_with_the_first_moment():
+    policy = Recorder()
+    rollout(CountdownConfig(), policy, episodes=1, seed=3)
+    steps = [shown[0, :, 1].tolist() for shown in policy.shown]  # agent_pos[1] counts the steps
+    assert steps[0] == [0, 0, 0]
+    n = policy.n_action_steps
+    assert steps[1] == [max(0, n - 2), n - 1, n]

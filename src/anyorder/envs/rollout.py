@@ -1,6 +1,7 @@
 """Closed-loop rollouts of a policy, many episodes at once."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from anyorder.envs.base import EnvConfig, Observation
+from anyorder.envs.features import check_features, to_batch
 from anyorder.envs.results import EpisodeResult, ResultWriter, RolloutResult
 from anyorder.envs.videos import EpisodeVideo, VideoFolder
 from anyorder.errors import ConfigError, EnvError, bad_value
@@ -24,8 +26,9 @@ Batch = dict[str, Any]
 class BatchedPolicy(Protocol):
     """What a rollout needs of a policy.
 
-    Two attributes may be there besides: ``required_features`` (feature -> shape), checked before the first
-    step, and ``forwards``, a running count of network passes, which then appears in the results.
+    More attributes may be there: ``required_features`` (feature -> shape), ``action_size`` and ``fps``, checked
+    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``forwards``, a running
+    count of network passes, which then appears in the results.
     """
 
     n_action_steps: int
@@ -39,7 +42,7 @@ class BatchedPolicy(Protocol):
 
         ``batch`` holds, on the CPU, ``observation.state`` (B, d), ``observation.environment_state`` (B, e),
         ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, and ``task``, B
-        sentences.
+        sentences. With ``n_obs_steps`` > 1 observations are (B, moments, ...), the present last.
         """
 
 
@@ -73,8 +76,8 @@ def rollout(
 
     Raises:
         ConfigError: ``output`` exists, or a number makes no sense.
-        EnvError: the environment lacks a feature the policy requires, or the actions do not fit it or are not
-            finite.
+        EnvError: the environment lacks a feature the policy requires or runs at another rate, or the actions do not
+            fit it or are not finite.
     """
     for name, value in (("episodes", episodes), ("batch_size", batch_size)):
         if value < 1:
@@ -100,7 +103,7 @@ def rollout(
         video_folder = None if writer is None else VideoFolder(writer.folder / "videos")
         for start in range(0, episodes, batch_size):
             group = [
-                _Episode(index, seed + index, env)
+                _Episode(index, seed + index, env, getattr(policy, "n_obs_steps", 1))
                 for index, env in zip(range(start, min(start + batch_size, episodes)), envs, strict=False)
             ]
             for episode in group:
@@ -123,8 +126,9 @@ def rollout(
 class _Episode:
     """One running episode and what it has gathered."""
 
-    def __init__(self, index: int, seed: int, env: gym.Env) -> None:
+    def __init__(self, index: int, seed: int, env: gym.Env, moments: int) -> None:
         self.index, self.seed, self.env = index, seed, env
+        self.observations: deque[Observation] = deque(maxlen=moments)
         self.video: EpisodeVideo | None = None
         self.ended = False
         self._return = 0.0
@@ -133,7 +137,9 @@ class _Episode:
         self._forwards: int | None = None
 
     def reset(self) -> None:
-        self.observation, info = self.env.reset(seed=self.seed)
+        observation, info = self.env.reset(seed=self.seed)
+        # Before the first moment there is the first, as where a dataset's episode begins.
+        self.observations.extend([observation] * (self.observations.maxlen or 1))
         self._success = bool(info["is_success"])
         if self.video is not None:
             self.video.film(self.env)
@@ -142,7 +148,8 @@ class _Episode:
         if not np.isfinite(action).all():
             where = f"action of episode {self.index} (seed {self.seed}) at step {self._length}"
             raise EnvError(bad_value(where, action.tolist(), "finite numbers"))
-        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.observations.append(observation)
         self._return += float(reward)
         self._length += 1
         self._success = self._success or bool(info["is_success"])
@@ -193,7 +200,7 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
 
 def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     """Ask for the next chunk of every running episode: (B, T, A) float32."""
-    batch = to_batch([episode.observation for episode in alive])
+    batch = to_batch([episode.observations for episode in alive])
     batch["task"] = [episode.env.unwrapped.task_description for episode in alive]  # type: ignore[attr-defined]
     before = getattr(policy, "forwards", None)
     start = time.perf_counter()
@@ -213,46 +220,6 @@ def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     return np.asarray(chunk)
 
 
-def to_batch(observations: Sequence[Observation]) -> Batch:
-    """Stack raw observations under LeRobot's keys, images as float32 (B, 3, height, width) in [0, 1]."""
-    import torch
-
-    def stack(values: Iterable[Any], dtype: Any = np.float32) -> "Tensor":
-        return torch.from_numpy(np.stack([np.asarray(value, dtype=dtype) for value in values]))
-
-    batch: Batch = {"observation.state": stack(o["agent_pos"] for o in observations)}
-    if "environment_state" in observations[0]:
-        batch["observation.environment_state"] = stack(o["environment_state"] for o in observations)
-    for camera in observations[0].get("pixels", {}):
-        images = stack((o["pixels"][camera] for o in observations), np.uint8)
-        batch[f"observation.images.{camera}"] = images.permute(0, 3, 1, 2).float() / 255
-    return batch
-
-
-def env_features(env: gym.Env) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every feature that ``to_batch`` makes of this environment's observations."""
-    spaces: Any = env.observation_space
-    features = {"observation.state": spaces["agent_pos"].shape}
-    if "environment_state" in spaces.spaces:
-        features["observation.environment_state"] = spaces["environment_state"].shape
-    for camera, space in spaces.spaces.get("pixels", {}).items():
-        height, width, channels = space.shape
-        features[f"observation.images.{camera}"] = (channels, height, width)
-    return features
-
-
-def check_features(env: gym.Env, policy: object) -> None:
-    """Raise an EnvError that lists the required features that the environment lacks."""
-    offered = env_features(env)
-    required = getattr(policy, "required_features", None) or {}
-    missing = [
-        f"{name} {tuple(shape)}" for name, shape in required.items() if offered.get(name) != tuple(shape)
-    ]
-    if missing:
-        allowed = "an environment with " + ", ".join(missing)
-        raise EnvError(bad_value("env features", {name: list(s) for name, s in offered.items()}, allowed))
-
-
 def chunk_latency_ms(
     env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
 ) -> float:
@@ -263,7 +230,8 @@ def chunk_latency_ms(
     env = env_config.build()
     try:
         check_features(env, policy)
-        batch = to_batch([env.reset(seed=seed)[0] for seed in range(batch_size)])
+        moments = getattr(policy, "n_obs_steps", 1)
+        batch = to_batch([[env.reset(seed=seed)[0]] * moments for seed in range(batch_size)])
     finally:
         env.close()
     times_ms = []

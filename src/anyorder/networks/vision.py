@@ -42,7 +42,7 @@ class VisionConfig:
     pool: str = "spatial_softmax"
     keypoints: int = 32
     features: int = 64
-    width: int = 48
+    width: int = 32
     patch: int = 8
     depth: int = 3
     resize: list[int] = field(default_factory=list)

@@ -298,6 +298,11 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return self.config.n_obs_steps
 
     @property
+    def action_size(self) -> int:
+        """Dimensions of an action."""
+        return self.config.action_size
+
+    @property
     def fps(self) -> float | None:
         """Control rate of the training data in Hz."""
         return self.config.fps
