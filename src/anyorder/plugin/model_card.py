@@ -208,17 +208,19 @@ def run_of(pretrained: Path) -> Path | None:
 
 def policy_card(
     policy: "AnyOrderPolicy",
-    dataset: str | None,
+    dataset_repo_id: str | None,
+    model_type: str,
     license: str | None,
     tags: list[str] | None,
     cfg: Any = None,
     dataset_meta: Any = None,
 ) -> ModelCard:
-    """Return the card that LeRobot pushes with a policy: ``PreTrainedPolicy.generate_model_card``'s arguments."""
+    """Return the card that LeRobot pushes with a policy; made to be ``AnyOrderPolicy.generate_model_card``."""
     import draccus
 
     facts = config_facts(draccus.encode(policy.config))
-    facts |= {"dataset": dataset, "license": license, "tags": tags or [], "params": policy.trainable}
+    facts |= {"dataset": dataset_repo_id, "license": license, "params": policy.trainable}
+    facts["tags"] = [*(tags or []), model_type]
     facts["name"] = facts.get("repo_id")
     if cfg is not None:
         facts |= {"steps": cfg.steps, "batch_size": cfg.batch_size, "seed": cfg.seed}
