@@ -157,10 +157,10 @@ def text_encoder(tmp_path_factory):
 def test_a_text_encoder_reads_new_sentences(text_encoder):
     from anyorder.networks.language import text_size
 
-    spec = ObservationSpec(vectors={"joints": 3}, tasks=["lift the cube", "push the cube"])
+    size = text_size(text_encoder)
+    assert size == 12
+    spec = ObservationSpec({"joints": 3}, tasks=["lift the cube", "push the cube"], text_size=size)
     config = EncoderConfig(hidden=8, language="text", text_model=text_encoder)
-    config.text_size = text_size(text_encoder)
-    assert config.text_size == 12
     encoder = ObservationEncoder(spec, 16, config).eval()
     encoder.load_pretrained()
     joints = {"joints": torch.zeros(2, 1, 3)}
@@ -168,9 +168,7 @@ def test_a_text_encoder_reads_new_sentences(text_encoder):
     for rows in (known, new):
         assert not torch.allclose(rows[0], rows[1], atol=1e-6)
     # The sentences of the data travel along: no text encoder is needed for them, one is for others.
-    copy = ObservationEncoder(
-        spec, 16, EncoderConfig(hidden=8, language="text", text_model="nowhere", text_size=12)
-    )
+    copy = ObservationEncoder(spec, 16, EncoderConfig(hidden=8, language="text", text_model="nowhere"))
     copy.load_state_dict(encoder.state_dict())
     assert torch.equal(copy.eval()(joints, ["lift the cube", "push the cube"]), known)
     with pytest.raises(ConfigError, match=r"encoder\.text_model: 'nowhere'"):

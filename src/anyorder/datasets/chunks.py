@@ -5,36 +5,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from anyorder.datasets.cameras import Cameras, Progress, check_cache_gb, check_image_size
 from anyorder.datasets.checks import check_finite, check_lengths
+from anyorder.datasets.episodes import Episodes, choose_episodes, episode_borders, split_episodes, window
 from anyorder.datasets.folder import (
     INDEX_COLUMNS,
     DatasetInfo,
     dimension_names,
     read_columns,
     read_info,
+    resolve_root,
     task_names,
     vector_keys,
 )
-from anyorder.datasets.images import FrameImages, resolve_root
+from anyorder.datasets.images import FrameReader, camera_keys
 from anyorder.errors import DatasetError, bad_value
+
+OBSERVATION = "observation."
 
 Batch = dict[str, Any]
 """LeRobot's training batch: tensors by feature name, and ``task``, a list of str."""
 
 
 @dataclass(frozen=True)
-class ActionChunks:
+class ActionChunks(Episodes):
     """Every frame of a dataset as the start of a chunk of the next ``horizon`` actions.
 
     ``batch`` gives bit for bit what LeRobot's loader gives with ``delta_timestamps={"action": [0, 1/fps, ...,
-    (horizon - 1)/fps]}``: a chunk that runs past the end of its episode repeats the last action and says so
-    in ``action_is_pad``. It is also a torch map-style dataset: pass ``collate_fn=ActionChunks.collate`` to a
-    ``DataLoader``.
+    (horizon - 1)/fps]}`` and, for ``history`` > 1, ``[-(history - 1)/fps, ..., 0]`` for every observation: what
+    lies outside of an episode repeats its first or last frame and says so in ``<feature>_is_pad``. It is also a
+    torch map-style dataset: pass ``collate_fn=ActionChunks.collate`` to a ``DataLoader``.
 
     Two ways to count an epoch: ``policy_epoch`` starts a chunk at every frame, ``token_epoch`` predicts every
     action once.
@@ -42,12 +45,12 @@ class ActionChunks:
 
     info: DatasetInfo
     horizon: int
-    columns: dict[str, Tensor]
-    """Feature -> (frames, *shape)."""
-    ends: Tensor
-    """(frames,) int64: the row after the last one of the frame's episode."""
     tasks: list[str]
-    images: FrameImages | None = None
+    history: int = 1
+    """Frames of every observation, the current one last."""
+    cameras: Cameras | None = None
+    numbers: Tensor | None = None
+    """(frames,) int64: each row's number among the frames of ``cameras``."""
 
     @classmethod
     def load(
@@ -59,7 +62,11 @@ class ActionChunks:
         episodes: int | Sequence[int] | None = None,
         seed: int = 0,
         features: Sequence[str] | None = None,
-        images: bool = False,
+        history: int = 1,
+        images: bool | Sequence[str] = False,
+        image_size: Sequence[int] | None = None,
+        cache_gb: float | None = None,
+        progress: Progress | None = None,
         allow_short: bool = False,
     ) -> Self:
         """Read a dataset (v3) from the folder ``root`` or, by ``repo_id``, from LeRobot's cache or the hub.
@@ -71,67 +78,102 @@ class ActionChunks:
             episodes: how many (a reproducible choice, see ``subset``) or which ones; None for all.
             seed: of that choice.
             features: numeric features to hold beside the index columns; None for all.
-            images: also give camera frames, decoded by LeRobot when a batch is asked for (slow).
+            history: frames of every observation, the current one last; 1 gives them without a time axis.
+            images: also give camera frames: of all cameras, or of those named.
+            image_size: (height, width) to scale them down to.
+            cache_gb: GiB of memory in which decoded frames may be kept; None for half of what is free. If they do
+                not fit, LeRobot decodes them when a batch is asked for (slow).
+            progress: called with (finished, wanted) while frames are decoded into memory.
             allow_short: accept episodes shorter than ``horizon``, padded as above, as long as one is not.
 
         Raises:
             DatasetError: the folder is missing, damaged or of another version; a value is not finite; an
                 episode is shorter than the horizon; fewer episodes than asked for; an unknown feature.
         """
-        if horizon < 1:
-            raise DatasetError(bad_value("horizon", horizon, "an integer >= 1"))
-        info = read_info(resolve_root(root, repo_id, images=images))
+        for name, count in (("horizon", horizon), ("history", history)):
+            if count < 1:
+                raise DatasetError(bad_value(name, count, "an integer >= 1"))
+        check_image_size(image_size)
+        check_cache_gb(cache_gb)
+        info = read_info(resolve_root(root, repo_id, images=bool(images)))
         keys = vector_keys(info, features)
-        columns = read_columns(info, [*keys, *INDEX_COLUMNS])
-        chunks = cls(
-            info=info,
-            horizon=horizon,
-            columns={key: torch.from_numpy(values) for key, values in columns.items()},
-            ends=torch.from_numpy(episode_ends(columns["episode_index"])),
-            tasks=task_names(info.root),
-            images=FrameImages(info.root, repo_id) if images and info.cameras else None,
-        )
+        cameras = camera_keys(info, images)
+        columns = {
+            key: torch.from_numpy(values)
+            for key, values in read_columns(info, [*keys, *INDEX_COLUMNS]).items()
+        }
+        begins, ends = episode_borders(columns["episode_index"])
+        chunks = cls(columns, begins, ends, info, horizon, task_names(info.root), history)
         if episodes is not None:
             chunks = chunks.subset(episodes, seed)
         check_finite(chunks.columns)
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
+        if cameras:
+            reader = FrameReader(info, cameras, image_size, chunks.columns)
+            reader.check()
+            chunks = replace(chunks, cameras=Cameras.of(reader), numbers=torch.arange(chunks.frames))
+            chunks.cache(cache_gb, progress)
         return chunks
 
-    def batch(self, indices: Tensor | Sequence[int], counted: Tensor | None = None) -> Batch:
+    def cache(self, cache_gb: float | None = None, progress: Progress | None = None) -> bool:
+        """Decode all camera frames into memory if they fit, for these chunks and all taken from them.
+
+        Args:
+            cache_gb: see ``load``.
+            progress: see ``load``.
+
+        Returns:
+            Whether frames are in memory (or there are no cameras), so that batches cost next to nothing.
+        """
+        return self.cameras is None or self.cameras.fill(cache_gb, progress)
+
+    def batch(
+        self, indices: Tensor | Sequence[int], counted: Tensor | None = None, *, raw: bool = False
+    ) -> Batch:
         """Gather the chunks that start at rows ``indices``.
 
         Args:
             indices: (B,) int64 rows, 0 ... frames - 1.
             counted: (B,) int64; actions from this step of the chunk on are marked in ``action_is_pad``
                 although they are real, because another chunk of the same token epoch predicts them.
+            raw: camera frames as uint8, a quarter of the bytes, instead of float32 in [0, 1].
 
         Returns:
             Every feature as (B, *shape), ``action`` as (B, horizon, action size), ``action_is_pad`` (B,
-            horizon) bool, ``task`` as B sentences.
+            horizon) bool, ``task`` as B sentences, camera frames (B, channels, height, width). With ``history``
+            > 1 every observation as (B, history, *shape) and its ``<feature>_is_pad`` (B, history) bool.
         """
         rows = torch.as_tensor(indices, dtype=torch.int64, device=self.ends.device)
-        batch: Batch = {key: values[rows] for key, values in self.columns.items() if key != "action"}
-        batch["action"], batch["action_is_pad"] = self._window("action", rows)
+        future, padded = self._window(rows, torch.arange(self.horizon))
+        past, early = self._window(rows, torch.arange(1 - self.history, 1))
+        batch: Batch = {}
+        for key, values in self.columns.items():
+            if key == "action":
+                batch[key], batch["action_is_pad"] = gather(values, future), padded
+            elif self.history > 1 and key.startswith(OBSERVATION):
+                batch[key], batch[f"{key}_is_pad"] = gather(values, past), early
+            else:
+                batch[key] = values[rows]
         if counted is not None:
             steps = torch.arange(self.horizon, device=rows.device)
             batch["action_is_pad"] |= steps >= counted.to(rows.device)[:, None]
         batch["task"] = [self.tasks[task] for task in batch["task_index"].tolist()]
-        if self.images is not None:
-            batch.update(self.images.frames(batch["index"]))
+        if self.cameras is not None and self.numbers is not None:
+            numbers = self.numbers[past if self.history > 1 else rows].cpu()
+            for key in self.cameras.shapes:
+                frames = self.cameras.frames(key, numbers.flatten()).to(rows.device)
+                frames = frames.view(*numbers.shape, *frames.shape[1:])
+                batch[key] = frames if raw else frames.to(torch.float32) / 255
+                if self.history > 1:
+                    batch[f"{key}_is_pad"] = early
         return batch
 
-    def _window(self, key: str, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the next ``horizon`` values of a feature, clamped to the episode, and where that clamped."""
-        steps = rows[:, None] + torch.arange(self.horizon, device=rows.device)
-        last = self.ends[rows][:, None] - 1
-        window = torch.minimum(steps, last)
-        values = self.columns[key]
-        gathered = values.index_select(0, window.flatten())
-        return gathered.view(*window.shape, *values.shape[1:]), steps > last
+    def _window(self, rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        return window(rows, offsets.to(rows.device), self.begins, self.ends)
 
-    def policy_epoch(self, generator: torch.Generator) -> Tensor:
-        """Return every row once, in random order: (frames,) int64."""
-        return torch.randperm(self.frames, generator=generator)
+    def without_images(self) -> Self:
+        """Return the same chunks whose batches hold no camera frames."""
+        return replace(self, cameras=None, numbers=None)
 
     def token_epoch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Tile every episode with chunks so that each action is predicted exactly once.
@@ -164,23 +206,12 @@ class ActionChunks:
         Raises:
             DatasetError: more, or other, episodes than are here.
         """
-        held = self.episode_ids
-        if isinstance(episodes, int):
-            if not 1 <= episodes <= len(held):
-                raise DatasetError(
-                    bad_value("episodes", episodes, f"1 ... {len(held)}, what the dataset has")
-                )
-            chosen = [held[i] for i in np.random.default_rng(seed).permutation(len(held))[:episodes]]
-        else:
-            chosen = list(episodes)
-            wrong = sorted(set(chosen) - set(held))
-            if wrong or not chosen:
-                allowed = f"a list out of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}"
-                raise DatasetError(bad_value("episodes", wrong, allowed))
+        chosen = choose_episodes(self.episode_ids, episodes, seed)
         keep = torch.isin(self.columns["episode_index"], torch.tensor(chosen, device=self.ends.device))
         columns = {key: values[keep] for key, values in self.columns.items()}
-        ends = torch.from_numpy(episode_ends(columns["episode_index"].cpu().numpy())).to(self.ends.device)
-        return replace(self, columns=columns, ends=ends)
+        begins, ends = episode_borders(columns["episode_index"])
+        numbers = None if self.numbers is None else self.numbers[keep]
+        return replace(self, columns=columns, begins=begins, ends=ends, numbers=numbers)
 
     def split(self, validation_fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Split by whole episodes into (train, validation), at least one episode in each.
@@ -188,28 +219,20 @@ class ActionChunks:
         Raises:
             DatasetError: the fraction is not between 0 and 1, or there is one episode only.
         """
-        held = self.episode_ids
-        if not 0 < validation_fraction < 1:
-            raise DatasetError(bad_value("validation_fraction", validation_fraction, "a number in (0, 1)"))
-        if len(held) < 2:
-            raise DatasetError(bad_value("episodes", len(held), "at least 2, to split off a validation set"))
-        count = min(max(round(validation_fraction * len(held)), 1), len(held) - 1)
-        order = [held[i] for i in np.random.default_rng(seed).permutation(len(held))]
-        return self.subset(sorted(order[count:])), self.subset(sorted(order[:count]))
-
-    def without_images(self) -> Self:
-        """Leave the cameras out of the batches."""
-        return replace(self, images=None)
+        train, validation = split_episodes(self.episode_ids, validation_fraction, seed)
+        return self.subset(train), self.subset(validation)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the tensors; batches are then gathered on that device."""
+        """Move the tensors; batches are then gathered on that device. Camera frames are moved batch by batch."""
         columns = {key: values.to(device) for key, values in self.columns.items()}
-        return replace(self, columns=columns, ends=self.ends.to(device))
-
-    @property
-    def frames(self) -> int:
-        """Return the number of frames."""
-        return len(self.ends)
+        numbers = None if self.numbers is None else self.numbers.to(device)
+        return replace(
+            self,
+            columns=columns,
+            begins=self.begins.to(device),
+            ends=self.ends.to(device),
+            numbers=numbers,
+        )
 
     @property
     def fps(self) -> int:
@@ -222,35 +245,10 @@ class ActionChunks:
         return self.frames / self.fps / 60
 
     @property
-    def starts(self) -> Tensor:
-        """Return the first row of every episode, (episodes,) int64."""
-        first = torch.zeros(1, dtype=torch.int64, device=self.ends.device)
-        return torch.cat([first, torch.unique_consecutive(self.ends)[:-1]])
-
-    @property
-    def lengths(self) -> Tensor:
-        """Return the frames of every episode, (episodes,) int64."""
-        ends: Tensor = torch.unique_consecutive(self.ends)
-        return ends - self.starts
-
-    @property
-    def episode_ids(self) -> list[int]:
-        """Return the dataset's numbers of the episodes held, in order."""
-        return [int(episode) for episode in torch.unique_consecutive(self.columns["episode_index"])]
-
-    @property
-    def episodes(self) -> int:
-        """Return the number of episodes."""
-        return len(self.lengths)
-
-    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every numeric feature and, with ``images``, of every camera (C, H, W)."""
+        """Return the shape of one frame of every numeric feature and of every camera read, (C, H, W)."""
         shapes = {key: tuple(self.info.features[key]["shape"]) for key in self._vectors}
-        for key in self.info.cameras if self.images is not None else []:
-            height, width, channels = self.info.features[key]["shape"]
-            shapes[key] = (channels, height, width)
-        return shapes
+        return {**shapes, **(self.cameras.shapes if self.cameras is not None else {})}
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -292,7 +290,6 @@ class ActionChunks:
         return batch
 
 
-def episode_ends(episode: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return for every frame the row after the last one of its episode, (frames,) int64."""
-    borders = [*(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
-    return np.repeat(np.array(borders, dtype=np.int64), np.diff([0, *borders]))
+def gather(values: Tensor, rows: Tensor) -> Tensor:
+    """Return ``values`` (frames, *shape) at ``rows`` (B, n): (B, n, *shape)."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])

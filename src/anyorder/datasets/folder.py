@@ -31,6 +31,8 @@ class DatasetInfo:
     features: dict[str, dict[str, Any]]
     total_episodes: int
     total_frames: int
+    video_path: str = ""
+    """Pattern of the video files, with video_key, chunk_index and file_index."""
 
     @property
     def cameras(self) -> list[str]:
@@ -48,6 +50,30 @@ class DatasetInfo:
         ]
 
 
+def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) -> Path:
+    """Return the folder of a dataset: ``root``, or ``repo_id`` in LeRobot's cache, downloaded if need be.
+
+    Raises:
+        DatasetError: neither was given, or the hub does not answer.
+    """
+    if root is not None:
+        return Path(root)
+    if repo_id is None:
+        raise DatasetError(bad_value("root", None, "a dataset folder, or repo_id with its name on the hub"))
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.utils.constants import HF_LEROBOT_HOME
+
+    cached = HF_LEROBOT_HOME / repo_id
+    if (cached / "meta" / "info.json").is_file():
+        return Path(cached)
+    try:
+        return Path(LeRobotDataset(repo_id, download_videos=images).root)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
+        raise DatasetError(bad_value("repo_id", repo_id, allowed)) from error
+
+
 def read_info(root: Path) -> DatasetInfo:
     """Read and check ``meta/info.json`` of the dataset folder ``root``.
 
@@ -61,7 +87,12 @@ def read_info(root: Path) -> DatasetInfo:
         info = json.loads(path.read_text())
         version = str(info["codebase_version"])
         found = DatasetInfo(
-            root, int(info["fps"]), info["features"], info["total_episodes"], info["total_frames"]
+            root,
+            int(info["fps"]),
+            info["features"],
+            info["total_episodes"],
+            info["total_frames"],
+            info.get("video_path") or "",
         )
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
@@ -112,6 +143,42 @@ def read_columns(info: DatasetInfo, keys: list[str]) -> dict[str, Array]:
         allowed = f"{info.total_frames} frames, as its meta/info.json says"
         raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
     return columns if keep.all() else {key: values[keep] for key, values in columns.items()}
+
+
+@dataclass(frozen=True)
+class VideoPlace:
+    """Where an episode's frames of one camera are."""
+
+    path: Path
+    start_s: float
+
+
+def video_places(info: DatasetInfo, camera: str) -> dict[int, VideoPlace]:
+    """Read from the episode table in which video file, and from when on, each episode is.
+
+    Raises:
+        DatasetError: the table is damaged or says nothing about this camera, or a video file is missing.
+    """
+    columns = [f"videos/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
+    places = {}
+    for file in sorted((info.root / "meta" / "episodes").glob("*/*.parquet")):
+        try:
+            rows = pq.read_table(file, columns=["episode_index", *columns]).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(bad_value("dataset file", str(file), "a whole parquet file")) from error
+        for row in rows:
+            if set(columns) - set(row):
+                raise DatasetError(bad_value("dataset file", str(file), f"a table with {', '.join(columns)}"))
+            chunk, number, start = (row[name] for name in columns)
+            name = info.video_path.format(video_key=camera, chunk_index=chunk, file_index=number)
+            places[int(row["episode_index"])] = VideoPlace(info.root / name, float(start))
+    for path in {place.path for place in places.values()}:
+        if not path.is_file():
+            raise DatasetError(bad_value("video file", str(path), "a file, which the dataset's tables name"))
+    missing = sorted(set(range(info.total_episodes)) - set(places))
+    if missing:
+        raise DatasetError(bad_value(f"episodes of {camera} without a video", missing, "none"))
+    return places
 
 
 def task_names(root: Path) -> list[str]:

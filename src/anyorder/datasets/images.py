@@ -1,44 +1,187 @@
-"""Camera frames of a dataset, decoded by LeRobot, and finding or fetching a dataset by its hub name."""
+"""Camera frames of one dataset, decoded by LeRobot's own functions."""
 
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.errors import DatasetError, bad_value
+from anyorder.datasets.folder import DatasetInfo, VideoPlace, video_places
+from anyorder.errors import DatasetError, bad_value, did_you_mean
 
-if TYPE_CHECKING:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+TOLERANCE_S = 1e-4
+"""How far a frame may be from its time stamp; LeRobot's own default."""
+
+BLOCK = 128
+"""Frames decoded at once at most: bounds memory, and is long enough for decoding in order to pay."""
 
 
-class FrameImages:
-    """The images of single frames, as LeRobot's loader gives them."""
+class FrameReader:
+    """The frames of some cameras of one dataset, for the rows that are held.
 
-    def __init__(self, root: Path, repo_id: str | None = None) -> None:
-        self.root = root
-        self.repo_id = repo_id or f"local/{root.name}"
-        self._dataset: LeRobotDataset | None = None
+    Frames equal those of ``LeRobotDataset`` bit for bit: videos go through LeRobot's ``decode_video_frames``, PNGs
+    through the Hugging Face dataset that LeRobot reads. Files are opened where they are used, so that a reader may be
+    sent to another process.
 
-    def frames(self, index: Tensor) -> dict[str, Tensor]:
-        """Decode the frames with the dataset-wide numbers ``index`` (B,).
+    Args:
+        info: the dataset.
+        keys: its cameras.
+        size: (height, width) that frames are scaled down to; None leaves them as recorded.
+        columns: ``episode_index``, ``timestamp`` and ``index`` of the rows held.
+    """
 
-        Returns:
-            Camera feature -> (B, channels, height, width) float32 in [0, 1].
+    def __init__(
+        self, info: DatasetInfo, keys: Sequence[str], size: Sequence[int] | None, columns: dict[str, Tensor]
+    ) -> None:
+        self.info = info
+        self.keys = list(keys)
+        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.episode, self.timestamp, self.index = (
+            columns[name] for name in ("episode_index", "timestamp", "index")
+        )
+        self.recorded = {key: camera_shape(info, key) for key in self.keys}
+        self.shapes = {key: (c, *(self.size or (h, w))) for key, (c, h, w) in self.recorded.items()}
+        self.places: dict[str, dict[int, VideoPlace]] = {
+            key: video_places(info, key) for key in self.keys if self._is_video(key)
+        }
+        for key, (_, height, width) in self.recorded.items():
+            if self.size is not None and (self.size[0] > height or self.size[1] > width):
+                allowed = f"at most [{height}, {width}], as {key} was recorded"
+                raise DatasetError(bad_value("dataset.image_size", list(self.size), allowed))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def check(self) -> None:
+        """Decode the last frame needed of every video file: a missing or truncated one fails here.
+
+        Raises:
+            DatasetError: names the file.
         """
-        dataset = self._open()
-        items = [dataset[int(i)] for i in index]
-        return {key: torch.stack([item[key] for item in items]) for key in dataset.meta.camera_keys}
+        last_rows = torch.cat([(self.episode.diff() != 0).nonzero().flatten(), torch.tensor([len(self) - 1])])
+        for key, places in self.places.items():
+            last: dict[Path, tuple[float, int]] = {}
+            for row in last_rows.tolist():
+                place = places[int(self.episode[row])]
+                last[place.path] = max(last.get(place.path, (-1.0, -1)), (place.start_s, row))
+            for _, row in last.values():
+                self.read(key, torch.tensor([row]))
 
-    def _open(self) -> "LeRobotDataset":
-        if self._dataset is None:  # opened where it is used: a decoder cannot be shared with a worker process
-            from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    def read(self, key: str, rows: Tensor) -> Tensor:
+        """Return the frames of rows (n,) as uint8 (n, channels, height, width).
 
-            self._dataset = LeRobotDataset(self.repo_id, root=self.root, video_backend=video_backend())
-        return self._dataset
+        Raises:
+            DatasetError: a file cannot be read, or a frame has another size than the dataset says.
+        """
+        read = self._video if self._is_video(key) else self._pictures
+        pieces = [self._scaled(key, read(key, run)) for run in self._runs(rows)]
+        return torch.cat(pieces)
+
+    def _is_video(self, key: str) -> bool:
+        return bool(self.info.features[key]["dtype"] == "video")
+
+    def _runs(self, rows: Tensor) -> Iterator[Tensor]:
+        """Cut rows where they stop to be one after the other in one episode, or become too many."""
+        breaks = (rows.diff() != 0) & (rows.diff() != 1) | (self.episode[rows].diff() != 0)
+        borders = [0, *(breaks.nonzero().flatten() + 1).tolist(), len(rows)]
+        for start, stop in pairwise(borders):
+            yield from rows[start:stop].split(BLOCK)
+
+    def _video(self, key: str, rows: Tensor) -> Tensor:
+        import av
+        from lerobot.datasets.video_utils import decode_video_frames
+
+        place = self.places[key][int(self.episode[rows[0]])]
+        times = [place.start_s + time for time in self.timestamp[rows].tolist()]
+        try:
+            return decode_video_frames(place.path, times, TOLERANCE_S, video_backend(), return_uint8=True)
+        except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
+            reason = " ".join(str(error).split())[:160]
+            allowed = f"a whole video with a frame at {times[0]:.4f} ... {times[-1]:.4f} s ({reason})"
+            raise DatasetError(bad_value("video file", str(place.path), allowed)) from error
+
+    def _pictures(self, key: str, rows: Tensor) -> Tensor:
+        from PIL import UnidentifiedImageError
+
+        numbers = self.index[rows].tolist()
+        try:
+            pictures = self._table[numbers][key]
+        except (OSError, UnidentifiedImageError) as error:
+            where = f"{key}, frames {numbers[0]} ... {numbers[-1]}"
+            raise DatasetError(bad_value(where, str(error), "images that can be read")) from error
+        frames = []
+        for picture in pictures:
+            pixels = np.array(picture)
+            if pixels.dtype != np.uint8:
+                raise DatasetError(bad_value(f"type of {key}", str(pixels.dtype), "8-bit images"))
+            frames.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
+        return torch.stack(frames)
+
+    @cached_property
+    def _table(self) -> Any:
+        """The PNG columns, memory-mapped."""
+        import datasets
+        from lerobot.utils.utils import SuppressProgressBars
+
+        columns = [key for key in self.keys if not self._is_video(key)]
+        files = [str(path) for path in sorted((self.info.root / "data").glob("*/*.parquet"))]
+        features = datasets.Features({key: datasets.Image() for key in columns})
+        with SuppressProgressBars():
+            return datasets.Dataset.from_parquet(files, columns=columns, features=features)
+
+    def _scaled(self, key: str, frames: Tensor) -> Tensor:
+        if frames.shape[1:] != self.recorded[key]:
+            allowed = f"{self.recorded[key]}, as its meta/info.json says"
+            raise DatasetError(bad_value(f"frame size of {key}", tuple(frames.shape[1:]), allowed))
+        return frames if self.size is None else downscale(frames, self.size)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_dataset": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:
+    """Return a camera's (channels, height, width)."""
+    feature = info.features[key]
+    first, second, third = feature["shape"]
+    names = feature.get("names") or []
+    if len(names) == 3 and str(names[0]).startswith("channel"):
+        return first, second, third
+    return third, first, second
+
+
+def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
+    """Return the cameras to read: all, none, or those asked for.
+
+    Raises:
+        DatasetError: there is no such camera, or it records depth.
+    """
+    if images is False:
+        return []
+    wanted = info.cameras if images is True else list(images)
+    for key in wanted:
+        if key not in info.cameras:
+            allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
+            raise DatasetError(bad_value("images", key, allowed))
+        about = info.features[key].get("info") or {}
+        if about.get("is_depth_map") or about.get("video.is_depth_map"):
+            raise DatasetError(bad_value("images", key, "cameras that record colour, not depth"))
+    return wanted
+
+
+def downscale(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale uint8 frames (n, channels, height, width) to ``size`` = (height, width), bilinear with antialiasing.
+
+    >>> downscale(torch.full((1, 3, 48, 64), 7, dtype=torch.uint8), (24, 32)).unique()
+    tensor([7], dtype=torch.uint8)
+    """
+    from torchvision.transforms.v2 import functional
+
+    scaled: Tensor = functional.resize(frames, list(size), antialias=True)
+    return scaled
 
 
 def video_backend() -> str:
@@ -48,27 +191,3 @@ def video_backend() -> str:
 
     # Asking torchcodec itself prints a hundred lines when a library is missing.
     return "torchcodec" if find_spec("torchcodec") and find_library("avutil") else "pyav"
-
-
-def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) -> Path:
-    """Return the folder of a dataset: ``root``, or ``repo_id`` in LeRobot's cache, downloaded if need be.
-
-    Raises:
-        DatasetError: neither was given, or the hub does not answer.
-    """
-    if root is not None:
-        return Path(root)
-    if repo_id is None:
-        raise DatasetError(bad_value("root", None, "a dataset folder, or repo_id with its name on the hub"))
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-    from lerobot.utils.constants import HF_LEROBOT_HOME
-
-    cached = HF_LEROBOT_HOME / repo_id
-    if (cached / "meta" / "info.json").is_file():
-        return Path(cached)
-    try:
-        return Path(LeRobotDataset(repo_id, download_videos=images).root)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
-        raise DatasetError(bad_value("repo_id", repo_id, allowed)) from error

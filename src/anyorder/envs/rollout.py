@@ -232,6 +232,7 @@ def chunk_latency_ms(
         check_features(env, policy)
         moments = getattr(policy, "n_obs_steps", 1)
         batch = to_batch([[env.reset(seed=seed)[0]] * moments for seed in range(batch_size)])
+        batch["task"] = [env.unwrapped.task_description] * batch_size  # type: ignore[attr-defined]
     finally:
         env.close()
     times_ms = []

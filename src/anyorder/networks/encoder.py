@@ -29,7 +29,6 @@ class EncoderConfig:
             dataset), ``text`` (a pretrained encoder), ``auto`` (``table`` where the dataset has several).
         language_features: numbers a sentence ends in.
         text_model: name or folder of the text encoder.
-        text_size: numbers the text encoder gives; filled when the policy is fitted.
     """
 
     tokens: int = 4
@@ -40,7 +39,6 @@ class EncoderConfig:
     language: str = "auto"
     language_features: int = 32
     text_model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    text_size: int = 0
 
     def __post_init__(self) -> None:
         for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
@@ -60,6 +58,7 @@ class ObservationSpec:
         clouds: numbers a point has in each point cloud, by name.
         tasks: the sentences it was trained on.
         history: how many moments, the present one included.
+        text_size: numbers that the pretrained text encoder gives.
     """
 
     vectors: Mapping[str, int] = field(default_factory=dict)
@@ -67,6 +66,7 @@ class ObservationSpec:
     clouds: Mapping[str, int] = field(default_factory=dict)
     tasks: Sequence[str] = ()
     history: int = 1
+    text_size: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -108,7 +108,7 @@ class ObservationEncoder(nn.Module):
         if config.language == "table":
             self.task = TaskTable(spec.tasks, config.language_features)
         elif config.language == "text":
-            self.task = TaskText(spec.tasks, config.language_features, config.text_model, config.text_size)
+            self.task = TaskText(spec.tasks, config.language_features, config.text_model, spec.text_size)
         size = sum(spec.vectors.values())
         size += len(self.cameras) * vision.features + len(self.clouds) * config.cloud_features
         size = size * spec.history + (0 if self.task is None else config.language_features)

@@ -30,6 +30,7 @@ class AnyOrderConfig(PreTrainedConfig):
         encoder: the observation encoder.
         n_obs_steps: moments observed at once, the present one included.
         tasks: sentences of the training data; filled by ``AnyOrderPolicy.fit``.
+        text_size: numbers the task's text encoder gives; filled by ``AnyOrderPolicy.fit``.
         relative_actions: predict targets relative to the present state, for the dimensions that have the name of one
             of ``observation.state``.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
@@ -55,6 +56,7 @@ class AnyOrderConfig(PreTrainedConfig):
     network: TransformerConfig = field(default_factory=TransformerConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     tasks: list[str] = field(default_factory=list)
+    text_size: int = 0
     relative_actions: bool = False
     action_reference: list[int] = field(default_factory=list)
     observation_noise: float = 0.0
@@ -135,7 +137,7 @@ class AnyOrderConfig(PreTrainedConfig):
             else:
                 allowed = "(size,), (points, size), or an image"
                 raise ConfigError(bad_value(f"shape of {name}", shape, allowed))
-        return ObservationSpec(vectors, cameras, clouds, self.tasks, self.n_obs_steps)
+        return ObservationSpec(vectors, cameras, clouds, self.tasks, self.n_obs_steps, self.text_size)
 
     @property
     def action_size(self) -> int:

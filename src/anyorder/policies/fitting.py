@@ -1,7 +1,7 @@
 """What a policy takes from its data before training: normalisation, tokenizer, task sentences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
     from anyorder.datasets.statistics import compute_statistics
 
     statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
-    numbers = chunks.without_images()
+    numbers = replace(chunks.without_images(), history=1)
     return fit(
         config,
         statistics,
@@ -70,7 +70,7 @@ def fit(
     if config.encoder.language == "auto":
         config.encoder.language = "table" if len(tasks) > 1 else "none"
     if config.encoder.language == "text":
-        config.encoder.text_size = text_size(config.encoder.text_model)
+        config.text_size = text_size(config.encoder.text_model)
     if config.relative_actions:
         config.action_reference = action_reference(names or {})
     config.validate_features()

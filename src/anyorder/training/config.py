@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from anyorder.datasets.cameras import check_cache_gb, check_image_size
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
@@ -22,9 +23,11 @@ class DatasetConfig:
         episodes: how many episodes to use, a reproducible choice; all when null.
         seed: of that choice and of the split.
         validation_fraction: share of the episodes held out, at least one.
-        observations: features the policy reads; all low-dimensional ones when empty. A real arm has no
-            ``observation.environment_state``.
+        observations: features the policy reads, cameras by name among them; all low-dimensional ones when empty. A
+            real arm has no ``observation.environment_state``.
         allow_short: accept episodes shorter than a chunk, padded by their last action.
+        image_size: (height, width) that camera frames are scaled down to; as recorded when null.
+        cache_gb: GiB of memory for decoded frames; half of what is free when null, none when 0.
     """
 
     root: str | None = None
@@ -34,8 +37,12 @@ class DatasetConfig:
     validation_fraction: float = 0.1
     observations: list[str] = field(default_factory=list)
     allow_short: bool = False
+    image_size: list[int] | None = None
+    cache_gb: float | None = None
 
     def __post_init__(self) -> None:
+        check_image_size(self.image_size)
+        check_cache_gb(self.cache_gb)
         if self.root is None and self.repo_id is None:
             raise ConfigError(bad_value("dataset.root", None, "a dataset folder (or dataset.repo_id)"))
 

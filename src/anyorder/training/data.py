@@ -9,21 +9,43 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 from torch import Tensor
 
+from anyorder.datasets.cameras import Progress
 from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.folder import read_info, resolve_root
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
 from anyorder.training.config import DatasetConfig, TrainConfig
 
 
-def load_chunks(config: DatasetConfig, horizon: int) -> tuple[ActionChunks, ActionChunks]:
-    """Read a dataset and split it by episodes into (train, validation)."""
+def load_chunks(
+    config: DatasetConfig, horizon: int, history: int = 1, progress: Progress | None = None
+) -> tuple[ActionChunks, ActionChunks]:
+    """Read a dataset and split it by episodes into (train, validation).
+
+    Args:
+        config: which dataset, and which of its features; cameras are read if ``observations`` names them.
+        horizon: actions in a chunk.
+        history: frames of every observation.
+        progress: called with (finished, wanted) while camera frames are decoded into memory.
+    """
+    root = resolve_root(config.root, config.repo_id, images=bool(config.observations))
+    info = read_info(root)
+    offered = [name for name in [*info.vectors, *info.cameras] if name.startswith("observation.")]
+    for name in config.observations:
+        if name not in offered:
+            allowed = ", ".join(offered) + did_you_mean(name, offered)
+            raise ConfigError(bad_value("dataset.observations", name, allowed))
     chunks = ActionChunks.load(
-        config.root,
-        config.repo_id,
+        root,
         horizon=horizon,
         episodes=config.episodes,
         seed=config.seed,
+        history=history,
+        images=[name for name in config.observations if name in info.cameras],
+        image_size=config.image_size,
+        cache_gb=config.cache_gb,
+        progress=progress,
         allow_short=config.allow_short,
     )
     return chunks.split(config.validation_fraction, config.seed)

@@ -72,7 +72,7 @@ def train(config: TrainConfig) -> TrainResult:
     started = time.monotonic()
     run = Path(config.output_dir)
     checkpoint = check_output(run, config)
-    train_chunks, held_out = load_chunks(config.dataset, config.chunk_size)
+    train_chunks, held_out = load_chunks(config.dataset, config.chunk_size, config.n_obs_steps)
     accelerator = make_accelerator(config.device)
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
@@ -107,7 +107,9 @@ def train(config: TrainConfig) -> TrainResult:
                 group["lr"] = rate
             policy.factorization.begin(step / config.steps)
             rows = order.rows(step)[rank * share : (rank + 1) * share].to(accelerator.device)
-            loss, norm = optimise(accelerator, model, wrapped, train_chunks.batch(rows), config, step)
+            loss, norm = optimise(
+                accelerator, model, wrapped, train_chunks.batch(rows, raw=True), config, step
+            )
             average.update_parameters(policy)
             done = step + 1
             if metrics is None:
@@ -193,7 +195,7 @@ def open_run(
     tokens = None
     if policy.tokenizer is not None:
         rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
-        codes = policy.chunk(train_chunks.batch(rows))
+        codes = policy.chunk(train_chunks.batch(rows, raw=True))
         tokens = int(policy.tokenizer.token_count(codes).sum())
     data = {
         "train_episodes": train_chunks.episodes,

@@ -1,0 +1,118 @@
+"""Rows of several episodes, one after the other: where each begins and ends, which to keep, windows in time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anyorder.errors import DatasetError, bad_value
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Whole episodes, frame by frame."""
+
+    columns: dict[str, Tensor]
+    """Feature -> (frames, *shape)."""
+    begins: Tensor
+    """(frames,) int64: the first row of the frame's episode."""
+    ends: Tensor
+    """(frames,) int64: the row after the last one of the frame's episode."""
+
+    @property
+    def frames(self) -> int:
+        """Return the number of frames."""
+        return len(self.ends)
+
+    @property
+    def starts(self) -> Tensor:
+        """Return the first row of every episode, (episodes,) int64."""
+        starts: Tensor = torch.unique_consecutive(self.begins)
+        return starts
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return the frames of every episode, (episodes,) int64."""
+        ends: Tensor = torch.unique_consecutive(self.ends)
+        return ends - self.starts
+
+    @property
+    def episode_ids(self) -> list[int]:
+        """Return the dataset's numbers of the episodes held, in order."""
+        return [int(episode) for episode in torch.unique_consecutive(self.columns["episode_index"])]
+
+    @property
+    def episodes(self) -> int:
+        """Return the number of episodes."""
+        return len(self.lengths)
+
+    def policy_epoch(self, generator: torch.Generator) -> Tensor:
+        """Return every row once, in random order: (frames,) int64."""
+        return torch.randperm(self.frames, generator=generator)
+
+
+def episode_borders(episode: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for every row its episode's first row and the row after its last one, both (rows,) int64.
+
+    >>> [border.tolist() for border in episode_borders(torch.tensor([4, 4, 7, 7, 7]))]
+    [[0, 0, 2, 2, 2], [2, 2, 5, 5, 5]]
+    """
+    _, member, lengths = torch.unique_consecutive(episode, return_inverse=True, return_counts=True)
+    ends = lengths.cumsum(0)
+    return (ends - lengths)[member], ends[member]
+
+
+def window(rows: Tensor, offsets: Tensor, begins: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows at ``offsets`` from each row, held inside its episode, and where that changed them.
+
+    Args:
+        rows: (B,) int64.
+        offsets: (n,) int64 frames, negative for the past.
+        begins: (frames,) int64, as ``episode_borders`` gives.
+        ends: likewise.
+
+    Returns:
+        Both (B, n): rows int64 and padding bool.
+    """
+    steps = rows[:, None] + offsets
+    first, last = begins[rows][:, None], ends[rows][:, None] - 1
+    return steps.clamp(first, last), (steps < first) | (steps > last)
+
+
+def choose_episodes(held: list[int], episodes: int | Sequence[int], seed: int) -> list[int]:
+    """Return the first n of a random order of the episodes ``held``, or exactly those listed.
+
+    Raises:
+        DatasetError: more, or other, episodes than are held.
+    """
+    if isinstance(episodes, int):
+        if not 1 <= episodes <= len(held):
+            raise DatasetError(bad_value("episodes", episodes, f"1 ... {len(held)}, what the dataset has"))
+        return shuffled(held, seed)[:episodes]
+    wrong = sorted(set(episodes) - set(held))
+    if wrong or not episodes:
+        allowed = f"a list out of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}"
+        raise DatasetError(bad_value("episodes", wrong, allowed))
+    return list(episodes)
+
+
+def split_episodes(held: list[int], validation_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split into (train, validation), at least one episode in each.
+
+    Raises:
+        DatasetError: the fraction is not between 0 and 1, or there is one episode only.
+    """
+    if not 0 < validation_fraction < 1:
+        raise DatasetError(bad_value("validation_fraction", validation_fraction, "a number in (0, 1)"))
+    if len(held) < 2:
+        raise DatasetError(bad_value("episodes", len(held), "at least 2, to split off a validation set"))
+    count = min(max(round(validation_fraction * len(held)), 1), len(held) - 1)
+    order = shuffled(held, seed)
+    return order[count:], order[:count]
+
+
+def shuffled(held: list[int], seed: int) -> list[int]:
+    """Return the episodes in a random order, the same for the same ``seed``."""
+    return [held[i] for i in np.random.default_rng(seed).permutation(len(held))]
