@@ -9,7 +9,7 @@ import draccus
 import numpy as np
 import pytest
 from lerobot.configs import FeatureType
-from lerobot.envs import make_env, make_env_pre_post_processors
+from lerobot.envs import make_env
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION, env_to_policy_features
 from lerobot.processor import PolicyProcessorPipeline
@@ -18,8 +18,8 @@ from lerobot.scripts.lerobot_eval import eval_policy_all
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
 from anyorder.envs import EnvConfig
-from anyorder.envs.rollout import env_features
-from anyorder.errors import ConfigError, EnvError
+from anyorder.envs.features import env_features
+from anyorder.errors import ConfigError
 from anyorder.plugin.envs import describe, register_env_types
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
 from tests.plugin.still import still_policy
@@ -145,41 +145,6 @@ def test_wrong_settings_are_one_line(words, message):
     assert isinstance(cause, ConfigError)
     assert str(cause).startswith(message)
     assert "\n" not in str(cause)
-
-
-@pytest.mark.parametrize(
-    ("policy", "words", "message"),
-    [
-        ({"state": (3,)}, [], "observation.state [3] (there: [2])"),
-        ({"state": (2,), "images.top": (3, 8, 16)}, [], "observation.images.top [3, 8, 16] (there: none)"),
-        (
-            {"state": (2,), "images.top": (3, 16, 8)},
-            ['--env.cameras=["top"]'],
-            "observation.images.top [3, 16, 8] (there: [3, 8, 16])",
-        ),
-        ({"fps": 24.0}, [], "fps: 30 given, allowed: about 24"),
-        ({"fps": 38.0}, [], "fps: 30 given, allowed: about 38"),
-    ],
-)
-def test_a_policy_that_does_not_fit_is_refused_before_the_first_step(policy, words, message):
-    env = parse("--env.type=anyorder_countdown", *words)
-    with pytest.raises(EnvError) as error:
-        make_env_pre_post_processors(env, still_policy(**policy).config)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("fps", [None, 25.1, 30.0, 37.4])
-def test_a_policy_that_fits_is_let_through(fps):
-    env = parse("--env.type=anyorder_countdown", '--env.cameras=["top"]')
-    make_env_pre_post_processors(env, still_policy(fps=fps, state=(2,)).config)
-
-
-def test_an_action_of_another_size_is_refused():
-    policy = still_policy()
-    policy.config.output_features["action"].shape = (3,)
-    with pytest.raises(EnvError, match="action \\[3\\] \\(there: \\[2\\]\\)"):
-        make_env_pre_post_processors(parse("--env.type=anyorder_countdown"), policy.config)
 
 
 def test_workers_load_neither_lerobot_nor_torch():
