@@ -30,7 +30,8 @@ class RolloutConfig:
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
     from anyorder.envs.rollout import chunk_latency_ms, rollout
-    from anyorder.training.checkpoint import load_policy, recorded_env
+    from anyorder.plugin.model_card import run_of, write_model_card
+    from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
 
     policy = load_policy(config.policy, config.device)
     output = Path(config.output) if config.output else default_output(Path(config.policy))
@@ -61,6 +62,9 @@ def run(config: RolloutConfig, console: Console) -> None:
             notes=notes,
             progress=progress,
         )
+    run = run_of(policy_folder(Path(config.policy)))
+    if run is not None:  # a policy from elsewhere keeps its own card
+        write_model_card(policy_folder(Path(config.policy)), run, output)
     low, high = result.interval
     console.print(
         f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "

@@ -7,9 +7,12 @@ from anyorder.training.config import TrainConfig
 
 def run(config: TrainConfig, console: Console) -> None:
     """Train and say what came out."""
+    from anyorder.plugin.model_card import write_model_card
+    from anyorder.training.checkpoint import policy_folder
     from anyorder.training.loop import train
 
     result = train(config)
+    write_model_card(policy_folder(result.run), result.run)
     score = result.validation
     if score.nll_nats_per_token is None:
         found = f"validation loss {score.loss:.4f} (no likelihood)"

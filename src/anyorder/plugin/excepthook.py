@@ -1,0 +1,64 @@
+"""Bad input inside LeRobot's commands: one line and exit status 2 instead of a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from anyorder.errors import UserError
+
+USAGE_ERROR = 2
+
+
+def install() -> None:
+    """Let this package's ``UserError`` end one of LeRobot's commands with its one line; others stay as they are.
+
+    Only where the program that runs is one of LeRobot's commands: a script of yours keeps its tracebacks.
+    """
+    command = lerobot_command()
+    if command is None:
+        return
+    earlier = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        found = user_error(error)
+        if found is None:
+            earlier(kind, error, trace)
+        else:
+            leave(command, found)
+
+    sys.excepthook = hook
+
+
+def lerobot_command() -> str | None:
+    """Return the name of the LeRobot command that runs, None in another program."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("lerobot") else None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Do as the hook does while LeRobot, which logs whatever a plugin raises and goes on, is importing it."""
+    try:
+        yield
+    except UserError as error:
+        command = lerobot_command()
+        if command is None:
+            raise
+        leave(command, error)
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the ``UserError`` that ``error`` is or was raised from: draccus wraps what a config raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def leave(command: str, error: UserError) -> NoReturn:
+    """Print the one line of ``error`` and end the process with status 2."""
+    print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+    # Raised inside an exception hook, too, this sets the process's exit status.
+    sys.exit(USAGE_ERROR)

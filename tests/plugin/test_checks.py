@@ -1,0 +1,96 @@
+"""What does not fit is one line, before any work."""
+
+from types import SimpleNamespace
+
+import draccus
+import pytest
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.datasets import LeRobotDatasetMetadata
+from lerobot.envs import make_env_pre_post_processors
+from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
+
+import lerobot_policy_anyorder  # noqa: F401  (registers the types)
+from anyorder.errors import CheckpointError, DatasetError, EnvError
+from anyorder.plugin.checks import check_dataset, check_env, check_weights
+from anyorder.plugin.envs import register_env_types
+from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
+from tests.plugin.saved import policy, save
+from tests.plugin.still import still_policy
+
+register_env_types()
+
+
+def env(**settings):
+    return LeRobotEnvConfig.get_choice_class("anyorder_countdown")(**settings)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"state": (3,)}, "observation.state (3,)"),
+        ({"state": (2,), "images.side": (3, 8, 16)}, "observation.images.side (3, 8, 16)"),
+        ({"state": (2,), "images.top": (1, 8, 16)}, "observation.images.top (1, 8, 16)"),
+        ({"fps": 24.0}, "control rate of the env: '30 Hz' given, allowed: 24 Hz"),
+        ({"fps": 38.0}, "control rate of the env: '30 Hz' given, allowed: 38 Hz"),
+    ],
+)
+def test_a_policy_that_does_not_fit_its_environment_is_refused_before_the_first_step(wanted, message):
+    with pytest.raises(EnvError) as error:
+        make_env_pre_post_processors(env(cameras=["top"]), still_policy(**wanted).config)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"fps": 25.1},
+        {"fps": 37.4},
+        {"state": (2,)},
+        {"state": (2,), "images.top": (3, 40, 80)},  # policies resize pictures
+    ],
+)
+def test_a_policy_that_fits_is_let_through(wanted):
+    make_env_pre_post_processors(env(cameras=["top"]), still_policy(**wanted).config)
+
+
+def test_an_action_of_another_size_is_refused():
+    config = still_policy().config
+    config.output_features["action"].shape = (3,)
+    with pytest.raises(EnvError, match=r"env action: \[2\] given, allowed: \(3,\)"):
+        make_env_pre_post_processors(env(), config)
+
+
+def test_a_policy_that_has_learnt_to_do_without_a_camera_may_lack_it():
+    config = policy().config
+    config.input_features = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+        "observation.images.top": PolicyFeature(FeatureType.VISUAL, (3, 8, 16)),
+    }
+    with pytest.raises(EnvError, match=r"observation\.images\.top"):
+        check_env(config, env())
+    config.encoder.vision.dropout = 0.1
+    check_env(config, env())
+
+
+def test_a_dataset_that_a_fitted_policy_cannot_read_is_refused(lift_root):
+    meta = LeRobotDatasetMetadata("local/lift", root=lift_root)
+    fits = {"state": (6,), "environment_state": (5,)}
+    config = still_policy(fps=30.0, **fits).config
+    config.output_features["action"].shape = (6,)
+    check_dataset(config, meta)
+    with pytest.raises(DatasetError, match="fps of dataset local/lift: 60 given, allowed: 30 Hz"):
+        check_dataset(config, SimpleNamespace(features=meta.features, fps=60, repo_id=meta.repo_id))
+    config.input_features["observation.state"].shape = (7,)
+    with pytest.raises(DatasetError, match=r"allowed: the policy\'s observation\.state \[7\]"):
+        check_dataset(config, meta)
+
+
+def test_weights_of_another_action_are_refused_by_name(tmp_path):
+    file = save(policy("regression"), tmp_path / "policy") / "model.safetensors"
+    check_weights(policy("regression"), file)
+    config = policy("regression").config
+    config.output_features["action"].shape = (5,)
+    with pytest.raises(CheckpointError) as error:
+        check_weights(type(policy("regression"))(config), file)
+    assert str(error.value) == "shape of action: [5] given, allowed: [2], as the policy was trained with"
