@@ -29,7 +29,7 @@ from anyorder.training.checkpoint import (
     write_json,
 )
 from anyorder.training.config import TRAIN_CONFIG, OptimizerConfig, TrainConfig
-from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
+from anyorder.training.data import batch_order, load_chunks, make_policy, seeded
 from anyorder.training.evaluate import Validation, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.progress import TrainingProgress
@@ -93,7 +93,7 @@ def train(config: TrainConfig) -> TrainResult:
     start = load_checkpoint(checkpoint, policy, average, optimizer) if checkpoint else 0
     model, wrapped = accelerator.prepare(policy, optimizer)
     train_chunks, held_out = train_chunks.to(accelerator.device), held_out.to(accelerator.device)
-    order = BatchOrder(train_chunks.frames, config.batch_size, config.seed)
+    order = batch_order(train_chunks, config.batch_size, config.seed)
     env = rollout_env(config, train_chunks)
     settings = run_settings(config, train_chunks)
     metrics = open_run(run, start, config, policy, train_chunks, held_out) if rank == 0 else None
@@ -260,8 +260,17 @@ def ramped_average(decay: float) -> Any:
 
 def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
-    origin = Origin.load(chunks.info.root)
-    return {**to_plain(config), RECORDED_ENV: None if origin is None else to_plain(origin.env_config())}
+    env = recorded_env(chunks)
+    return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
+
+
+def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
+    """Return the environment that the data came from, if that is known and one."""
+    origins = [Origin.load(info.root) for info in (chunks.info, *chunks.others)]
+    first = origins[0]
+    if first is None or any(origin is None or origin.env != first.env for origin in origins):
+        return None
+    return first.env_config()
 
 
 def evaluate(
@@ -288,11 +297,11 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return None
     if config.rollout.env is not None:
         return config.rollout.env
-    origin = Origin.load(chunks.info.root)
-    if origin is None:
+    env = recorded_env(chunks)
+    if env is None:
         allowed = "an environment, as the dataset does not say where it was recorded"
         raise ConfigError(bad_value("rollout.env", None, allowed))
-    return origin.env_config()
+    return env
 
 
 def success_during_training(
