@@ -53,6 +53,7 @@ class DatasetConfig:
             real arm has no ``observation.environment_state``.
         allow_short: accept episodes shorter than a chunk, padded by their last action.
         image_size: (height, width) that camera frames are scaled down to; as recorded when null.
+        workers: processes that decode camera frames which are not in memory; 0 for a thread beside the training.
         mix: several datasets instead of ``root``; a sample is from one of them with probability in proportion to its
             weight.
         missing_cameras: a dataset of the mixture may lack a camera that another has.
@@ -68,12 +69,15 @@ class DatasetConfig:
     allow_short: bool = False
     image_size: list[int] | None = None
     cache_gb: float | None = None
+    workers: int = 0
     mix: list[MixEntry] = field(default_factory=list)
     missing_cameras: bool = False
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         check_cache_gb(self.cache_gb)
+        if self.workers < 0:
+            raise ConfigError(bad_value("dataset.workers", self.workers, "an integer >= 0"))
         if self.mix:
             for name in ("root", "repo_id", "episodes"):
                 if getattr(self, name) is not None:

@@ -1,7 +1,6 @@
 """From a dataset's settings to chunks, a policy made for them, and the order in which they are visited."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -141,7 +140,7 @@ class BatchOrder:
         self.frames = frames
         self.batch_size = batch_size
         self.seed = seed
-        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+        self._drawn: dict[int, Tensor] = {}
 
     def rows(self, step: int) -> Tensor:
         """Return the frames of a step, counted from 0: (batch size,) int64."""
@@ -150,8 +149,12 @@ class BatchOrder:
         rows = [self._epoch(int(e))[places[epochs == e] % self.frames] for e in epochs.unique()]
         return torch.cat(rows)
 
-    def _draw_epoch(self, epoch: int) -> Tensor:
-        return torch.randperm(self.frames, generator=seeded("cpu", self.seed, 1, epoch))
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._drawn:
+            drawn = torch.randperm(self.frames, generator=seeded("cpu", self.seed, 1, epoch))
+            # The last two are kept, as a batch may lie in both.
+            self._drawn = {**dict(list(self._drawn.items())[-1:]), epoch: drawn}
+        return self._drawn[epoch]
 
 
 class MixtureOrder:

@@ -21,6 +21,7 @@ from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
+from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     RECORDED_ENV,
     last_checkpoint,
@@ -32,7 +33,7 @@ from anyorder.training.config import TRAIN_CONFIG, OptimizerConfig, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy, seeded
 from anyorder.training.evaluate import Validation, validate
 from anyorder.training.metrics import Metrics
-from anyorder.training.progress import TrainingProgress
+from anyorder.training.progress import StepClock, TrainingProgress, decoding
 
 EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
@@ -72,8 +73,9 @@ def train(config: TrainConfig) -> TrainResult:
     started = time.monotonic()
     run = Path(config.output_dir)
     checkpoint = check_output(run, config)
-    train_chunks, held_out = load_chunks(config.dataset, config.chunk_size)
     accelerator = make_accelerator(config.device)
+    with decoding(enabled=config.progress and accelerator.is_main_process) as decoded:
+        train_chunks, held_out = load_chunks(config.dataset, config.chunk_size, progress=decoded)
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
         allowed = f"a multiple of the {world} processes"
@@ -92,7 +94,9 @@ def train(config: TrainConfig) -> TrainResult:
     averaged = cast(AnyOrderPolicy, average.module)
     start = load_checkpoint(checkpoint, policy, average, optimizer) if checkpoint else 0
     model, wrapped = accelerator.prepare(policy, optimizer)
-    train_chunks, held_out = train_chunks.to(accelerator.device), held_out.to(accelerator.device)
+    held_out = held_out.to(accelerator.device)
+    if train_chunks.cameras is None:
+        train_chunks = train_chunks.to(accelerator.device)
     order = batch_order(train_chunks, config.batch_size, config.seed)
     env = rollout_env(config, train_chunks)
     settings = run_settings(config, train_chunks)
@@ -100,22 +104,28 @@ def train(config: TrainConfig) -> TrainResult:
     share = config.batch_size // world
 
     score: Validation | None = None
-    with TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress:
+    source = StepBatches(train_chunks, order, slice(rank * share, (rank + 1) * share))
+    with (
+        batches_of(source, start, config.steps, config.dataset.workers, accelerator.device) as batches,
+        TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress,
+    ):
+        clock = StepClock()
         for step in range(start, config.steps):
+            clock.start()
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in wrapped.param_groups:
                 group["lr"] = rate
             policy.factorization.begin(step / config.steps)
-            rows = order.rows(step)[rank * share : (rank + 1) * share].to(accelerator.device)
-            loss, norm = optimise(accelerator, model, wrapped, train_chunks.batch(rows), config, step)
+            loss, norm = optimise(accelerator, model, wrapped, next(batches), config, step)
             average.update_parameters(policy)
+            clock.stop()
             done = step + 1
             if metrics is None:
                 continue
             if done % config.log_freq == 0 or done == config.steps:
-                metrics.log(
-                    done, train_loss=loss, grad_norm=norm, lr=rate, epoch=epoch(done, config, train_chunks)
-                )
+                seen = epoch(done, config, train_chunks)
+                seconds = clock.means(batches.take_waited_s())
+                metrics.log(done, train_loss=loss, grad_norm=norm, lr=rate, epoch=seen, **seconds)
             progress.step(done, loss)
             if done % config.eval_freq == 0 or done == config.steps:
                 # Along the way fewer draws do: what differs between episodes is the larger part of the error.
@@ -192,8 +202,8 @@ def open_run(
         write_json(run / TRAIN_CONFIG, to_plain(config))
     tokens = None
     if policy.tokenizer is not None:
-        rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
-        codes = policy.chunk(train_chunks.batch(rows))
+        vectors = train_chunks.without_images().to(next(policy.parameters()).device)
+        codes = policy.chunk(vectors.batch(torch.arange(0, vectors.frames, config.chunk_size)))
         tokens = int(policy.tokenizer.token_count(codes).sum())
     data = {
         "train_episodes": train_chunks.episodes,
