@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
 
-import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
