@@ -51,6 +51,7 @@ class PushtConfig(EnvConfig, choice="pusht"):
         image_width: pixels.
         image_height: pixels.
         max_episode_steps: steps of 1/10 s before truncation; 300 is the benchmark's own.
+        expert_noise: standard deviation in pixels of white noise on the expert's targets.
     """
 
     task: str = "pusht"
@@ -58,6 +59,7 @@ class PushtConfig(EnvConfig, choice="pusht"):
     image_width: int = 96
     image_height: int = 96
     max_episode_steps: int = 300
+    expert_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.task != "pusht":
@@ -67,6 +69,8 @@ class PushtConfig(EnvConfig, choice="pusht"):
         for name in ("image_width", "image_height", "max_episode_steps"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+        if not 0 <= self.expert_noise <= 100:
+            raise ConfigError(bad_value("expert_noise", self.expert_noise, "a number from 0 to 100"))
 
     def build(self) -> gym.Env:
         """Make the environment.
@@ -79,9 +83,10 @@ class PushtConfig(EnvConfig, choice="pusht"):
 
     def expert(self) -> Expert:
         """Make the scripted expert."""
+        _require_pusht()
         from anyorder.envs.pusht_expert import PushtExpert
 
-        return PushtExpert()
+        return PushtExpert(self.expert_noise)
 
 
 class PushtEnv(gym.Env[Observation, Array]):

@@ -61,7 +61,7 @@ class Pose:
         turn /= abs(turn)
         return cls(complex(keypoints.mean()) - turn * complex(OUTLINE.mean()), turn)
 
-    def to_world(self, points: Array) -> Array:
+    def to_world(self, points: Any) -> Any:
         """Turn places in the block's frame into places in the world."""
         return self.place + self.turn * points
 
@@ -101,10 +101,10 @@ class Contacts:
     def __init__(self) -> None:
         # No lever is 0, which would be a turn around infinity; agents in the inner corners touch one face only.
         faces = {
-            1j: [complex(x, -45) for x in (-54, -36, -18, -4, 4, 18, 36, 54)],
-            -1j: [complex(x, -15) for x in (-54, -45, -36, 36, 45, 54)] + [complex(x, 75) for x in (-8, 8)],
-            1: [complex(-60, y) for y in (-39, -30, -21)] + [complex(-15, y) for y in (6, 20, 35, 50, 67)],
-            -1: [complex(60, y) for y in (-39, -30, -21)] + [complex(15, y) for y in (6, 20, 35, 50, 67)],
+            1j: [complex(x, -45) for x in (-54, -30, -6, 6, 30, 54)],
+            -1j: [complex(x, -15) for x in (-54, -38, 38, 54)] + [complex(x, 75) for x in (-8, 8)],
+            1: [complex(-60, y) for y in (-38, -22)] + [complex(-15, y) for y in (6, 26, 46, 66)],
+            -1: [complex(60, y) for y in (-38, -22)] + [complex(15, y) for y in (6, 26, 46, 66)],
         }
         points = np.array([point for along in faces.values() for point in along])
         self.normals = np.array([normal for normal, along in faces.items() for _ in along], dtype=complex)
@@ -136,6 +136,7 @@ class PushPlanner:
         self._first_link, self._second_link = np.diff(centres[triples], axis=0)
         one, two = np.abs(self._first_link), np.abs(self._second_link)
         self._squares, self._twice_product, self._ratio = one**2 + two**2, 2 * one * two, two / one
+        self._signed_radii = np.sign(contacts.levers) * contacts.radii
         # Displacement of the block per px of the agent's way.
         self._effect = np.hypot(INERTIA, ANGLE_ARM * contacts.levers) / (INERTIA + contacts.levers**2)
 
@@ -156,7 +157,7 @@ class PushPlanner:
         return None
 
     def _solve(self, pose: Pose) -> tuple[Array, Array]:
-        """Return triples of contacts (3, solutions) and how far to push there; a bit below 0 stays so."""
+        """Return triples of contacts (3, solutions) and how far the agent pushes there, px, hardly below 0."""
         contacts, centres = self._contacts, self._contacts.centres
         angle = self._goal.turn / pose.turn
         reach = (pose.to_block(self._goal.place) - centres[:, None] + angle * centres).ravel()
@@ -167,11 +168,15 @@ class PushPlanner:
         target, link = reach[self._ends[found]], self._first_link[found]
         a = target / (link * (1 + self._ratio[found] * elbow))
         b = (target - a * link) / self._second_link[found]
-        triples = self._triples[:, found]
-        turns = np.angle(np.stack([a, b * a.conj(), angle * b.conj()])) * np.sign(contacts.levers)[triples]
-        lengths = turns * contacts.radii[triples]
-        # The other way round: nearly never worth while, but a plan.
-        lengths += (lengths * self._effect[triples] < -NEGLIGIBLE) * 2 * np.pi * contacts.radii[triples]
+        triples, rotations = self._triples[:, found], [a, b * a.conj(), angle * b.conj()]
+        lengths = np.zeros((0, len(found)))
+        for at in range(3):
+            # A push cannot pull. Most solutions end here, and early; to turn all the way round never pays.
+            contact = triples[at]
+            length = np.angle(rotations[at]) * self._signed_radii[contact]
+            kept = length * self._effect[contact] > -NEGLIGIBLE
+            lengths = np.concatenate([lengths, length[None]])[:, kept]
+            triples, rotations = triples[:, kept], [rotation[kept] for rotation in rotations]
         return triples, lengths
 
     def _quickest(

@@ -14,6 +14,8 @@ Array = npt.NDArray[Any]
 
 _MARGIN = CLEARANCE - 2.0
 """Lines that come nearer than this (px) to the block are blocked."""
+_TOO_NEAR = CLEARANCE - 4.0
+"""Agents nearer than this leave the block before they walk."""
 _BORDER = 2.0
 """Paths stay this far (px) inside of the table."""
 
@@ -25,7 +27,7 @@ _CORNERS = np.array(
 )
 
 
-def blocked(start: Any, end: Any) -> Array:
+def blocked(start: Any, end: Any, margin: float = _MARGIN) -> Array:
     """Tell which of the lines from ``start`` to ``end`` come too near to bar or stem (square corners)."""
     start, end = np.broadcast_arrays(start, end)
     hit = np.zeros(start.shape, dtype=bool)
@@ -36,7 +38,7 @@ def blocked(start: Any, end: Any) -> Array:
             (top, bottom, start.imag, end.imag),
         ):
             way = np.where(np.abs(goal - origin) < 1e-9, 1e-9, goal - origin)
-            one, two = (low - _MARGIN - origin) / way, (high + _MARGIN - origin) / way
+            one, two = (low - margin - origin) / way, (high + margin - origin) / way
             enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))
         hit |= enter < leave
     return hit
@@ -44,7 +46,7 @@ def blocked(start: Any, end: Any) -> Array:
 
 def near_block(point: complex) -> bool:
     """Tell whether the agent is too near to the block for walking."""
-    return bool(blocked(point, point))
+    return bool(blocked(point, point, _TOO_NEAR))
 
 
 def nearest_free(point: complex) -> complex:
@@ -53,7 +55,7 @@ def nearest_free(point: complex) -> complex:
     It lies straight off the nearest face; in an inner corner off both.
     """
     for _ in range(3):
-        if not near_block(point):
+        if not blocked(point, point):
             break
         faces = [
             complex(np.clip(point.real, left, right), np.clip(point.imag, top, bottom))
