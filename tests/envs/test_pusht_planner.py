@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from anyorder.envs.pusht import BLOCK_KEYPOINTS, PushtConfig
+from anyorder.envs.pusht import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
 from anyorder.envs.pusht_planner import (
     AGENT_RADIUS,
     BOXES,
@@ -48,12 +48,14 @@ def distance(points):
 
 @needs_pusht
 def test_the_block_is_gym_pushts():
-    block = PushtConfig().build()._sim
-    block.reset(seed=0)
-    corners = [tuple(v) for shape in block.block.shapes for v in shape.get_vertices()]
-    assert sorted(corners) == sorted(BLOCK_KEYPOINTS)
-    assert block.block.moment / block.block.mass == INERTIA
-    assert complex(*block.block.center_of_gravity) == CENTRE_OF_MASS
+    sim = PushtConfig().build()._sim
+    sim.reset(seed=0)
+    corners = [tuple(corner) for shape in sim._block_shapes for corner in shape.get_vertices()]
+    assert tuple(corners) == BLOCK_KEYPOINTS
+    assert sim.block.moment / sim.block.mass == INERTIA
+    assert complex(*sim.block.center_of_gravity) == CENTRE_OF_MASS
+    np.testing.assert_array_equal(sim.goal_pose, GOAL_POSE)
+    assert {shape.radius for shape in sim.agent.shapes} == {AGENT_RADIUS}
 
 
 def test_contacts_lie_on_the_surface_and_push_inwards():

@@ -22,16 +22,16 @@ WORKSPACE = 512.0
 GOAL_POSE = (256.0, 256.0, math.pi / 4)
 """Place of the middle of the bar's outer edge, px, and angle, rad, of the block on its outline."""
 BLOCK_KEYPOINTS = (
-    (-15.0, 30.0),
-    (15.0, 30.0),
-    (15.0, 120.0),
-    (-15.0, 120.0),
     (-60.0, 0.0),
     (60.0, 0.0),
     (60.0, 30.0),
     (-60.0, 30.0),
+    (-15.0, 30.0),
+    (15.0, 30.0),
+    (15.0, 120.0),
+    (-15.0, 120.0),
 )
-"""Corners of stem and bar in the block's frame, px, in the order of ``environment_state``."""
+"""Corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
 
 _SENTENCE = "Push the T-shaped block onto the T-shaped target."
 _CAMERAS = ("top",)
@@ -93,7 +93,7 @@ class PushtEnv(gym.Env[Observation, Array]):
     """A disc on a table; action = the place it is drawn to, (2,) float32 in px, 0 ... 512, for 1/10 s.
 
     ``agent_pos`` (2,) is the disc's place, ``environment_state`` (16,) the corners x0, y0, x1, y1, ... of
-    the block's stem and bar, all in px with y down. The reward is gym-pusht's, the part of the outline that
+    the block's bar and stem, all in px with y down. The reward is gym-pusht's, the part of the outline that
     the block covers divided by 0.95, at most 1; more than 0.95 is success and ends the episode.
     """
 

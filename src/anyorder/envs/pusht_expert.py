@@ -1,7 +1,5 @@
 """The scripted expert of PushT: plans pushes anew at every step, walks around the block, pushes."""
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt

@@ -158,7 +158,7 @@ class PushPlanner:
 
     def _solve(self, pose: Pose) -> tuple[Array, Array]:
         """Return triples of contacts (3, solutions) and how far the agent pushes there, px, hardly below 0."""
-        contacts, centres = self._contacts, self._contacts.centres
+        centres = self._contacts.centres
         angle = self._goal.turn / pose.turn
         reach = (pose.to_block(self._goal.place) - centres[:, None] + angle * centres).ravel()
         cosine = ((np.abs(reach) ** 2)[self._ends] - self._squares) / self._twice_product

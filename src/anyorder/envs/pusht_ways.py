@@ -19,12 +19,16 @@ _TOO_NEAR = CLEARANCE - 4.0
 _BORDER = 2.0
 """Paths stay this far (px) inside of the table."""
 
-_BAR, _STEM = BOXES
-_CORNERS = np.array(
-    [complex(x + side * CLEARANCE, y - CLEARANCE) for side, x, y in ((-1, *_BAR[::2]), (1, *_BAR[1:3]))]
-    + [complex(x + side * CLEARANCE, y + CLEARANCE) for side, x, y in ((-1, _BAR[0], _BAR[3]), (1, *_BAR[1::2]))]
-    + [complex(x + side * CLEARANCE, y + CLEARANCE) for side, x, y in ((-1, _STEM[0], _STEM[3]), (1, *_STEM[1::2]))]
-)
+
+def _outer_corners() -> Array:
+    """Return the block's six convex corners, ``CLEARANCE`` farther out in x and y."""
+    (left, right, top, bottom), (stem_left, stem_right, _, end) = BOXES
+    corners = [*itertools.product((left, right), (top, bottom)), (stem_left, end), (stem_right, end)]
+    outwards = [complex(np.sign(x), -1.0 if y == top else 1.0) for x, y in corners]
+    return np.array([complex(*corner) for corner in corners]) + CLEARANCE * np.array(outwards)
+
+
+_CORNERS = _outer_corners()
 
 
 def blocked(start: Any, end: Any, margin: float = _MARGIN) -> Array:
@@ -54,7 +58,7 @@ def nearest_free(point: complex) -> complex:
 
     It lies straight off the nearest face; in an inner corner off both.
     """
-    for _ in range(3):
+    for _ in range(8):
         if not blocked(point, point):
             break
         faces = [
@@ -83,6 +87,7 @@ class Routes:
         at, places = self.start, [self.start]
         for _ in _CORNERS:
             lengths = _straight(at, _CORNERS) + self.corner_lengths[:, end]
+            lengths[at == _CORNERS] = np.inf
             if _straight(at, self.ends[end]) <= lengths.min():
                 break
             at = complex(_CORNERS[lengths.argmin()])
@@ -100,21 +105,22 @@ class Ways:
         self._ends = ends
         self._sides = _straight(_CORNERS[:, None], _CORNERS)
         self._last = _straight(_CORNERS[:, None], ends)
-        self.between = np.stack([self._routes(end, self._last).lengths for end in ends])
+        anywhere = np.zeros(len(_CORNERS))
+        self.between = np.stack([self._routes(end, anywhere).lengths for end in ends])
 
     def routes(self, start: complex, pose: Pose) -> Routes:
         """Return the shortest paths from ``start`` that stay on the table, the block being at ``pose``."""
         world = pose.to_world(_CORNERS) - complex(1, 1) * WORKSPACE / 2
         off = np.maximum(np.abs(world.real), np.abs(world.imag)) > WORKSPACE / 2 - _BORDER
-        return self._routes(start, np.where(off[:, None], np.inf, self._last))
+        return self._routes(start, np.where(off, np.inf, 0.0))
 
-    def _routes(self, start: complex, last: Array) -> Routes: 
-        lengths = last
-        for _ in range(len(_CORNERS)-1):
-            lengths = np.minimum(lengths, (self._sides[:, :, None] + lengths).min(axis=1))
-        first = _straight(start, _CORNERS)
-        total = np.minimum(_straight(start, self._ends), (first[:, None] + lengths).min(axis=0))
-        return Routes(start, self._ends, total, lengths)
+    def _routes(self, start: complex, cost: Array) -> Routes:
+        """Return the shortest paths if passing a corner has this ``cost`` (corners,)."""
+        sides, lengths = self._sides + cost[:, None], self._last + cost[:, None]
+        for _ in _CORNERS:
+            lengths = np.minimum(lengths, (sides[:, :, None] + lengths).min(axis=1))
+        first = _straight(start, _CORNERS)[:, None] + lengths
+        return Routes(start, self._ends, np.minimum(_straight(start, self._ends), first.min(axis=0)), lengths)
 
 
 def ahead(path: list[complex], lead: float) -> complex:
