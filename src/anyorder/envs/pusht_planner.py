@@ -1,9 +1,9 @@
 """Plans for PushT in closed form: at most three pushes that bring the block to the goal.
 
-The block stops at once and has no friction, so a push on a flat face at a fixed point of it turns the block
-around a centre that is fixed in the block, ``INERTIA / lever`` from its centre of mass (quasi-static pushing,
-Lynch and Mason 1996, doi:10.1177/027836499601500602, with an ellipsoidal limit surface). With rotations as unit
-complex numbers, pushes i, j, k with centres c reach the goal's place p and angle E in the block's frame if
+gym-pusht's block stops at once and slides along the agent without friction. A push on a flat face at a fixed
+point of it therefore turns the block around a centre that is fixed in the block, ``INERTIA / lever`` from its
+centre of mass (quasi-static pushing as in Lynch and Mason, Stable Pushing, IJRR 15(6), 1996). With rotations as
+unit complex numbers, pushes i, j, k with centres c reach the goal's place p and angle E in the block's frame if
 
     a (c_j - c_i) + b (c_k - c_j) = p - c_i + E c_k,    a = e^{i turn_i},    b = a e^{i turn_j},
 
