@@ -1,0 +1,183 @@
+"""LeRobot's own commands beside this package's, with the same policy: training samples a second, time of an evaluation.
+
+Both train the same model on the same demonstrations (states only) with the same batch, and both evaluate the same
+checkpoint in the same environment, one after the other in one run, on one thread, wall time. Training is measured
+between the first and the last log line, evaluation as the whole command and, beside it, without LeRobot's start.
+Prints Markdown.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from bench_loader import processor
+
+BIN = Path(sys.executable).parent
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--demos", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each training")
+    parser.add_argument("--families", nargs="+", default=["regression", "autoregressive"])
+    parser.add_argument("--chunks", nargs="+", type=int, default=[16, 50], help="chunk sizes")
+    parser.add_argument("--episodes", type=int, default=50, help="of the evaluations")
+    parser.add_argument("--repeats", type=int, default=3, help="trainings of each kind; medians are printed")
+    parser.add_argument("--task", default="so101_lift", help="a preset of `anyorder record env=...`")
+    options = parser.parse_args()
+    print(f"{processor()}, {time.strftime('%Y-%m-%d')}, one thread\n")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        run("anyorder", "record", f"env={options.task}", f"episodes={options.demos}", f"root={root / 'data'}")
+        print(
+            "| family, chunk | lerobot-train | with fast loading | anyorder train | ratio |\n|---|---:|---:|---:|---:|"
+        )
+        for family in options.families:
+            for chunk in options.chunks:
+                rates = [
+                    [train(root, family, chunk, options.steps) for train in (stock, hooked, ours)]
+                    for _ in range(options.repeats)
+                ]
+                a, b, c = (sorted(column)[len(column) // 2] for column in zip(*rates, strict=True))
+                print(f"| {family}, {chunk} | {a:,.0f} | {b:,.0f} | {c:,.0f} | {c / a:.1f} |", flush=True)
+        evaluations(root, options)
+
+
+def evaluations(root: Path, options: argparse.Namespace) -> None:
+    """Evaluate one policy by both commands and print a table."""
+    policy = root / "evaluated"
+    run(
+        "anyorder",
+        "train",
+        f"dataset.root={root / 'data'}",
+        f"output_dir={policy}",
+        f"steps={options.steps}",
+        "factorization=regression",
+        "progress=false",
+    )
+    task = options.task.split("_", 1)
+    start = timed("lerobot-eval", "--help")
+    print(f"\n{options.episodes} episodes of {options.task}, seconds; LeRobot's start alone: {start:.0f} s\n")
+    print("| command | whole | without the start | success |\n|---|---:|---:|---:|")
+    for batch in (1, options.episodes):
+        output = root / f"eval{batch}"
+        whole = timed(
+            "lerobot-eval",
+            f"--policy.path={policy}/checkpoints/last/pretrained_model",
+            "--policy.device=cpu",
+            f"--env.type=anyorder_{task[0]}",
+            f"--env.task={task[1]}",
+            f"--eval.n_episodes={options.episodes}",
+            f"--eval.batch_size={batch}",
+            "--eval.use_async_envs=false",
+            "--seed=1000000",
+            f"--output_dir={output}",
+        )
+        found = json.loads((output / "eval_info.json").read_text())
+        success = found["overall"]["pc_success"]
+        print(
+            f"| lerobot-eval, {batch} at a time | {whole:.0f} | {whole - start:.0f} | {success:.0f} % |",
+            flush=True,
+        )
+    begun = timed("anyorder", "rollout", "--help")
+    whole = timed(
+        "anyorder",
+        "rollout",
+        f"policy={policy}",
+        f"episodes={options.episodes}",
+        "videos=0",
+        f"output={root / 'rollout'}",
+    )
+    summary = json.loads((root / "rollout/summary.json").read_text())
+    rate = 100 * summary["successes"] / summary["episodes"]
+    print(f"| anyorder rollout | {whole:.0f} | {whole - begun:.0f} | {rate:.0f} % |")
+
+
+def stock(root: Path, family: str, chunk: int, steps: int, **environment: str) -> float:
+    """Return samples a second of ``lerobot-train``, from its own log."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = run(
+            "lerobot-train",
+            "--policy.type=anyorder",
+            f"--policy.factorization={family}",
+            f"--policy.chunk_size={chunk}",
+            f"--policy.n_action_steps={chunk // 2}",
+            "--policy.device=cpu",
+            "--policy.push_to_hub=false",
+            "--dataset.repo_id=local/data",
+            f"--dataset.root={root / 'data'}",
+            f"--batch_size={BATCH}",
+            f"--steps={steps}",
+            f"--log_freq={steps // 3}",
+            "--save_checkpoint=false",
+            "--num_workers=0",
+            "--env_eval_freq=0",
+            f"--output_dir={folder}/run",
+            **environment,
+        )
+    found = re.findall(r"smp/s:(\d+)", log)
+    return float(found[-1])
+
+
+def hooked(root: Path, family: str, chunk: int, steps: int) -> float:
+    """Return the same with this package's fast loading."""
+    return stock(root, family, chunk, steps, ANYORDER_FAST_LOADING="1")
+
+
+def ours(root: Path, family: str, chunk: int, steps: int) -> float:
+    """Return samples a second of ``anyorder train``, from its metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            "anyorder",
+            "train",
+            f"dataset.root={root / 'data'}",
+            f"factorization={family}",
+            f"chunk_size={chunk}",
+            f"n_action_steps={chunk // 2}",
+            f"batch_size={BATCH}",
+            f"steps={steps}",
+            f"log_freq={steps // 3}",
+            f"eval_freq={steps}",
+            "eval_chunks=8",
+            "eval_samples=1",
+            f"save_freq={steps}",
+            "device=cpu",
+            "progress=false",
+            f"output_dir={folder}/run",
+        )
+        lines = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "step_s" in line][-1]
+    return BATCH / last["step_s"]
+
+
+def run(command: str, *arguments: str, **environment: str) -> str:
+    """Run a command to its end and return what it said."""
+    done = subprocess.run(
+        [str(BIN / command), *arguments], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{command} {' '.join(arguments)}: {done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def timed(command: str, *arguments: str) -> float:
+    """Return the wall time of a command in s."""
+    start = time.perf_counter()
+    run(command, *arguments)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
