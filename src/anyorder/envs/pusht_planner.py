@@ -128,7 +128,7 @@ class PushPlanner:
         self._walk = ways / WALK_SPEED + CHANGE
         self._goal = goal_pose()
         centres, n = contacts.centres, len(contacts.centres)
-        triples = np.indices((n, n, n)).reshape(3, -1)
+        triples: Array = np.indices((n, n, n)).reshape(3, -1)
         links = np.abs(np.diff(centres[triples], axis=0))
         triples = triples[:, (links > 1e-6).all(axis=0)]
         self._triples = triples
@@ -149,6 +149,7 @@ class PushPlanner:
         """
         triples, lengths = self._solve(pose)
         negligible = NEGLIGIBLE
+        # Near the goal every push may be negligible although the block does not cover enough yet.
         for _ in range(6):
             push = self._quickest(pose, first_walk, triples, lengths, negligible)
             if push is not None:
@@ -182,6 +183,7 @@ class PushPlanner:
     def _quickest(
         self, pose: Pose, first_walk: Array, triples: Array, lengths: Array, negligible: float
     ) -> Push | None:
+        """Return the first push of the plan of fewest steps; ``negligible`` px of pushing are left out."""
         made = lengths * self._effect[triples] > negligible
         useful = (made.any(axis=0)) & (lengths.max(axis=0) < WORKSPACE)
         useful &= (lengths * self._effect[triples] > -negligible).all(axis=0)
