@@ -1,12 +1,15 @@
 import functools
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets_at_random import CAMERAS, lerobot_items, write_random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anyorder import cli
 from anyorder.datasets import ActionChunks
 from anyorder.datasets import cameras as cameras_module
 from anyorder.datasets.images import downscale
@@ -168,3 +171,44 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
         ConfigError, match=r"dataset.observations: .* did you mean 'observation.images.picture'"
     ):
         load_chunks(settings, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["dataset.cache_gb=-1"], "dataset.cache_gb: -1.0 given, allowed: a number >= 0, or null"),
+        (["dataset.image_size=[0,5]"], "dataset.image_size: [0, 5] given"),
+        (["dataset.image_size=[64,64]", f"dataset.observations=[{FILM}]"], "at most [32, 48], as"),
+        (["dataset.image_size=big"], "dataset.image_size: 'big' given, allowed: a list"),
+        (["dataset.workers=-1"], "dataset.workers: -1 given, allowed: an integer >= 0"),
+        (["dataset.observations=[observation.images.fil]"], f"did you mean '{FILM}'?"),
+        (["dataset.mix=[{root: x}]"], "null beside dataset.mix"),
+        (["dataset.root=null", "dataset.mix=[{rot: x}]"], "did you mean 'root'?"),
+        (["dataset.root=null", "dataset.mix=[{root: nowhere}]"], "root: 'nowhere' given"),
+        (["dataset.root=null"], "(or dataset.repo_id, or dataset.mix)"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_before_work_begins(root, tmp_path, capsys, words, message):
+    run = tmp_path / "run"
+    assert (
+        cli.main(["train", f"dataset.root={root}", f"output_dir={run}", "dataset.allow_short=true", *words])
+        == 2
+    )
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not run.exists()
+
+
+def test_a_damaged_picture_is_named(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (path,) = (copy / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    pictures = table[PICTURE].to_pylist()
+    pictures[2]["bytes"] = pictures[2]["bytes"][:200]
+    column = pa.array(pictures, table.schema.field(PICTURE).type)
+    pq.write_table(table.set_column(table.schema.get_field_index(PICTURE), PICTURE, column), path)
+    with pytest.raises(
+        DatasetError, match=rf"{PICTURE}, frames 0 \.\.\. \d+: .* allowed: images that can be"
+    ):
+        ActionChunks.load(copy, horizon=1, images=True)

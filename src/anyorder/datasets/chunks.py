@@ -10,7 +10,15 @@ from torch import Tensor
 
 from anyorder.datasets.cameras import Cameras, Progress, check_cache_gb, check_image_size
 from anyorder.datasets.checks import check_finite, check_lengths
-from anyorder.datasets.episodes import Episodes, choose_episodes, episode_borders, split_episodes, window
+from anyorder.datasets.episodes import (
+    Episodes,
+    choose_episodes,
+    episode_borders,
+    gather,
+    split_episodes,
+    tiles,
+    window,
+)
 from anyorder.datasets.folder import (
     INDEX_COLUMNS,
     DatasetInfo,
@@ -150,8 +158,9 @@ class ActionChunks(Episodes):
             > 1 every observation as (B, history, *shape) and its ``<feature>_is_pad`` (B, history) bool.
         """
         rows = torch.as_tensor(indices, dtype=torch.int64, device=self.ends.device)
-        future, padded = self._window(rows, torch.arange(self.horizon))
-        past, early = self._window(rows, torch.arange(1 - self.history, 1))
+        steps = torch.arange(1 - self.history, self.horizon, device=rows.device)
+        past, early = window(rows, steps[: self.history], self.begins, self.ends)
+        future, padded = window(rows, steps[self.history - 1 :], self.begins, self.ends)
         batch: Batch = {}
         for key, values in self.columns.items():
             if key == "action":
@@ -161,8 +170,7 @@ class ActionChunks(Episodes):
             else:
                 batch[key] = values[rows]
         if counted is not None:
-            steps = torch.arange(self.horizon, device=rows.device)
-            batch["action_is_pad"] |= steps >= counted.to(rows.device)[:, None]
+            batch["action_is_pad"] |= steps[self.history - 1 :] >= counted.to(rows.device)[:, None]
         batch["task"] = [self.tasks[task] for task in batch["task_index"].tolist()]
         if self.cameras is not None and self.numbers is not None:
             numbers = self.numbers[past if self.history > 1 else rows].cpu()
@@ -176,34 +184,18 @@ class ActionChunks(Episodes):
                 batch[f"{key}_is_missing"] = missing.to(rows.device)[batch[DATASET_INDEX]]
         return batch
 
-    def _window(self, rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        return window(rows, offsets.to(rows.device), self.begins, self.ends)
-
     def without_images(self) -> Self:
         """Return the same chunks whose batches hold no camera frames."""
         return replace(self, cameras=None, numbers=None)
 
     def token_epoch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Tile every episode with chunks so that each action is predicted exactly once.
-
-        An offset o in 0 ... horizon - 1 is drawn for every episode; chunks start at o, o + horizon, ... and,
-        if o > 0, one more at row 0. That first chunk holds its real actions, so that a tokenizer of whole
-        chunks sees nothing unnatural, but only its first o count: the rest belongs to the chunk at o. The
-        last chunk is padded as always.
+        """Tile every episode with chunks so that each action is predicted exactly once; see ``tiles``.
 
         Returns:
             ``indices`` and ``counted`` for ``batch``, both (chunks,) int64, in random order. Over an epoch
             ``(~action_is_pad).sum()`` is exactly ``frames``.
         """
-        indices: list[int] = []
-        counted: list[int] = []
-        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
-            offset = int(torch.randint(self.horizon, (), generator=generator))
-            begins = [0] * (offset > 0) + list(range(offset, length, self.horizon))
-            indices += [start + begin for begin in begins]
-            counted += [offset or self.horizon] + [self.horizon] * (len(begins) - 1)
-        order = torch.randperm(len(indices), generator=generator)
-        return torch.tensor(indices)[order], torch.tensor(counted)[order]
+        return tiles(self.starts, self.lengths, self.horizon, generator)
 
     def subset(self, episodes: int | Sequence[int], seed: int = 0) -> Self:
         """Keep some episodes.
@@ -309,8 +301,3 @@ class ActionChunks(Episodes):
     def collate(batch: Batch) -> Batch:
         """Return the batch: ``DataLoader`` asks ``__getitems__`` for whole batches."""
         return batch
-
-
-def gather(values: Tensor, rows: Tensor) -> Tensor:
-    """Return ``values`` (frames, *shape) at ``rows`` (B, n): (B, n, *shape)."""
-    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])

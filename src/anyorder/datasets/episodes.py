@@ -116,3 +116,36 @@ def split_episodes(held: list[int], validation_fraction: float, seed: int) -> tu
 def shuffled(held: list[int], seed: int) -> list[int]:
     """Return the episodes in a random order, the same for the same ``seed``."""
     return [held[i] for i in np.random.default_rng(seed).permutation(len(held))]
+
+
+def tiles(starts: Tensor, lengths: Tensor, horizon: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tile episodes with chunks so that each action is predicted exactly once.
+
+    An offset o in 0 ... horizon - 1 is drawn for every episode; chunks start at o, o + horizon, ... and, if
+    o > 0, one more at row 0. That first chunk holds its real actions, so that a tokenizer of whole chunks sees
+    nothing unnatural, but only its first o count: the rest belongs to the chunk at o. The last chunk is padded as
+    always.
+
+    Args:
+        starts: first row of every episode, (episodes,) int64.
+        lengths: frames of every episode, (episodes,) int64.
+        horizon: frames of a chunk.
+        generator: of offsets and order.
+
+    Returns:
+        First row of every chunk, and how many of its actions count, both (chunks,) int64, in random order.
+    """
+    indices: list[int] = []
+    counted: list[int] = []
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        offset = int(torch.randint(horizon, (), generator=generator))
+        begins = [0] * (offset > 0) + list(range(offset, length, horizon))
+        indices += [start + begin for begin in begins]
+        counted += [offset or horizon] + [horizon] * (len(begins) - 1)
+    order = torch.randperm(len(indices), generator=generator)
+    return torch.tensor(indices)[order], torch.tensor(counted)[order]
+
+
+def gather(values: Tensor, rows: Tensor) -> Tensor:
+    """Return ``values`` (frames, *shape) at ``rows`` (B, n): (B, n, *shape)."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
