@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import draccus
 import pytest
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets import LeRobotDatasetMetadata

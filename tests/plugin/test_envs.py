@@ -68,7 +68,9 @@ def test_asynchronous_evaluation_gives_the_same():
 def test_lerobots_own_vector_environment_reports_a_return_that_is_too_high(monkeypatch):
     # The reason for SingleEpisode; when this fails LeRobot has repaired it, and the class can go.
     monkeypatch.setattr("anyorder.plugin.episodes.SingleEpisode.reset", lambda self, **k: self.env.reset(**k))
-    monkeypatch.setattr("anyorder.plugin.episodes.SingleEpisode.step", lambda self, action: self.env.step(action))
+    monkeypatch.setattr(
+        "anyorder.plugin.episodes.SingleEpisode.step", lambda self, action: self.env.step(action)
+    )
     found = evaluate(make_env(parse("--env.type=anyorder_countdown"), 8), still_policy(), 8)
     assert found["per_task"][0]["metrics"]["sum_rewards"][0] == 100 + 100
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
 
-import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
@@ -146,7 +145,7 @@ def env_type(choice: str, family: type[EnvConfig]) -> type[AnyOrderEnv]:
     hints = typing.get_type_hints(family)
     fields: list[Any] = []
     for field in dataclasses.fields(family):
-        copy = dataclasses.field(default=field.default, default_factory=field.default_factory)  # type: ignore[call-overload]
+        copy = dataclasses.field(default=field.default, default_factory=field.default_factory)
         fields.append((field.name, hints[field.name], copy))
     name = f"AnyOrder{choice.title().replace('_', '')}Env"
     namespace = {"family": family, "__doc__": family.__doc__}

@@ -30,7 +30,13 @@ def model_card(facts: Mapping[str, Any]) -> str:
             (text with unit), ``validation_episodes``, ``rollout`` (``summary.json`` of a rollout).
     """
     known = {key: value for key, value in facts.items() if value not in (None, "", [], {})}
-    tags = {"robotics", "lerobot", "anyorder", *known.get("tags", []), *filter(None, [known.get("factorization")])}
+    tags = {
+        "robotics",
+        "lerobot",
+        "anyorder",
+        *known.get("tags", []),
+        *filter(None, [known.get("factorization")]),
+    }
     header = ModelCardData(
         license=known.get("license"),
         library_name="lerobot",
@@ -106,7 +112,9 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
         for key, word in (("policy_seed", "policy seed"), ("temperature", "temperature")):
             if key in rollout:
                 conditions.append(f"{word} {rollout[key]}")
-        rows["measured with"] = ", ".join([*conditions, f"{rollout['n_action_steps']} steps a chunk executed"])
+        rows["measured with"] = ", ".join(
+            [*conditions, f"{rollout['n_action_steps']} steps a chunk executed"]
+        )
     return rows
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from lerobot.configs import PipelineFeatureType, PolicyFeature
-from lerobot.processor import ProcessorStep
 from lerobot.lerobot_types import EnvTransition
+from lerobot.processor import ProcessorStep
 
 
 class normalizer_processor(ProcessorStep):  # noqa: N801  (LeRobot looks for this very name)
