@@ -158,6 +158,30 @@ def test_workers_load_neither_lerobot_nor_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+WORKERS = """
+import multiprocessing, sys
+from contextlib import nullcontext
+from anyorder.plugin.episodes import without_main
+
+print("loaded", flush=True)
+if __name__ == "__main__":
+    with without_main() if {hidden} else nullcontext():
+        worker = multiprocessing.get_context("{method}").Process(target=print, args=("worked",))
+        worker.start()
+    worker.join()
+    assert sys.modules["__main__"].__name__ == "__main__"
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_workers_do_not_load_the_running_program(hidden, method, tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(WORKERS.format(hidden=hidden, method=method))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["loaded", *([] if hidden else ["loaded"]), "worked"]
+
+
 def test_describing_an_environment_builds_it_once():
     options = json.dumps(EnvConfig.from_options("so101", {}).options(), sort_keys=True)
     assert describe("so101", options) is describe("so101", options)

@@ -3,11 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
-import sys
-import types
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -20,7 +16,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.plugin.checks import check_env, policy_config_of_caller
-from anyorder.plugin.episodes import build
+from anyorder.plugin.episodes import build, without_main
 
 PREFIX = "anyorder_"
 
@@ -119,17 +115,6 @@ def describe(choice: str, options: str) -> Description:
         return Description(int(env.metadata["render_fps"]), features, names)
     finally:
         env.close()
-
-
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Keep new worker processes from importing the running program, which would load LeRobot and torch in each."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def register_env_types() -> None:
