@@ -62,7 +62,8 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     from anyorder.factorization import FactorizationConfig
     from anyorder.training.config import DatasetConfig, TrainConfig
     from anyorder.training.data import BatchOrder, load_chunks, make_policy
-    from anyorder.training.loop import make_accelerator, optimise
+    from anyorder.training.loop import make_accelerator
+    from anyorder.training.optimise import optimise
 
     torch.set_num_threads(1)
     config = TrainConfig(

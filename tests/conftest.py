@@ -29,3 +29,33 @@ def lift_root(tmp_path_factory):
 def lift_copy(lift_root, tmp_path):
     """A copy of the demonstrations that a test may damage."""
     return shutil.copytree(lift_root, tmp_path / "damaged")
+
+
+@pytest.fixture(scope="session")
+def pictures_root(tmp_path_factory):
+    """A dataset of random numbers and pictures: two tasks, an episode each; one action has a joint's name."""
+    import numpy as np
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.utils.utils import SuppressProgressBars
+
+    root = tmp_path_factory.mktemp("pictures") / "two"
+    features = {
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": ["pan", "lift"]},
+        "action": {"dtype": "float32", "shape": (2,), "names": ["lift", "grip"]},
+        "observation.images.top": {
+            "dtype": "image",
+            "shape": (24, 32, 3),
+            "names": ["height", "width", "channels"],
+        },
+    }
+    made = LeRobotDataset.create("local/two", 30, features, root=root, use_videos=False, video_backend="pyav")
+    random = np.random.default_rng(0)
+    with SuppressProgressBars():
+        for task in ("Lift.", "Push."):
+            for _ in range(12):
+                frame = {k: random.normal(size=2).astype(np.float32) for k in ("observation.state", "action")}
+                picture = random.integers(256, size=(24, 32, 3), dtype=np.uint8)
+                made.add_frame({**frame, "observation.images.top": picture, "task": task})
+            made.save_episode()
+        made.finalize()
+    return root

@@ -15,6 +15,7 @@ from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean
 
 VERBS = {
     "record": "demonstrations by a scripted expert, as a LeRobot dataset",
+    "convert": "an older LeRobot dataset (v2.1) to the version read here (v3)",
     "tokenize": "fit a tokenizer to a dataset and report what it costs and loses",
     "train": "train a policy on a dataset",
     "rollout": "run a trained policy in simulation and count its successes",
@@ -77,6 +78,10 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     for word in overrides:
         if "=" not in word:
             raise ConfigError(bad_value("argument", word, f"key=value (see `anyorder {verb} --help`)"))
+    # What is empty by default, as {}, takes any keys below it.
+    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
+    free = tuple(f"{name}." for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE))
+    overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     register_groups()
     with initialize_config_module("anyorder.configs", version_base="1.3"):
         try:

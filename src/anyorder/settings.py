@@ -25,7 +25,9 @@ def to_plain(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             value = to_plain(value)
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
+        elif isinstance(value, list | tuple):
+            value = [to_plain(v) if dataclasses.is_dataclass(v) else v for v in value]
+        plain[field.name] = value
     return plain
 
 

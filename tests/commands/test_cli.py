@@ -93,8 +93,9 @@ def has_default(field):
 
 def test_every_environment_preset_builds_its_settings():
     cli.register_groups()
-    shipped = [name for name in cli.group_names("env") if name.startswith(("so101_", "aloha_", "metaworld_"))]
-    assert len(shipped) == 5 + 2 + 50
+    families = ("so101_", "aloha_", "metaworld_", "pusht")
+    shipped = [name for name in cli.group_names("env") if name.startswith(families)]
+    assert len(shipped) == 5 + 2 + 50 + 1
     for name in shipped:
         assert cli.settings("record", [f"env={name}", "root=x"]).env.task in name
 

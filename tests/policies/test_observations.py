@@ -6,7 +6,6 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
-from lerobot.utils.utils import SuppressProgressBars
 
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.datasets.statistics import Statistics
@@ -142,33 +141,13 @@ def test_everything_travels_in_the_checkpoint(tmp_path):
     assert torch.equal(policy.predict_action_chunk(observation()), loaded.predict_action_chunk(observation()))
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Two episodes of two tasks with a camera, written by LeRobot."""
-    root = tmp_path_factory.mktemp("data") / "two"
-    features = {
-        "observation.state": {"dtype": "float32", "shape": (2,), "names": ["pan", "lift"]},
-        "action": {"dtype": "float32", "shape": (2,), "names": ["lift", "grip"]},
-        CAMERA: {"dtype": "image", "shape": (24, 32, 3), "names": ["height", "width", "channels"]},
-    }
-    made = LeRobotDataset.create("local/two", 30, features, root=root, use_videos=False, video_backend="pyav")
-    random = np.random.default_rng(0)
-    with SuppressProgressBars():
-        for task in ("Lift.", "Push."):
-            for _ in range(12):
-                frame = {k: random.normal(size=2).astype(np.float32) for k in ("observation.state", "action")}
-                picture = random.integers(256, size=(24, 32, 3), dtype=np.uint8)
-                made.add_frame({**frame, CAMERA: picture, "task": task})
-            made.save_episode()
-        made.finalize()
-    return LeRobotDataset("local/two", root=root)
-
-
 @pytest.mark.parametrize("family", ["autoregressive", "regression"])
-def test_lerobots_factory_makes_a_policy_fitted_to_the_dataset(dataset, family):
+def test_lerobots_factory_makes_a_policy_fitted_to_the_dataset(pictures_root, family):
+    dataset = LeRobotDataset("local/two", root=pictures_root)
     options = {"tokenizer_options": {"vocab_size": 100}, "factorization": family, "relative_actions": True}
     torch.manual_seed(0)
     stock = make_policy(settings(**options), ds_meta=dataset.meta)
+    assert stock.config.observation_spec.cameras == {CAMERA: (3, 24, 32)}
     assert stock.config.tasks == ["Lift.", "Push."]
     assert stock.config.encoder.language == "table"
     assert stock.config.action_reference == [1, -1]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from safetensors.torch import load_file
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.errors import CheckpointError, ConfigError
 from anyorder.factorization import FactorizationConfig
-from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
+from anyorder.training import loop
 from anyorder.training.checkpoint import last_checkpoint, load_policy
 from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
-from anyorder.training.data import BatchOrder
-from anyorder.training.evaluate import clustered_error
+from anyorder.training.data import BatchOrder, load_chunks, make_policy
+from anyorder.training.evaluate import chunk_error, clustered_error
 from anyorder.training.loop import train
 from anyorder.training.metrics import read_metrics
 
@@ -55,12 +57,16 @@ def final_weights(run):
     ]
 
 
+def without_times(lines):
+    return [{key: value for key, value in line.items() if key not in ("step_s", "data_s")} for line in lines]
+
+
 def assert_same_run(one, other):
     for first, second in zip(final_weights(one), final_weights(other), strict=True):
         assert first.keys() == second.keys()
         for name in first:
             assert torch.equal(first[name], second[name]), name
-    assert read_metrics(one) == read_metrics(other)
+    assert without_times(read_metrics(one)) == without_times(read_metrics(other))
 
 
 @pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
@@ -231,3 +237,52 @@ def test_settings_travel_with_the_checkpoint(lift_root, tmp_path):
     saved = json.loads((folder / "train_config.json").read_text())
     assert saved["factorization"]["type"] == "autoregressive"
     assert saved["recorded_env"]["task"] == "lift"
+
+
+def test_a_camera_policy_killed_and_resumed_equals_undisturbed(pictures_root, tmp_path, monkeypatch):
+    vision = VisionConfig(width=16, features=8, keypoints=4, crop=0.9, jitter=0.2, dropout=0.2)
+    settings = {"n_obs_steps": 2, "chunk_size": 4, "n_action_steps": 2}
+
+    def run(folder, **more):
+        made = config(pictures_root, folder, "regression", **settings, **more)
+        made.encoder = EncoderConfig(2, 16, vision=vision)
+        made.dataset.observations = ["observation.state", "observation.images.top"]
+        made.dataset.validation_fraction = 0.5
+        return train(made)
+
+    run(tmp_path / "whole")
+    save = loop.save_checkpoint
+
+    def save_and_die(*arguments, **options):
+        save(*arguments, **options)
+        raise KilledError
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
+    with pytest.raises(KilledError):
+        run(tmp_path / "broken")
+    monkeypatch.undo()
+    policy = run(tmp_path / "broken", resume=True).policy
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+    assert policy.config.observation_spec.cameras == {"observation.images.top": (3, 24, 32)}
+    assert policy.config.tasks == ["Lift.", "Push."]
+
+
+def test_chunk_error_beside_predictors_that_learn_nothing(lift_root, tmp_path):
+    """On a line in time moving on as before is exact, and the policy is measured on what was demonstrated."""
+    settings = config(lift_root, tmp_path / "unused")
+    _, held_out = load_chunks(settings.dataset, settings.chunk_size)
+    size = held_out.columns["action"].shape[1]
+    line = held_out.columns["frame_index"].float()[:, None] * torch.arange(1, size + 1) / 7
+    line[:, -1] = 3.0  # never changes: left out, not divided by zero
+    held_out = replace(held_out, columns={**held_out.columns, "action": line})
+    policy = make_policy(settings, held_out)
+    error = chunk_error(policy, held_out, limit=10_000, seed=0)
+    assert error.constant_velocity == pytest.approx(0, abs=1e-5)
+    half = (line.amax(0) - line.amin(0))[0] / 2
+    ahead = (settings.chunk_size + 1) / 2  # steps on average, where the episode does not end before
+    assert error.hold == pytest.approx(float(ahead / 7 / half), rel=0.15)
+    policy.predict_action_chunk = lambda batch: batch["action"]
+    assert chunk_error(policy, held_out, limit=10_000, seed=0).policy == 0
+    policy.predict_action_chunk = lambda batch: batch["action"] + half / 10
+    off = torch.tensor([1 / (i + 1) for i in range(size - 1)]).mean() / 10
+    assert chunk_error(policy, held_out, limit=10_000, seed=0).policy == pytest.approx(float(off), rel=1e-4)

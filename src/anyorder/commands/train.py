@@ -24,4 +24,10 @@ def run(config: TrainConfig, console: Console) -> None:
         f"{result.run}: {config.factorization.choice}, {result.policy.trainable:,} parameters, "
         f"{found}, {result.seconds:.0f} s"
     )
+    error = result.chunk_error
+    if error is not None:
+        console.print(
+            f"held-out chunk error {error.policy:.3f} of half an action's range "
+            f"(holding the last action {error.hold:.3f}, moving on as before {error.constant_velocity:.3f})"
+        )
     console.print(f"next: anyorder rollout policy={result.run}")

@@ -38,6 +38,12 @@ class Cameras:
         return cls([reader], reader.shapes)
 
     @property
+    def missing(self) -> dict[str, Tensor]:
+        """Return, for each camera that a dataset lacks, which datasets those are: (datasets,) bool."""
+        lacking = {key: torch.tensor([key not in r.keys for r in self.readers]) for key in self.shapes}
+        return {key: flags for key, flags in lacking.items() if flags.any()}
+
+    @property
     def bytes(self) -> int:
         """Return the size of all frames, decoded."""
         return sum(math.prod(shape) for shape in self.shapes.values()) * sum(map(len, self.readers))

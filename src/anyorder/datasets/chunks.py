@@ -25,6 +25,8 @@ from anyorder.datasets.images import FrameReader, camera_keys
 from anyorder.errors import DatasetError, bad_value
 
 OBSERVATION = "observation."
+DATASET_INDEX = "dataset_index"
+"""Column of a mixture's chunks: which of its datasets a frame is from."""
 
 Batch = dict[str, Any]
 """LeRobot's training batch: tensors by feature name, and ``task``, a list of str."""
@@ -51,6 +53,10 @@ class ActionChunks(Episodes):
     cameras: Cameras | None = None
     numbers: Tensor | None = None
     """(frames,) int64: each row's number among the frames of ``cameras``."""
+    weights: tuple[float, ...] = ()
+    """Of a mixture: the weight of each dataset, to which the column ``dataset_index`` points; see ``mix``."""
+    others: tuple[DatasetInfo, ...] = ()
+    """Of a mixture: its datasets after the first, which is ``info``."""
 
     @classmethod
     def load(
@@ -166,6 +172,8 @@ class ActionChunks(Episodes):
                 batch[key] = frames if raw else frames.to(torch.float32) / 255
                 if self.history > 1:
                     batch[f"{key}_is_pad"] = early
+            for key, missing in self.cameras.missing.items():
+                batch[f"{key}_is_missing"] = missing.to(rows.device)[batch[DATASET_INDEX]]
         return batch
 
     def _window(self, rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,13 +222,26 @@ class ActionChunks(Episodes):
         return replace(self, columns=columns, begins=begins, ends=ends, numbers=numbers)
 
     def split(self, validation_fraction: float, seed: int = 0) -> tuple[Self, Self]:
-        """Split by whole episodes into (train, validation), at least one episode in each.
+        """Split by whole episodes into (train, validation), at least one episode of every dataset in each.
 
         Raises:
             DatasetError: the fraction is not between 0 and 1, or there is one episode only.
         """
-        train, validation = split_episodes(self.episode_ids, validation_fraction, seed)
+        train, validation = [], []
+        for held in self._episodes_by_dataset():
+            kept, held_out = split_episodes(held, validation_fraction, seed)
+            train += kept
+            validation += held_out
         return self.subset(train), self.subset(validation)
+
+    def _episodes_by_dataset(self) -> list[list[int]]:
+        if DATASET_INDEX not in self.columns:
+            return [self.episode_ids]
+        origin = self.columns[DATASET_INDEX][self.starts].tolist()
+        return [
+            [episode for episode, of in zip(self.episode_ids, origin, strict=True) if of == dataset]
+            for dataset in range(len(self.weights))
+        ]
 
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors; batches are then gathered on that device. Camera frames are moved batch by batch."""
@@ -273,7 +294,7 @@ class ActionChunks(Episodes):
 
     @property
     def _vectors(self) -> list[str]:
-        return [key for key in self.columns if key not in INDEX_COLUMNS]
+        return [key for key in self.columns if key not in (*INDEX_COLUMNS, DATASET_INDEX)]
 
     def __len__(self) -> int:
         return self.frames

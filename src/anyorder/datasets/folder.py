@@ -98,10 +98,7 @@ def read_info(root: Path) -> DatasetInfo:
         allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
         raise DatasetError(bad_value("root", str(root), allowed)) from error
     if not version.startswith("v3."):
-        allowed = (
-            "version v3.0; convert with: python -m lerobot.scripts.convert_dataset_v21_to_v30 "
-            f"--repo-id=<name> --root={root} --push-to-hub=false"
-        )
+        allowed = f"v3.0; version v2.1 becomes it by: anyorder convert source={root} root=<new folder>"
         raise DatasetError(bad_value("dataset version", version, allowed))
     if found.total_episodes < 1:
         raise DatasetError(bad_value("dataset episodes", found.total_episodes, "at least one episode"))

@@ -166,10 +166,15 @@ def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
         if key not in info.cameras:
             allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
             raise DatasetError(bad_value("images", key, allowed))
-        about = info.features[key].get("info") or {}
-        if about.get("is_depth_map") or about.get("video.is_depth_map"):
+        if is_depth(info, key):
             raise DatasetError(bad_value("images", key, "cameras that record colour, not depth"))
     return wanted
+
+
+def is_depth(info: DatasetInfo, key: str) -> bool:
+    """Return whether a camera records depth."""
+    about = info.features[key].get("info") or {}
+    return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
 
 
 def downscale(frames: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,5 +1,6 @@
 """Settings of a training run."""
 
+import math
 from dataclasses import dataclass, field
 
 from anyorder.datasets.cameras import check_cache_gb, check_image_size
@@ -11,6 +12,31 @@ from anyorder.tokenizers import TokenizerConfig
 
 TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
+
+
+@dataclass
+class MixEntry:
+    """One dataset of a mixture.
+
+    Attributes:
+        root: folder of a LeRobot dataset (v3).
+        repo_id: its name on the hub, used when ``root`` is not given.
+        weight: share of the samples, relative to the other datasets' weights.
+        episodes: how many episodes to use; all when null.
+    """
+
+    root: str | None = None
+    repo_id: str | None = None
+    weight: float = 1.0
+    episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.root is None and self.repo_id is None:
+            raise ConfigError(
+                bad_value("dataset.mix root", None, "a dataset folder (or repo_id) in every entry")
+            )
+        if not 0 < self.weight < math.inf:
+            raise ConfigError(bad_value("dataset.mix weight", self.weight, "a number > 0"))
 
 
 @dataclass
@@ -27,6 +53,10 @@ class DatasetConfig:
             real arm has no ``observation.environment_state``.
         allow_short: accept episodes shorter than a chunk, padded by their last action.
         image_size: (height, width) that camera frames are scaled down to; as recorded when null.
+        workers: processes that decode camera frames which are not in memory; 0 for a thread beside the training.
+        mix: several datasets instead of ``root``; a sample is from one of them with probability in proportion to its
+            weight.
+        missing_cameras: a dataset of the mixture may lack a camera that another has.
         cache_gb: GiB of memory for decoded frames; half of what is free when null, none when 0.
     """
 
@@ -39,12 +69,23 @@ class DatasetConfig:
     allow_short: bool = False
     image_size: list[int] | None = None
     cache_gb: float | None = None
+    workers: int = 0
+    mix: list[MixEntry] = field(default_factory=list)
+    missing_cameras: bool = False
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         check_cache_gb(self.cache_gb)
-        if self.root is None and self.repo_id is None:
-            raise ConfigError(bad_value("dataset.root", None, "a dataset folder (or dataset.repo_id)"))
+        if self.workers < 0:
+            raise ConfigError(bad_value("dataset.workers", self.workers, "an integer >= 0"))
+        if self.mix:
+            for name in ("root", "repo_id", "episodes"):
+                if getattr(self, name) is not None:
+                    allowed = "null beside dataset.mix, whose entries have their own"
+                    raise ConfigError(bad_value(f"dataset.{name}", getattr(self, name), allowed))
+        elif self.root is None and self.repo_id is None:
+            allowed = "a dataset folder (or dataset.repo_id, or dataset.mix)"
+            raise ConfigError(bad_value("dataset.root", None, allowed))
 
 
 @dataclass

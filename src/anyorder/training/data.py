@@ -1,7 +1,7 @@
 """From a dataset's settings to chunks, a policy made for them, and the order in which they are visited."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,12 +10,13 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 from torch import Tensor
 
 from anyorder.datasets.cameras import Progress
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.folder import read_info, resolve_root
+from anyorder.datasets.chunks import DATASET_INDEX, OBSERVATION, ActionChunks
+from anyorder.datasets.folder import DatasetInfo, read_info, resolve_root
+from anyorder.datasets.mixture import mix
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
-from anyorder.training.config import DatasetConfig, TrainConfig
+from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
 
 
 def load_chunks(
@@ -29,26 +30,41 @@ def load_chunks(
         history: frames of every observation.
         progress: called with (finished, wanted) while camera frames are decoded into memory.
     """
-    root = resolve_root(config.root, config.repo_id, images=bool(config.observations))
-    info = read_info(root)
-    offered = [name for name in [*info.vectors, *info.cameras] if name.startswith("observation.")]
+    entries = config.mix or [MixEntry(config.root, config.repo_id, episodes=config.episodes)]
+    roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
+    infos = [read_info(root) for root in roots]
+    offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
     for name in config.observations:
         if name not in offered:
-            allowed = ", ".join(offered) + did_you_mean(name, offered)
+            allowed = ", ".join(sorted(offered)) + did_you_mean(name, offered)
             raise ConfigError(bad_value("dataset.observations", name, allowed))
-    chunks = ActionChunks.load(
-        root,
-        horizon=horizon,
-        episodes=config.episodes,
-        seed=config.seed,
-        history=history,
-        images=[name for name in config.observations if name in info.cameras],
-        image_size=config.image_size,
-        cache_gb=config.cache_gb,
-        progress=progress,
-        allow_short=config.allow_short,
-    )
+    parts = [
+        ActionChunks.load(
+            info.root,
+            horizon=horizon,
+            episodes=entry.episodes,
+            seed=config.seed,
+            features=vectors_read(config, info),
+            history=history,
+            images=[name for name in config.observations if name in info.cameras],
+            image_size=config.image_size,
+            cache_gb=0,
+            allow_short=config.allow_short,
+        )
+        for entry, info in zip(entries, infos, strict=True)
+    ]
+    chunks = parts[0]
+    if config.mix:
+        chunks = mix(parts, [entry.weight for entry in entries], config.missing_cameras)
+    chunks.cache(config.cache_gb, progress)
     return chunks.split(config.validation_fraction, config.seed)
+
+
+def vectors_read(config: DatasetConfig, info: DatasetInfo) -> list[str] | None:
+    """Return the low-dimensional features to hold of a dataset; of a mixture only those that must agree."""
+    if not config.mix or not config.observations:
+        return None
+    return [name for name in config.observations if name in info.vectors]
 
 
 def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
@@ -112,7 +128,7 @@ class BatchOrder:
         self.frames = frames
         self.batch_size = batch_size
         self.seed = seed
-        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+        self._drawn: dict[int, Tensor] = {}
 
     def rows(self, step: int) -> Tensor:
         """Return the frames of a step, counted from 0: (batch size,) int64."""
@@ -121,8 +137,45 @@ class BatchOrder:
         rows = [self._epoch(int(e))[places[epochs == e] % self.frames] for e in epochs.unique()]
         return torch.cat(rows)
 
-    def _draw_epoch(self, epoch: int) -> Tensor:
-        return torch.randperm(self.frames, generator=seeded("cpu", self.seed, 1, epoch))
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._drawn:
+            drawn = torch.randperm(self.frames, generator=seeded("cpu", self.seed, 1, epoch))
+            # The last two are kept, as a batch may lie in both.
+            self._drawn = {**dict(list(self._drawn.items())[-1:]), epoch: drawn}
+        return self._drawn[epoch]
+
+
+class MixtureOrder:
+    """Which frames of a mixture a step sees, as a function of (seed, step) alone.
+
+    Every sample is drawn on its own: first its dataset, in proportion to the weights, then one of its frames.
+
+    Args:
+        dataset: (frames,) int64, each frame's dataset, in order.
+        weights: one a dataset.
+        batch_size: frames per step.
+        seed: of the draws.
+    """
+
+    def __init__(self, dataset: Tensor, weights: Sequence[float], batch_size: int, seed: int) -> None:
+        self.frames = torch.bincount(dataset.cpu(), minlength=len(weights))
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def rows(self, step: int) -> Tensor:
+        """Return the frames of a step, counted from 0: (batch size,) int64."""
+        generator = seeded("cpu", self.seed, 1, step)
+        drawn = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
+        place = torch.rand(self.batch_size, dtype=torch.float64, generator=generator)
+        return (self.frames.cumsum(0) - self.frames)[drawn] + (place * self.frames[drawn]).long()
+
+
+def batch_order(chunks: ActionChunks, batch_size: int, seed: int) -> BatchOrder | MixtureOrder:
+    """Return the order in which training visits the chunks."""
+    if chunks.weights:
+        return MixtureOrder(chunks.columns[DATASET_INDEX], chunks.weights, batch_size, seed)
+    return BatchOrder(chunks.frames, batch_size, seed)
 
 
 def seeded(device: torch.device | str, *key: int) -> torch.Generator:

@@ -1,9 +1,8 @@
 """The training loop: the same for every factorization, on one device or many."""
 
 import json
-import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.datasets.chunks import ActionChunks
@@ -21,6 +19,7 @@ from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
+from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     RECORDED_ENV,
     last_checkpoint,
@@ -28,11 +27,12 @@ from anyorder.training.checkpoint import (
     save_checkpoint,
     write_json,
 )
-from anyorder.training.config import TRAIN_CONFIG, OptimizerConfig, TrainConfig
-from anyorder.training.data import BatchOrder, load_chunks, make_policy, seeded
-from anyorder.training.evaluate import Validation, validate
+from anyorder.training.config import TRAIN_CONFIG, TrainConfig
+from anyorder.training.data import batch_order, load_chunks, make_policy
+from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
-from anyorder.training.progress import TrainingProgress
+from anyorder.training.optimise import learning_rate, optimise, ramped_average
+from anyorder.training.progress import StepClock, TrainingProgress, decoding
 
 EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
@@ -48,12 +48,14 @@ class TrainResult:
     Attributes:
         policy: with the averaged weights.
         validation: its scores on the held-out episodes at the end of the run.
+        chunk_error: of its predictions there, beside predictors that learn nothing.
         seconds: wall time of this call.
         run: the run's folder.
     """
 
     policy: AnyOrderPolicy
     validation: Validation
+    chunk_error: ChunkError | None
     seconds: float
     run: Path
 
@@ -72,8 +74,11 @@ def train(config: TrainConfig) -> TrainResult:
     started = time.monotonic()
     run = Path(config.output_dir)
     checkpoint = check_output(run, config)
-    train_chunks, held_out = load_chunks(config.dataset, config.chunk_size, config.n_obs_steps)
     accelerator = make_accelerator(config.device)
+    with decoding(enabled=config.progress and accelerator.is_main_process) as decoded:
+        train_chunks, held_out = load_chunks(
+            config.dataset, config.chunk_size, config.n_obs_steps, progress=decoded
+        )
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
         allowed = f"a multiple of the {world} processes"
@@ -87,43 +92,50 @@ def train(config: TrainConfig) -> TrainResult:
         lr=config.optimizer.lr,
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
+        fused=accelerator.device.type in ("cpu", "cuda"),
     )
     average = AveragedModel(policy, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
     averaged = cast(AnyOrderPolicy, average.module)
     start = load_checkpoint(checkpoint, policy, average, optimizer) if checkpoint else 0
     model, wrapped = accelerator.prepare(policy, optimizer)
-    train_chunks, held_out = train_chunks.to(accelerator.device), held_out.to(accelerator.device)
-    order = BatchOrder(train_chunks.frames, config.batch_size, config.seed)
+    held_out = held_out.to(accelerator.device)
+    if train_chunks.cameras is None:
+        train_chunks = train_chunks.to(accelerator.device)
+    order = batch_order(train_chunks, config.batch_size, config.seed)
     env = rollout_env(config, train_chunks)
     settings = run_settings(config, train_chunks)
     metrics = open_run(run, start, config, policy, train_chunks, held_out) if rank == 0 else None
     share = config.batch_size // world
 
     score: Validation | None = None
-    with TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress:
+    source = StepBatches(train_chunks, order, slice(rank * share, (rank + 1) * share))
+    with (
+        batches_of(source, start, config.steps, config.dataset.workers, accelerator.device) as batches,
+        TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress,
+    ):
+        clock = StepClock()
         for step in range(start, config.steps):
+            clock.start()
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in wrapped.param_groups:
                 group["lr"] = rate
             policy.factorization.begin(step / config.steps)
-            rows = order.rows(step)[rank * share : (rank + 1) * share].to(accelerator.device)
-            loss, norm = optimise(
-                accelerator, model, wrapped, train_chunks.batch(rows, raw=True), config, step
-            )
+            loss, norm = optimise(accelerator, model, wrapped, next(batches), config, step)
             average.update_parameters(policy)
+            clock.stop()
             done = step + 1
             if metrics is None:
                 continue
             if done % config.log_freq == 0 or done == config.steps:
-                metrics.log(
-                    done, train_loss=loss, grad_norm=norm, lr=rate, epoch=epoch(done, config, train_chunks)
-                )
+                seen = epoch(done, config, train_chunks)
+                seconds = clock.means(batches.take_waited_s())
+                metrics.log(done, train_loss=loss, grad_norm=norm, lr=rate, epoch=seen, **seconds)
             progress.step(done, loss)
             if done % config.eval_freq == 0 or done == config.steps:
                 # Along the way fewer draws do: what differs between episodes is the larger part of the error.
                 share_of_draws = 1 if done == config.steps else EARLY_DRAWS
                 score = evaluate(averaged, held_out, config, share_of_draws)
-                metrics.log(done, **numbers(score))
+                metrics.log(done, **score.metrics())
                 progress.validated(score)
             if env is not None and (
                 (config.rollout.freq and done % config.rollout.freq == 0) or done == config.steps
@@ -131,13 +143,16 @@ def train(config: TrainConfig) -> TrainResult:
                 success_during_training(metrics, done, env, averaged, config)
             if done % config.save_freq == 0 or done == config.steps:
                 save_checkpoint(run, done, policy, average, optimizer, settings, config.keep_checkpoints)
-    accelerator.wait_for_everyone()
-    if metrics is not None:
-        metrics.close()
-    accelerator.free_memory()
     averaged.eval()
+    error = chunk_error(averaged, held_out, limit=config.eval_chunks, seed=config.seed) if rank == 0 else None
+    if metrics is not None:
+        if error is not None and start < config.steps:
+            metrics.log(config.steps, **error.metrics())
+        metrics.close()
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
     score = score or evaluate(averaged, held_out, config)
-    return TrainResult(averaged, score, time.monotonic() - started, run)
+    return TrainResult(averaged, score, error, time.monotonic() - started, run)
 
 
 def check_output(run: Path, config: TrainConfig) -> Path | None:
@@ -194,8 +209,8 @@ def open_run(
         write_json(run / TRAIN_CONFIG, to_plain(config))
     tokens = None
     if policy.tokenizer is not None:
-        rows = torch.arange(0, train_chunks.frames, config.chunk_size, device=train_chunks.ends.device)
-        codes = policy.chunk(train_chunks.batch(rows, raw=True))
+        vectors = train_chunks.without_images().to(next(policy.parameters()).device)
+        codes = policy.chunk(vectors.batch(torch.arange(0, vectors.frames, config.chunk_size)))
         tokens = int(policy.tokenizer.token_count(codes).sum())
     data = {
         "train_episodes": train_chunks.episodes,
@@ -210,60 +225,19 @@ def open_run(
     return Metrics(run, start, config.wandb, to_plain(config))
 
 
-def optimise(
-    accelerator: Accelerator,
-    model: torch.nn.Module,
-    optimizer: Any,
-    batch: dict[str, Any],
-    config: TrainConfig,
-    step: int,
-) -> tuple[float, float]:
-    """Take one step; return the loss over all processes and the gradient's norm."""
-    model.train()
-    # Dropout draws from torch's own generator, the losses from one of theirs; both start afresh every step.
-    torch.manual_seed(seeded("cpu", config.seed, 2, step, accelerator.process_index).initial_seed())
-    generator = seeded(accelerator.device, config.seed, 3, step, accelerator.process_index)
-    with accelerator.autocast():
-        loss, _ = model(batch, generator=generator)
-    if not torch.isfinite(loss):
-        raise ConfigError(
-            bad_value(f"loss at step {step + 1}", float(loss), "finite: try a lower optimizer.lr")
-        )
-    accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.grad_clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return float(accelerator.reduce(loss.detach(), reduction="mean")), float(norm)
-
-
-def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine from the peak to a tenth of it.
-
-    >>> [round(learning_rate(s, 100, OptimizerConfig(lr=1.0)), 3) for s in (0, 4, 52, 99)]
-    [0.2, 1.0, 0.543, 0.1]
-    """
-    warmup = max(1, round(config.warmup_fraction * steps))
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    progress = (step + 1 - warmup) / max(1, steps - warmup)
-    return config.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def ramped_average(decay: float) -> Any:
-    """Return the averaging rule: ``a <- d a + (1 - d) w`` with d = min(decay, (1 + n) / (10 + n))."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        n = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
-
-
 def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
-    origin = Origin.load(chunks.info.root)
-    return {**to_plain(config), RECORDED_ENV: None if origin is None else to_plain(origin.env_config())}
+    env = recorded_env(chunks)
+    return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
+
+
+def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
+    """Return the environment that the data came from, if that is known and one."""
+    origins = [Origin.load(info.root) for info in (chunks.info, *chunks.others)]
+    first = origins[0]
+    if first is None or any(origin is None or origin.env != first.env for origin in origins):
+        return None
+    return first.env_config()
 
 
 def evaluate(
@@ -272,11 +246,6 @@ def evaluate(
     """Score the averaged weights on the held-out episodes."""
     samples = max(1, round(config.eval_samples * share_of_draws))
     return validate(policy, held_out, samples=samples, limit=config.eval_chunks, seed=config.seed)
-
-
-def numbers(score: Validation) -> dict[str, float]:
-    """Return a validation's numbers under their names in ``metrics.jsonl``."""
-    return {f"val_{k}": v for k, v in asdict(score).items() if v is not None and not isinstance(v, bool)}
 
 
 def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
@@ -290,11 +259,11 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return None
     if config.rollout.env is not None:
         return config.rollout.env
-    origin = Origin.load(chunks.info.root)
-    if origin is None:
+    env = recorded_env(chunks)
+    if env is None:
         allowed = "an environment, as the dataset does not say where it was recorded"
         raise ConfigError(bad_value("rollout.env", None, allowed))
-    return origin.env_config()
+    return env
 
 
 def success_during_training(

@@ -1,5 +1,8 @@
-"""The progress bar of a training run."""
+"""The progress bars of a training run, and its clock."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.progress import (
@@ -52,3 +55,40 @@ class TrainingProgress:
             sign = "=" if score.exact else "<="
             text = f"val nll {sign} {score.nll_nats_per_token:.3f} nats/token"
         self._bar.update(self._task, score=text)
+
+
+@contextmanager
+def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function of (finished, wanted) frames that shows a bar from its first call on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not enabled, transient=True) as bar:
+
+        def show(finished: int, wanted: int) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("decoding frames")
+            bar.update(task, completed=finished, total=wanted)
+
+        yield show
+
+
+class StepClock:
+    """Mean seconds of the steps since they were last asked for; validations and checkpoints are not steps."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._seconds = 0.0
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """End it."""
+        self._seconds += time.perf_counter() - self._started
+        self._steps += 1
+
+    def means(self, waited_s: float) -> dict[str, float]:
+        """Return ``step_s`` and, of it, ``data_s`` spent waiting for data; start counting afresh."""
+        found = {"step_s": self._seconds / self._steps, "data_s": waited_s / self._steps}
+        self._steps, self._seconds = 0, 0.0
+        return found
