@@ -97,12 +97,12 @@ def test_only_lerobots_option_begins_another_episode():
     assert observation["agent_pos"].tolist() == [0, 5]
 
 
-FAMILIES = ["so101", "aloha", "metaworld"]
+FAMILIES = ["so101", "aloha", "metaworld", "pusht"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_types_describe_what_their_environment_gives(family):
-    pytest.importorskip({"aloha": "gym_aloha", "metaworld": "metaworld"}.get(family, "mujoco"))
+    pytest.importorskip({"aloha": "gym_aloha", "metaworld": "metaworld", "pusht": "gym_pusht"}.get(family, "mujoco"))
     config = LeRobotEnvConfig.get_choice_class(f"anyorder_{family}")()
     env = config.settings().build()
     features = env_to_policy_features(config)
@@ -156,6 +156,30 @@ def test_workers_load_neither_lerobot_nor_torch():
         "sys.exit(any(name in sys.modules for name in ('torch', 'lerobot')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+WORKERS = """
+import multiprocessing, sys
+from contextlib import nullcontext
+from anyorder.plugin.episodes import without_main
+
+print("loaded", flush=True)
+if __name__ == "__main__":
+    with without_main() if {hidden} else nullcontext():
+        worker = multiprocessing.get_context("{method}").Process(target=print, args=("worked",))
+        worker.start()
+    worker.join()
+    assert sys.modules["__main__"].__name__ == "__main__"
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_workers_do_not_load_the_running_program(hidden, method, tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(WORKERS.format(hidden=hidden, method=method))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["loaded", *([] if hidden else ["loaded"]), "worked"]
 
 
 def test_describing_an_environment_builds_it_once():

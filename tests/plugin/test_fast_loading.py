@@ -56,7 +56,7 @@ HISTORY = {"observation.state": [-3, -1, 0], "observation.environment_state": [-
 @pytest.mark.parametrize("episodes", [None, [1, 4, 5, 11]])
 def test_items_equal_lerobots(folder, windows, episodes):
     slow = dataset(folder, windows, episodes=episodes)
-    indices = np.random.default_rng(0).permutation(len(slow))[:40].tolist() + [0, len(slow) - 1]
+    indices = [*np.random.default_rng(0).permutation(len(slow))[:40].tolist(), 0, len(slow) - 1]
     for fast, index in zip(fast_loading.items(slow, indices), indices, strict=True):
         equal(fast, slow[index])
 

@@ -3,11 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
-import sys
-import types
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -20,7 +16,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.plugin.checks import check_env, policy_config_of_caller
-from anyorder.plugin.episodes import build
+from anyorder.plugin.episodes import build, without_main
 
 PREFIX = "anyorder_"
 
@@ -121,17 +117,6 @@ def describe(choice: str, options: str) -> Description:
         env.close()
 
 
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Keep new worker processes from importing the running program, which would load LeRobot and torch in each."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
 def register_env_types() -> None:
     """Register a LeRobot type for every member of the ``EnvConfig`` family that has none yet."""
     known = LeRobotEnvConfig.get_known_choices()
@@ -145,7 +130,7 @@ def env_type(choice: str, family: type[EnvConfig]) -> type[AnyOrderEnv]:
     hints = typing.get_type_hints(family)
     fields: list[Any] = []
     for field in dataclasses.fields(family):
-        copy = dataclasses.field(default=field.default, default_factory=field.default_factory)  # type: ignore[call-overload]
+        copy = dataclasses.field(default=field.default, default_factory=field.default_factory)
         fields.append((field.name, hints[field.name], copy))
     name = f"AnyOrder{choice.title().replace('_', '')}Env"
     namespace = {"family": family, "__doc__": family.__doc__}

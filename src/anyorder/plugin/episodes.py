@@ -1,5 +1,9 @@
 """One environment as LeRobot's evaluation needs it; imports neither LeRobot nor torch, as its workers do not."""
 
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -61,3 +65,14 @@ class SingleEpisode(gym.Wrapper):
 def build(config: EnvConfig, begin: str) -> gym.Env:
     """Make the environment for one place of a vector environment; see ``SingleEpisode``."""
     return SingleEpisode(config.build(), begin)
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Keep new worker processes from importing the running program, which would load LeRobot and torch in each."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -38,7 +38,7 @@ def install_if_asked(environment: Mapping[str, str] = os.environ) -> None:
 
 def install() -> None:
     """Give LeRobot's datasets ``__getitems__`` and let its sampler resume in the right epoch."""
-    LeRobotDataset.__getitems__ = items  # type: ignore[attr-defined]
+    LeRobotDataset.__getitems__ = items
     EpisodeAwareSampler.load_state_dict = load_state_dict
     EpisodeAwareSampler.set_epoch = set_epoch
 
