@@ -102,7 +102,9 @@ FAMILIES = ["so101", "aloha", "metaworld", "pusht"]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_types_describe_what_their_environment_gives(family):
-    pytest.importorskip({"aloha": "gym_aloha", "metaworld": "metaworld", "pusht": "gym_pusht"}.get(family, "mujoco"))
+    pytest.importorskip(
+        {"aloha": "gym_aloha", "metaworld": "metaworld", "pusht": "gym_pusht"}.get(family, "mujoco")
+    )
     config = LeRobotEnvConfig.get_choice_class(f"anyorder_{family}")()
     env = config.settings().build()
     features = env_to_policy_features(config)
