@@ -16,6 +16,7 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, ObservationSpec, SlotNetwork
 from anyorder.networks.encoder import key
+from anyorder.plugin.model_card import policy_card
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit, fit_to_chunks, reference
 from anyorder.policies.normalizer import Normalizer
@@ -35,6 +36,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
     config_class = AnyOrderConfig
     name = "anyorder"
     config: AnyOrderConfig
+    generate_model_card = policy_card
 
     def __init__(
         self, config: AnyOrderConfig, fitted: Fitted | None = None, dataset_meta: Any = None, **_: Any
@@ -48,6 +50,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 fitted fits itself to all of its episodes.
         """
         super().__init__(config)
+        if config.fps is not None and dataset_meta is not None:
+            from anyorder.plugin.checks import check_dataset
+
+            check_dataset(config, dataset_meta)
         if fitted is None and config.fps is None and dataset_meta is not None:
             fitted = fit_to_chunks(
                 config, ActionChunks.load(dataset_meta.root, horizon=config.chunk_size, allow_short=True)
@@ -115,6 +121,14 @@ class AnyOrderPolicy(PreTrainedPolicy):
             features = fitted.tokenizer.token_features()
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
+        """Load the weights; a policy made for features of another size is refused in one line."""
+        from anyorder.plugin.checks import check_weights
+
+        check_weights(model, model_file)
+        return super()._load_as_safetensor(model, model_file, map_location, strict)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""

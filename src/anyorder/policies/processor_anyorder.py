@@ -4,6 +4,7 @@ from typing import Any
 
 from lerobot.processor import make_default_policy_processor_steps, make_policy_processor_pipelines
 
+from anyorder.plugin.processors import normalizer_processor, unnormalizer_processor
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
 
@@ -11,6 +12,6 @@ def make_anyorder_pre_post_processors(config: AnyOrderConfig, dataset_stats: Any
     """Return the two pipelines LeRobot wraps around the policy; ``dataset_stats`` is not used."""
     steps = make_default_policy_processor_steps(config, None, normalizer_device=config.device)
     return make_policy_processor_pipelines(
-        input_steps=[steps.rename_observations, steps.add_batch_dim, steps.to_device],
-        output_steps=[steps.to_cpu],
+        input_steps=[steps.rename_observations, steps.add_batch_dim, steps.to_device, normalizer_processor()],
+        output_steps=[unnormalizer_processor(), steps.to_cpu],
     )
