@@ -10,8 +10,9 @@ from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
 from anyorder.errors import CheckpointError, DatasetError, EnvError
-from anyorder.plugin.checks import check_dataset, check_env, check_weights
+from anyorder.plugin.checks import check_env
 from anyorder.plugin.envs import register_env_types
+from anyorder.policies.checks import check_dataset, check_weights
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
 from tests.plugin.saved import policy, save
 from tests.plugin.still import still_policy

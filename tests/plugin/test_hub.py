@@ -12,7 +12,6 @@ from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies import make_policy, make_pre_post_processors
 
 from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.plugin.model_card import policy_card
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from tests.plugin.saved import policy, save
 
@@ -75,7 +74,6 @@ def test_everything_a_policy_needs_goes_to_the_hub_and_comes_back(tmp_path, monk
     hub = Hub()
     monkeypatch.setattr("lerobot.policies.pretrained.HfApi", lambda *_, **__: hub)
     monkeypatch.setattr("lerobot.utils.hub.HfApi", lambda *_, **__: hub)
-    monkeypatch.setattr(AnyOrderPolicy, "generate_model_card", policy_card)
     made = policy(repo_id="ann/lift")
     config = TrainPipelineConfig(dataset=DatasetConfig(repo_id="ann/demos"), policy=made.config, steps=10)
     made.push_model_to_hub(config)  # these three lines end `lerobot-train`

@@ -30,7 +30,7 @@ class RolloutConfig:
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
     from anyorder.envs.rollout import chunk_latency_ms, rollout
-    from anyorder.plugin.model_card import run_of, write_model_card
+    from anyorder.policies.model_card import run_of, write_model_card
     from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
 
     policy = load_policy(config.policy, config.device)

@@ -7,7 +7,7 @@ from anyorder.training.config import TrainConfig
 
 def run(config: TrainConfig, console: Console) -> None:
     """Train and say what came out."""
-    from anyorder.plugin.model_card import write_model_card
+    from anyorder.policies.model_card import write_model_card
     from anyorder.training.checkpoint import policy_folder
     from anyorder.training.loop import train
 

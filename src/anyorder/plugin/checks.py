@@ -1,21 +1,15 @@
-"""Whether a policy fits an environment, a dataset or its own weights, said in one line before any work."""
+"""Whether a policy fits an environment, said in one line before the first step of LeRobot's commands."""
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lerobot.configs import PolicyFeature, PreTrainedConfig
+from lerobot.configs import PreTrainedConfig
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 from lerobot.envs.utils import env_to_policy_features
 from lerobot.utils.constants import ACTION
-from lerobot.utils.feature_utils import dataset_to_policy_features
-from safetensors import safe_open
-from torch import nn
 
-from anyorder.envs.features import FPS_TOLERANCE, alike, check_offered
-from anyorder.errors import CheckpointError, DatasetError, bad_value
-from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.envs.features import check_offered
+from anyorder.policies.checks import action_size, required, shapes
 
 
 def check_env(policy_config: PreTrainedConfig, env_config: LeRobotEnvConfig) -> None:
@@ -33,65 +27,6 @@ def check_env(policy_config: PreTrainedConfig, env_config: LeRobotEnvConfig) -> 
         action_size=action_size(policy_config),
         fps=getattr(policy_config, "fps", None),
     )
-
-
-def check_dataset(policy_config: PreTrainedConfig, dataset_meta: Any) -> None:
-    """Check that a dataset (LeRobot's metadata) has what a policy that is already fitted reads and gives.
-
-    Raises:
-        DatasetError: a feature is missing or of another shape, or the rate is too far off.
-    """
-    offered = shapes(dataset_to_policy_features(dataset_meta.features))
-    wanted = required(policy_config)
-    if (size := action_size(policy_config)) is not None:
-        wanted[ACTION] = (size,)
-    wrong = [f"{name} {list(shape)}" for name, shape in wanted.items() if not alike(offered.get(name), shape)]
-    if wrong:
-        given = {name: list(shape) for name, shape in offered.items()}
-        allowed = "the policy's " + ", ".join(wrong)
-        raise DatasetError(bad_value(f"features of dataset {dataset_meta.repo_id}", given, allowed))
-    fps = getattr(policy_config, "fps", None)
-    if fps is not None and abs(dataset_meta.fps / fps - 1) > FPS_TOLERANCE:
-        allowed = f"{fps:g} Hz, at which the policy has learnt, or at most 20 % off"
-        raise DatasetError(bad_value(f"fps of dataset {dataset_meta.repo_id}", dataset_meta.fps, allowed))
-
-
-def shapes(features: Mapping[str, PolicyFeature] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each feature."""
-    return {name: tuple(feature.shape) for name, feature in (features or {}).items()}
-
-
-def required(policy_config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Return the observations a policy cannot do without: all, but cameras where it has learnt to miss them."""
-    wanted = shapes(policy_config.input_features)
-    if isinstance(policy_config, AnyOrderConfig) and policy_config.encoder.vision.dropout:
-        for name in policy_config.image_features:
-            del wanted[name]
-    return wanted
-
-
-def action_size(policy_config: PreTrainedConfig) -> int | None:
-    """Return the dimensions of a policy's action; None where it does not say."""
-    feature = policy_config.action_feature
-    return None if feature is None else int(feature.shape[0])
-
-
-def check_weights(model: nn.Module, file: str | Path) -> None:
-    """Check the shapes in a safetensors file against the model it is to be loaded into.
-
-    LeRobot's ``make_policy`` replaces a policy's action by that of the environment or dataset before it loads the
-    weights, so an action of another size shows here, as ``normalizers.action.center``.
-
-    Raises:
-        CheckpointError: a shape differs.
-    """
-    with safe_open(file, "pt") as saved:
-        held = set(saved.keys())
-        for name, tensor in model.state_dict().items():
-            if name in held and (shape := saved.get_slice(name).get_shape()) != list(tensor.shape):
-                what = "action" if name.startswith(f"normalizers.{ACTION}.") else name
-                allowed = f"{shape}, as the policy was trained with"
-                raise CheckpointError(bad_value(f"shape of {what}", list(tensor.shape), allowed))
 
 
 def policy_config_of_caller() -> Any:

@@ -14,12 +14,14 @@ from anyorder.datasets.chunks import ActionChunks
 from anyorder.errors import ConfigError, DatasetError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
-from anyorder.networks import ChunkNetwork, ObservationEncoder, ObservationSpec, SlotNetwork
+from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
-from anyorder.plugin.model_card import policy_card
+from anyorder.policies.checks import check_dataset, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit, fit_to_chunks, reference
+from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
+from anyorder.policies.observing import collect, past
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 
@@ -51,8 +53,6 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """
         super().__init__(config)
         if config.fps is not None and dataset_meta is not None:
-            from anyorder.plugin.checks import check_dataset
-
             check_dataset(config, dataset_meta)
         if fitted is None and config.fps is None and dataset_meta is not None:
             fitted = fit_to_chunks(
@@ -125,8 +125,6 @@ class AnyOrderPolicy(PreTrainedPolicy):
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         """Load the weights; a policy made for features of another size is refused in one line."""
-        from anyorder.plugin.checks import check_weights
-
         check_weights(model, model_file)
         return super()._load_as_safetensor(model, model_file, map_location, strict)
 
@@ -172,22 +170,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
             generator: source of noise, dropout and augmentation.
         """
         spec = self.config.observation_spec
-        absent = [name for name in spec.cameras if name not in batch and self.config.encoder.vision.dropout]
-        wanted = [name for name in spec.names if name not in absent]
-        missing = [name for name in wanted if name not in batch]
-        if missing:
-            allowed = "all of " + ", ".join(wanted)
-            raise ConfigError(bad_value("observation without", missing, allowed))
         device = next(self.parameters()).device
-        seen = {name: self._history(batch[name].to(device), spec, name) for name in wanted}
-        rows = len(next(iter(seen.values())))
-        gone = {}
-        for name in spec.cameras:
-            if name in absent:
-                seen[name] = torch.zeros((rows, spec.history, *spec.cameras[name]), device=device)
-                gone[name] = torch.ones(rows, dtype=torch.bool, device=device)
-            elif f"{name}_is_missing" in batch:
-                gone[name] = batch[f"{name}_is_missing"].to(device)
+        seen, gone = collect(batch, spec, device, cameras_may_miss=self.config.encoder.vision.dropout > 0)
         for name in [*spec.vectors, *spec.clouds]:
             seen[name] = self.normalizer(name)(seen[name].float())
             if noise and name in spec.vectors:
@@ -199,15 +183,6 @@ class AnyOrderPolicy(PreTrainedPolicy):
             kept = torch.rand((len(encoded), 1, 1), generator=generator, device=device) >= dropout
             encoded = encoded * kept
         return encoded
-
-    def _history(self, values: Tensor, spec: ObservationSpec, name: str) -> Tensor:
-        """Return an observation as (batch, moments, ...); one without a history stands for all its moments."""
-        if values.dim() == axes(spec, name) + 1:
-            values = values.unsqueeze(1).expand(-1, spec.history, *values.shape[1:])
-        if values.dim() != axes(spec, name) + 2 or values.shape[1] != spec.history:
-            allowed = f"(batch, {spec.history}, ...) or (batch, ...), as n_obs_steps is {spec.history}"
-            raise ConfigError(bad_value(f"shape of {name}", tuple(values.shape), allowed))
-        return values
 
     def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
@@ -287,19 +262,13 @@ class AnyOrderPolicy(PreTrainedPolicy):
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """Return the next action (batch, action size), predicting a chunk when the queue is empty."""
         names = [name for name in self.config.observation_spec.names if name in batch]
-        if self.config.n_obs_steps > 1:
-            self._seen.append({name: batch[name] for name in names})
+        self._seen.append({name: batch[name] for name in names})
         if not self._queue:
             if self.config.n_obs_steps > 1:
-                batch = {**batch, **{name: self._past(name) for name in names}}
+                batch = {**batch, **{name: past(self._seen, name, self.config.n_obs_steps) for name in names}}
             chunk = self.predict_action_chunk(batch)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
         return self._queue.popleft()
-
-    def _past(self, name: str) -> Tensor:
-        """Return the last moments of an observation, (batch, moments, ...); before the first there is the first."""
-        moments = [seen[name] for seen in self._seen]
-        return torch.stack([moments[0]] * (self.config.n_obs_steps - len(moments)) + moments, 1)
 
     @property
     def n_action_steps(self) -> int:
@@ -333,11 +302,6 @@ class AnyOrderPolicy(PreTrainedPolicy):
     def trainable(self) -> int:
         """Number of trained parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-def axes(spec: ObservationSpec, name: str) -> int:
-    """Return how many axes one moment of an observation has."""
-    return 3 if name in spec.cameras else 2 if name in spec.clouds else 1
 
 
 def default_generator(device: torch.device) -> torch.Generator:

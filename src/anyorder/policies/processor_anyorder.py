@@ -2,9 +2,14 @@
 
 from typing import Any
 
-from lerobot.processor import make_default_policy_processor_steps, make_policy_processor_pipelines
+from lerobot.configs import PipelineFeatureType, PolicyFeature
+from lerobot.lerobot_types import EnvTransition
+from lerobot.processor import (
+    ProcessorStep,
+    make_default_policy_processor_steps,
+    make_policy_processor_pipelines,
+)
 
-from anyorder.plugin.processors import normalizer_processor, unnormalizer_processor
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
 
@@ -15,3 +20,28 @@ def make_anyorder_pre_post_processors(config: AnyOrderConfig, dataset_stats: Any
         input_steps=[steps.rename_observations, steps.add_batch_dim, steps.to_device, normalizer_processor()],
         output_steps=[unnormalizer_processor(), steps.to_cpu],
     )
+
+
+class normalizer_processor(ProcessorStep):  # noqa: N801  (LeRobot looks for this very name)
+    """Changes nothing: the policy normalises by itself.
+
+    ``lerobot-train`` overrides a step of this name whenever it resumes or starts from a saved policy, and fails where
+    a pipeline has none. It gives the dataset's statistics; a policy of ours keeps the ranges it was fitted to.
+    """
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def __call__(self, transition: EnvTransition) -> EnvTransition:
+        """Return the transition as it is."""
+        return transition
+
+    def transform_features(
+        self, features: dict[PipelineFeatureType, dict[str, PolicyFeature]]
+    ) -> dict[PipelineFeatureType, dict[str, PolicyFeature]]:
+        """Return the features as they are."""
+        return features
+
+
+class unnormalizer_processor(normalizer_processor):  # noqa: N801
+    """The same for actions."""

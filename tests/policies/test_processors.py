@@ -4,7 +4,7 @@ import pytest
 import torch
 from lerobot.processor import PolicyProcessorPipeline
 
-from anyorder.plugin.processors import normalizer_processor, unnormalizer_processor
+from anyorder.policies.processor_anyorder import normalizer_processor, unnormalizer_processor
 
 STATISTICS = {"observation.state": {"mean": torch.tensor([5.0]), "std": torch.tensor([2.0])}}
 
