@@ -38,8 +38,8 @@ class BatchedPolicy(Protocol):
         """Return (B, T, A) actions in the environment's units, T >= ``n_action_steps``.
 
         ``batch`` holds, on the CPU, ``observation.state`` (B, d), ``observation.environment_state`` (B, e),
-        ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, and ``task``, B
-        sentences.
+        ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, ``task``, B sentences, and
+        ``episode_index`` (B,) int64: which of the rollout's episodes each row is, for policies with a memory.
         """
 
 
@@ -194,7 +194,7 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
 def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     """Ask for the next chunk of every running episode: (B, T, A) float32."""
     batch = to_batch([episode.observation for episode in alive])
-    batch["task"] = [episode.env.unwrapped.task_description for episode in alive]  # type: ignore[attr-defined]
+    batch.update(labels([episode.env for episode in alive], [episode.index for episode in alive]))
     before = getattr(policy, "forwards", None)
     start = time.perf_counter()
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
@@ -229,6 +229,14 @@ def to_batch(observations: Sequence[Observation]) -> Batch:
     return batch
 
 
+def labels(envs: Sequence[gym.Env], episodes: Sequence[int]) -> Batch:
+    """Return what a policy is told beside the observations: the task's sentence and the episode of each row."""
+    import torch
+
+    tasks = [env.unwrapped.task_description for env in envs]  # type: ignore[attr-defined]
+    return {"task": tasks, "episode_index": torch.tensor(episodes)}
+
+
 def env_features(env: gym.Env) -> dict[str, tuple[int, ...]]:
     """Return the shape of every feature that ``to_batch`` makes of this environment's observations."""
     spaces: Any = env.observation_space
@@ -256,7 +264,7 @@ def check_features(env: gym.Env, policy: object) -> None:
 def chunk_latency_ms(
     env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
 ) -> float:
-    """Return the median wall time in ms of a policy call that serves ``batch_size`` episodes.
+    """Return the median wall time in ms of a policy call that begins ``batch_size`` episodes.
 
     The first call is not counted, since it allocates and compiles.
     """
@@ -264,10 +272,12 @@ def chunk_latency_ms(
     try:
         check_features(env, policy)
         batch = to_batch([env.reset(seed=seed)[0] for seed in range(batch_size)])
+        batch.update(labels([env] * batch_size, range(batch_size)))
     finally:
         env.close()
     times_ms = []
     for _ in range(calls + 1):
+        policy.reset()
         start = time.perf_counter()
         policy.predict_action_chunk(batch).detach().cpu()
         times_ms.append(1000 * (time.perf_counter() - start))
