@@ -1,13 +1,9 @@
-"""One cell of the comparison with LeRobot's policies: a policy trained within a budget and rolled out.
+"""Training of LeRobot's policies and ours in one loop, from the same samples.
 
-The same for everybody: demonstrations and their split, chunks of 16 of which 8 are executed, batches of 64 from memory, a
-cosine schedule over the budget, averaged weights, one torch thread, unseen episodes, the last weights.
+The same for everybody: demonstrations and their split, chunks of 16 of which 8 are executed, batches of 64 from memory,
+a cosine schedule over the budget, averaged weights, one torch thread.
 """
 
-import dataclasses
-import json
-import os
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,22 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peer_policies import EXECUTED, HORIZON, PEERS, PeerData, make_peer
-from torch import Tensor, nn
+from peer_adapter import PeerData
+from peer_policies import EXECUTED, HORIZON, make_peer
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
 from anyorder.datasets.chunks import ActionChunks, Batch
-from anyorder.datasets.origin import Origin
-from anyorder.envs import EnvConfig
-from anyorder.envs.rollout import chunk_latency_ms, rollout
-from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
-from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy
-from anyorder.training.evaluate import validate
 from anyorder.training.loop import learning_rate, make_accelerator, optimise, ramped_average
 
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,67 +33,6 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "mip": ("mip", {}),
 }
 BATCH = 64
-FIRST_EPISODE = 1_000_000
-TIMED_STEPS = 20
-LONGEST = 2.0
-"""Rollouts last at most so many times the longest demonstration."""
-NLL_DRAWS, NLL_CHUNKS = 8, 256
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One policy on one task with one training seed.
-
-    Attributes:
-        folder: of the comparison.
-        task: a preset of ``anyorder record env=...``.
-        policy: one of ``OURS`` or ``PEERS``.
-        seed: of initialisation, data order, losses and sampling; also picks the episodes.
-        budget: ``samples=N`` or ``seconds=S``.
-        episodes: rollouts.
-    """
-
-    folder: Path
-    task: str
-    policy: str
-    seed: int
-    budget: str
-    episodes: int
-
-    @property
-    def path(self) -> Path:
-        """Where the result is kept."""
-        return self.folder / self.budget / self.task / f"{self.policy}_{self.seed}.json"
-
-    @property
-    def data(self) -> Path:
-        """The demonstrations."""
-        return self.folder / "data" / self.task
-
-    def result(self) -> dict[str, Any] | None:
-        """Return the result, or None before there is one.
-
-        Raises:
-            ConfigError: it is one of another number of episodes.
-        """
-        if not self.path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(self.path.read_text())
-        if found["episodes"] != self.episodes:
-            raise ConfigError(bad_value("episodes", self.episodes, f"{found['episodes']}, as in {self.path}"))
-        return found
-
-
-def budget_of(text: str) -> tuple[str, float]:
-    """Read a budget.
-
-    >>> budget_of("samples=64000"), budget_of("seconds=30")
-    (('samples', 64000.0), ('seconds', 30.0))
-    """
-    kind, _, amount = text.partition("=")
-    if kind not in ("samples", "seconds") or not amount.replace(".", "", 1).isdigit() or not float(amount) > 0:
-        raise ConfigError(bad_value("budget", text, "samples=N or seconds=S"))
-    return kind, float(amount)
 
 
 class Samples(Protocol):
@@ -127,7 +57,9 @@ class Learner:
     begin: Callable[[float], None] = lambda progress: None
 
 
-def make_learner(name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None) -> Learner:
+def make_learner(
+    name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None
+) -> Learner:
     """Make a policy of either house for a number of steps; ``lr`` replaces the chosen rate."""
     torch.manual_seed(seed)
     common: dict[str, Any] = {
@@ -188,90 +120,9 @@ def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
     return average.module, seconds
 
 
-def steps_within(cell: Cell, chunks: ActionChunks) -> int:
-    """Return how many steps the budget pays for; a budget in seconds is divided by the time of a step.
-
-    That time is the mean over a training of twenty steps, which is then thrown away; the first two, in which memory is
-    allocated, do not count.
-    """
-    kind, amount = budget_of(cell.budget)
-    if kind == "samples":
-        return max(1, round(amount / BATCH))
-    _, seconds = fit(make_learner(cell.policy, cell.data, chunks, TIMED_STEPS, cell.seed), TIMED_STEPS)
-    return max(1, round(amount / (sum(seconds[2:]) / len(seconds[2:]))))
-
-
 def split(root: Path) -> tuple[ActionChunks, ActionChunks]:
     """Return the training and the held-out episodes, the same for everybody."""
     return load_chunks(DatasetConfig(root=str(root), allow_short=True), HORIZON)
-
-
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Train and roll out one cell, in a process of its own, and keep its result on disk."""
-    torch.set_num_threads(1)
-    chunks, held_out = split(cell.data)
-    before = peak_mib()
-    steps = steps_within(cell, chunks)
-    learner = make_learner(cell.policy, cell.data, chunks, steps, cell.seed)
-    policy, seconds = fit(learner, steps)
-    memory = peak_mib() - before
-    env = rollout_env(cell.data, chunks)
-    latency = chunk_latency_ms(env, policy)
-    torch.manual_seed(cell.seed)  # LeRobot's policies draw from torch's own generator
-    if isinstance(policy, AnyOrderPolicy):
-        policy.manual_seed(cell.seed)
-    start = time.process_time()
-    found = rollout(
-        env,
-        policy,
-        episodes=cell.episodes,
-        seed=FIRST_EPISODE + cell.seed * cell.episodes,
-        batch_size=cell.episodes,
-    )
-    result = {
-        "task": cell.task,
-        "policy": cell.policy,
-        "seed": cell.seed,
-        "budget": cell.budget,
-        "demos": chunks.episodes + held_out.episodes,
-        "episodes": cell.episodes,
-        "successes": found.successes,
-        "mean_length": found.mean_length,
-        "step_limit": env.build().unwrapped.max_episode_steps,  # type: ignore[attr-defined]
-        "rollout_cpu_s": round(time.process_time() - start, 2),
-        "steps": steps,
-        "samples": steps * BATCH,
-        "train_cpu_s": round(sum(seconds), 2),
-        "samples_per_s": round(steps * BATCH / sum(seconds), 1),
-        "lr": learner.config.optimizer.lr,
-        "params": learner.model.trainable,
-        "chunk_latency_ms": round(latency, 2),
-        "training_memory_mib": round(memory, 1),
-        "torch_threads": torch.get_num_threads(),
-        **likelihood(policy, held_out, cell.seed),
-    }
-    write(cell.path, result)
-    return result
-
-
-def rollout_env(root: Path, chunks: ActionChunks) -> EnvConfig:
-    """Return the recorded environment, its episodes at most ``LONGEST`` times as long as the longest demonstration."""
-    origin = Origin.load(root)
-    if origin is None:
-        raise ConfigError(bad_value("data", str(root), "a dataset that anyorder recorded"))
-    env: Any = origin.env_config()
-    limit = round(LONGEST * int(chunks.lengths.max()))
-    if hasattr(env, "max_episode_steps"):
-        return dataclasses.replace(env, max_episode_steps=min(limit, env.max_episode_steps))
-    return env
-
-
-def likelihood(policy: nn.Module, held_out: ActionChunks, seed: int) -> dict[str, Any]:
-    """Return the likelihood of the held-out episodes in nats per action value, where the policy has one."""
-    if not isinstance(policy, AnyOrderPolicy):
-        return {"nll_nats_per_value": None, "nll_is_exact": None}
-    score = validate(policy, held_out, samples=NLL_DRAWS, limit=NLL_CHUNKS, seed=seed)
-    return {"nll_nats_per_value": score.nll_nats_per_value, "nll_is_exact": score.exact}
 
 
 @torch.no_grad()
@@ -287,16 +138,3 @@ def held_out_loss(name: str, root: Path, steps: int, lr: float) -> float:
     parts = torch.arange(samples.frames).split(BATCH)
     losses = [policy(samples.batch(part))[0] * len(part) for part in parts for _ in range(4)]
     return float(sum(losses)) / samples.frames / 4
-
-
-def peak_mib() -> float:
-    """Return the most memory this process has held, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write JSON so that a kill leaves the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial, path)

@@ -1,18 +1,17 @@
-"""LeRobot's policies and ours on the same demonstrations, episodes, seeds and budget: success, likelihood, speed, memory.
+"""LeRobot's policies and ours on the same demonstrations, episodes, seeds and budget: success, likelihood, speed.
 
 ACT, DiffusionPolicy, VQ-BeT and multi_task_dit are LeRobot 0.6.1's own classes with their own losses, processors,
 optimisers and histories (``peer_policies.py``); ours are those of the other comparisons, in the same loop
-(``peer_training.py``). Every cell is one policy, task and training seed in a process of its own, one thread; each seed has
-unseen episodes of its own, the same for every policy. The last weights are rolled out, averaged for everybody. Everybody
-reads the low-dimensional state only, predicts 16 actions and executes 8; VQ-BeT predicts the 8 it executes.
+(``peer_training.py``). Every cell is one policy, task and training seed in a process of its own, one thread; each seed
+has unseen episodes of its own, the same for every policy. The last weights are rolled out, averaged for everybody.
+Everybody reads the low-dimensional state only, predicts 16 actions and executes 8; VQ-BeT predicts the 8 it executes.
 
-The budget is ``samples=N`` (the same steps of 64 chunks for all) or ``seconds=S`` (the same CPU time of training for all,
-with the cosine schedule ending there). Finished cells are kept, so a killed run continues, and tables can be printed at any
-time with ``--table-only``. Prints Markdown.
+The budget is ``samples=N`` (the same steps of 64 chunks for all) or ``seconds=S`` (the same CPU time of training for
+all, with the cosine schedule ending there). Finished cells are kept, so a killed run continues, and the tables can be
+printed at any time with ``--table-only``. Prints Markdown.
 """
 
 import argparse
-import json
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -21,23 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from cells import record
+from peer_cells import Cell, budget_of, run_cell
 from peer_policies import PEERS
-from peer_training import OURS, Cell, budget_of, held_out_loss, run_cell
+from peer_training import BATCH, OURS, held_out_loss
 
 from anyorder.envs import EnvConfig
 from anyorder.envs.results import wilson_interval
-from anyorder.errors import UserError, ConfigError, bad_value
+from anyorder.errors import ConfigError, UserError, bad_value
 
+# Of Meta-World one task of each of the usual levels: easy, medium, hard and very hard.
 DEMOS = {
     "metaworld_drawer-open-v3": 50,
-    "metaworld_pick-place-v3": 50,
-    "so101_pick_place": 50,
-    "metaworld_assembly-v3": 50,
-    "pusht": 100,
-    "aloha_transfer_cube": 50,
-    "metaworld_stick-pull-v3": 50,
     "metaworld_peg-insert-side-v3": 50,
+    "metaworld_pick-place-v3": 50,
+    "metaworld_stick-pull-v3": 50,
+    "so101_pick_place": 50,
+    "aloha_transfer_cube": 50,
+    "pusht": 100,
 }
+OTHER_DEMOS = 50
+"""Of any other task."""
 POLICIES = (*OURS, *PEERS)
 RATES = (3e-4, 1e-3, 3e-3)
 # What every cell imports, done once in the server that cells are forked from: 15 s of CPU time a cell saved.
@@ -114,7 +116,9 @@ def measure(cells: list[Cell], workers: int) -> list[str]:
     waiting = [cell for cell in cells if cell.result() is None]
     with isolated(workers) as pool:
         tasks = dict.fromkeys(cell.task for cell in waiting)
-        demos = {task: pool.submit(record, cells[0].folder, task, DEMOS.get(task, 50)) for task in tasks}
+        demos = {
+            task: pool.submit(record, cells[0].folder, task, DEMOS.get(task, OTHER_DEMOS)) for task in tasks
+        }
         for job in demos.values():
             job.result()
         started = time.monotonic()
@@ -142,9 +146,10 @@ def table(task: str, cells: list[Cell], policies: list[str]) -> str:
         return f"\n### {task}\n\nno cell yet"
     first = found[0]
     lines = [
-        f"\n### {task}, {first['demos']} demonstrations, {first['budget']}, episodes of at most {first['step_limit']} steps\n",
+        f"\n### {task}, {first['demos']} demonstrations, {first['budget']}, "
+        f"episodes of at most {first['step_limit']} steps\n",
         "| policy | params | success [95 % Wilson] | by seed | NLL, nats/value | steps | training CPU s | samples/s |"
-        " chunk latency ms | memory of training, MiB |",
+        " chunk latency, CPU ms | memory of training, MiB |",
         "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for policy in policies:
@@ -178,8 +183,8 @@ def sweep(options: argparse.Namespace) -> None:
         raise ConfigError(bad_value("budget", options.budget, "samples=N for a sweep"))
     task, names = options.tasks[0], [name for name in options.policies if name in PEERS]
     with isolated(options.workers) as pool:
-        pool.submit(record, options.folder, task, DEMOS.get(task, 50)).result()
-        root, steps = options.folder / "data" / task, round(amount / 64)
+        pool.submit(record, options.folder, task, DEMOS.get(task, OTHER_DEMOS)).result()
+        root, steps = options.folder / "data" / task, round(amount / BATCH)
         jobs = {
             (name, rate): pool.submit(held_out_loss, name, root, steps, rate)
             for name in names
