@@ -1,6 +1,8 @@
 """LeRobot's policies behind our interfaces: batches, histories and rollouts are theirs."""
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,14 @@ import torch
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from anyorder.datasets import ActionChunks
+from anyorder.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import peer_policies
+import peers
 from peer_adapter import PeerData
+from peer_cells import Cell, budget_of, run_cell
 from peer_policies import UNSEEN, make_peer, statistics
 
 STATE, GOAL, ACTIONS = 3, 2, 2
@@ -127,3 +132,41 @@ def test_an_observation_that_never_moved_reads_as_zero():
     assert abs(2 * (moved - low) / (high - low) - 1) < 1e-5
     assert abs((moved - found["mean"][1]) / std) < 1e-5
     assert found["max"][0] < UNSEEN
+
+
+@pytest.mark.parametrize("policy", ["diffusion", "gaussian_diffusion"])
+def test_a_cell_is_a_function_of_its_seed(policy, lift_root, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "so101_lift").symlink_to(lift_root)
+    cell = Cell(tmp_path, "so101_lift", policy, seed=1, budget="samples=128", episodes=2)
+    first = run_cell(cell)
+    assert first == cell.result()
+    assert first["steps"] == 2
+    measured = ("cpu_s", "samples_per_s", "latency_ms", "memory_mib")
+    same = {key: value for key, value in first.items() if not key.endswith(measured)}
+    again = run_cell(cell)
+    assert {key: again[key] for key in same} == same
+    with pytest.raises(ConfigError, match="episodes"):
+        replace(cell, episodes=3).result()
+
+
+def test_a_table_pools_the_seeds(tmp_path):
+    numbers = dict.fromkeys(
+        ("params", "steps", "train_cpu_s", "samples_per_s", "chunk_latency_ms", "training_memory_mib"), 7.0
+    )
+    shared = {"demos": 50, "budget": "samples=64", "episodes": 10, "step_limit": 99, **numbers}
+    cells = [Cell(tmp_path, "task", "mip", seed, "samples=64", 10) for seed in range(3)]
+    for cell, successes in zip(cells[:2], (1, 9), strict=True):  # the third has not run yet
+        cell.path.parent.mkdir(parents=True, exist_ok=True)
+        found = {"policy": "mip", "successes": successes, "nll_nats_per_value": None, **shared}
+        cell.path.write_text(json.dumps(found))
+    line = peers.table("task", cells, ["mip"]).splitlines()[-1]
+    assert "| 10/20 = 50% [30%, 70%] | 10%, 90% |" in line
+
+
+@pytest.mark.parametrize(
+    "text", ["samples", "samples=", "minutes=3", "seconds=0", "seconds=-1", "seconds=nan"]
+)
+def test_a_wrong_budget_is_refused(text):
+    with pytest.raises(ConfigError, match="budget"):
+        budget_of(text)
