@@ -134,7 +134,7 @@ def test_an_observation_that_never_moved_reads_as_zero():
     assert found["max"][0] < UNSEEN
 
 
-@pytest.mark.parametrize("policy", ["diffusion", "gaussian_diffusion"])
+@pytest.mark.parametrize("policy", ["vqbet", "gaussian_diffusion"])
 def test_a_cell_is_a_function_of_its_seed(policy, lift_root, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "so101_lift").symlink_to(lift_root)
