@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from peer_training import BATCH, fit, make_learner, split
+from peer_training import BATCH, fit, held_out_loss, make_learner, split
 from torch import nn
 
 from anyorder.datasets.chunks import ActionChunks
@@ -166,7 +166,7 @@ def rollout_env(root: Path, chunks: ActionChunks) -> EnvConfig:
     env: Any = origin.env_config()
     limit = round(LONGEST * int(chunks.lengths.max()))
     if hasattr(env, "max_episode_steps"):
-        return dataclasses.replace(env, max_episode_steps=min(limit, env.max_episode_steps))
+        return dataclasses.replace(env, max_episode_steps=min(limit, step_limit(env)))
     return env
 
 
@@ -196,6 +196,16 @@ def chunk_latency_ms(env_config: EnvConfig, policy: Any, calls: int = 20) -> flo
         policy.predict_action_chunk(batch)
         times.append(1000 * (time.process_time() - start))
     return median(times[1:])
+
+
+def sweep_cell(folder: Path, task: str, policy: str, steps: int, lr: float) -> float:
+    """Return a LeRobot policy's loss on the held-out episodes after training at a learning rate; keep it on disk."""
+    path = folder / "sweep" / task / f"{policy}_{steps}_{lr:g}.json"
+    if not path.is_file():
+        with redirect_stdout(StringIO()):
+            loss = held_out_loss(policy, folder / "data" / task, steps, lr)
+        write(path, {"task": task, "policy": policy, "steps": steps, "lr": lr, "held_out_loss": loss})
+    return float(json.loads(path.read_text())["held_out_loss"])
 
 
 def likelihood(policy: nn.Module, held_out: ActionChunks, seed: int) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cells import record
-from peer_cells import Cell, budget_of, run_cell
+from peer_cells import Cell, budget_of, run_cell, sweep_cell
 from peer_policies import PEERS
-from peer_training import BATCH, OURS, held_out_loss
+from peer_training import BATCH, OURS
 
 from anyorder.envs import EnvConfig
 from anyorder.envs.results import wilson_interval
@@ -184,9 +184,9 @@ def sweep(options: argparse.Namespace) -> None:
     task, names = options.tasks[0], [name for name in options.policies if name in PEERS]
     with isolated(options.workers) as pool:
         pool.submit(record, options.folder, task, DEMOS.get(task, OTHER_DEMOS)).result()
-        root, steps = options.folder / "data" / task, round(amount / BATCH)
+        steps = round(amount / BATCH)
         jobs = {
-            (name, rate): pool.submit(held_out_loss, name, root, steps, rate)
+            (name, rate): pool.submit(sweep_cell, options.folder, task, name, steps, rate)
             for name in names
             for rate in RATES
         }
