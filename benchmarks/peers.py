@@ -54,7 +54,8 @@ PRELOAD = [
 
 
 def main() -> None:
-    options = arguments().parse_args()
+    parser = arguments()
+    options = parser.parse_args()
     try:
         budget_of(options.budget)
         if options.sweep:
@@ -76,7 +77,7 @@ def main() -> None:
         for task in offered:
             print(table(task, [cell for cell in cells if cell.task == task], options.policies), flush=True)
     except UserError as error:
-        raise SystemExit(str(error)) from error
+        parser.exit(2, f"{error}\n")
     if failed:
         raise SystemExit("failed cells: " + ", ".join(failed))
 
