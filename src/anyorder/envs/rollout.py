@@ -41,8 +41,9 @@ class BatchedPolicy(Protocol):
         """Return (B, T, A) actions in the environment's units, T >= ``n_action_steps``.
 
         ``batch`` holds, on the CPU, ``observation.state`` (B, d), ``observation.environment_state`` (B, e),
-        ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, and ``task``, B
-        sentences. With ``n_obs_steps`` > 1 observations are (B, moments, ...), the present last.
+        ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, ``task``, B sentences, and
+        ``episode_index`` (B,) int64: which of the rollout's episodes each row is, for policies with a memory. With
+        ``n_obs_steps`` > 1 observations are (B, moments, ...), the present last.
         """
 
 
@@ -201,7 +202,7 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
 def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     """Ask for the next chunk of every running episode: (B, T, A) float32."""
     batch = to_batch([episode.observations for episode in alive])
-    batch["task"] = [episode.env.unwrapped.task_description for episode in alive]  # type: ignore[attr-defined]
+    batch.update(labels([episode.env for episode in alive], [episode.index for episode in alive]))
     before = getattr(policy, "forwards", None)
     start = time.perf_counter()
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
@@ -220,10 +221,18 @@ def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     return np.asarray(chunk)
 
 
+def labels(envs: Sequence[gym.Env], episodes: Sequence[int]) -> Batch:
+    """Return what a policy is told beside the observations: the task's sentence and the episode of each row."""
+    import torch
+
+    tasks = [env.unwrapped.task_description for env in envs]  # type: ignore[attr-defined]
+    return {"task": tasks, "episode_index": torch.tensor(episodes)}
+
+
 def chunk_latency_ms(
     env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
 ) -> float:
-    """Return the median wall time in ms of a policy call that serves ``batch_size`` episodes.
+    """Return the median wall time in ms of a policy call that begins ``batch_size`` episodes.
 
     The first call is not counted, since it allocates and compiles.
     """
@@ -232,11 +241,12 @@ def chunk_latency_ms(
         check_features(env, policy)
         moments = getattr(policy, "n_obs_steps", 1)
         batch = to_batch([[env.reset(seed=seed)[0]] * moments for seed in range(batch_size)])
-        batch["task"] = [env.unwrapped.task_description] * batch_size  # type: ignore[attr-defined]
+        batch.update(labels([env] * batch_size, range(batch_size)))
     finally:
         env.close()
     times_ms = []
     for _ in range(calls + 1):
+        policy.reset()
         start = time.perf_counter()
         policy.predict_action_chunk(batch).detach().cpu()
         times_ms.append(1000 * (time.perf_counter() - start))

@@ -1,0 +1,141 @@
+"""Training of LeRobot's policies and ours in one loop, from the same samples.
+
+The same for everybody: demonstrations and their split, chunks of 16 of which 8 are executed, batches of 64 from memory,
+a cosine schedule over the budget, averaged weights, one torch thread.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peer_adapter import PeerData
+from peer_policies import EXECUTED, HORIZON, make_peer
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
+from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import TransformerConfig
+from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
+from anyorder.training.data import BatchOrder, load_chunks, make_policy
+from anyorder.training.loop import make_accelerator
+from anyorder.training.optimise import learning_rate, optimise, ramped_average
+
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "autoregressive": ("autoregressive", {}),
+    "k_order": ("autoregressive", {"orders": "fixed", "k": 16}),
+    "masked_diffusion": ("masked_diffusion", {}),
+    "gaussian_diffusion": ("gaussian_diffusion", {}),
+    "regression": ("regression", {}),
+    "mip": ("mip", {}),
+}
+BATCH = 64
+
+
+class Samples(Protocol):
+    """Where training batches come from: ``ActionChunks``, or ``PeerData``."""
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+
+    def batch(self, indices: Tensor) -> Batch:
+        """Gather some."""
+
+
+@dataclass
+class Learner:
+    """A fresh policy with all that its training needs."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    samples: Samples
+    config: TrainConfig
+    begin: Callable[[float], None] = lambda progress: None
+
+
+def make_learner(
+    name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None
+) -> Learner:
+    """Make a policy of either house for a number of steps; ``lr`` replaces the chosen rate."""
+    torch.manual_seed(seed)
+    common: dict[str, Any] = {
+        "dataset": DatasetConfig(root=str(root), allow_short=True),
+        "chunk_size": HORIZON,
+        "n_action_steps": EXECUTED,
+        "steps": steps,
+        "batch_size": BATCH,
+        "seed": seed,
+        "device": "cpu",
+    }
+    if name in OURS:
+        family, options = OURS[name]
+        regularised = family in REGULARISED
+        optimizer = OptimizerConfig() if lr is None else OptimizerConfig(lr=lr)
+        config = TrainConfig(
+            factorization=FactorizationConfig.from_options(family, options),
+            network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
+            observation_noise=OBSERVATION_NOISE if regularised else 0.0,
+            optimizer=optimizer,
+            **common,
+        )
+        policy = make_policy(config, chunks)
+        adamw = torch.optim.AdamW(
+            policy.get_optim_params(),
+            lr=optimizer.lr,
+            betas=optimizer.betas,
+            weight_decay=optimizer.weight_decay,
+        )
+        return Learner(policy, adamw, chunks, config, policy.factorization.begin)
+    peer = make_peer(name, chunks, steps, lr)
+    preset = peer.policy.config.get_optimizer_preset()
+    config = TrainConfig(
+        optimizer=OptimizerConfig(lr=preset.lr, grad_clip_norm=preset.grad_clip_norm), **common
+    )
+    adam = preset.build(peer.policy.get_optim_params())
+    return Learner(peer, adam, PeerData(chunks, peer.policy.config), config)
+
+
+def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
+    """Train for the first ``steps`` steps; return the averaged policy and the CPU seconds of every step."""
+    config, seconds = learner.config, []
+    accelerator = make_accelerator("cpu")
+    order = BatchOrder(learner.samples.frames, config.batch_size, config.seed)
+    average = AveragedModel(learner.model, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
+    peaks = [group["lr"] for group in learner.optimizer.param_groups]
+    for step in range(steps):
+        start = time.process_time()
+        learner.begin(step / config.steps)
+        rate = learning_rate(step, config.steps, config.optimizer) / config.optimizer.lr
+        for group, peak in zip(learner.optimizer.param_groups, peaks, strict=True):
+            group["lr"] = rate * peak
+        batch = learner.samples.batch(order.rows(step))
+        optimise(accelerator, learner.model, learner.optimizer, batch, config, step)
+        average.update_parameters(learner.model)
+        seconds.append(time.process_time() - start)
+    average.module.eval()
+    return average.module, seconds
+
+
+def split(root: Path) -> tuple[ActionChunks, ActionChunks]:
+    """Return the training and the held-out episodes, the same for everybody."""
+    return load_chunks(DatasetConfig(root=str(root), allow_short=True), HORIZON)
+
+
+@torch.no_grad()
+def held_out_loss(name: str, root: Path, steps: int, lr: float) -> float:
+    """Train a LeRobot policy and return its own loss on the held-out episodes; what learning rates are chosen by."""
+    torch.set_num_threads(1)
+    chunks, held_out = split(root)
+    with torch.enable_grad():
+        learner = make_learner(name, root, chunks, steps, 0, lr)
+        policy, _ = fit(learner, steps)
+    samples = PeerData(held_out, learner.model.policy.config)
+    torch.manual_seed(0)
+    parts = torch.arange(samples.frames).split(BATCH)
+    losses = [policy(samples.batch(part))[0] * len(part) for part in parts for _ in range(4)]
+    return float(sum(losses)) / samples.frames / 4
