@@ -1,0 +1,1 @@
+"""Scaling laws of repeated data: fits with intervals, critical compute."""
