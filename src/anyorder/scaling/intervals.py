@@ -13,7 +13,11 @@ LEVEL = 0.95
 WIDE = 10.0
 """High over low end of an interval above which a constant is called weakly identified."""
 AT_BOUND = 1e-6
-BOOTSTRAP_BATCH = 100
+DECAYS = {"R_D": "repeated tokens", "R_N": "excess parameters"}
+VANISHING = {"E": "an irreducible loss of 0", "O": "no overfitting"}
+BATCH = 100
+VISIBLE = 100.0
+"""Decay that any table with repetitions shows."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,44 @@ def profile(stage: Stage) -> Array:
     return ends.reshape(count, 2)
 
 
+def refit(fit: Fit, weights: Array) -> Array:
+    """Fit again with every run counted ``weights`` (sets, runs) times: constants (sets, families, 10).
+
+    All steps are done anew, from where the fit ended. A decay so slow that the runs do not show it has no gradient, so
+    such constants start from a visible one as well.
+    """
+    sets = len(weights)
+    constants = np.tile(fit.constants, (sets, 1, 1))
+    for number, stage in enumerate(fit.stages):
+        fitted = stage.problem.slots >= 0
+        held = constants.copy()
+        if number + 1 < len(fit.stages):
+            held[:, ~fitted] = stage.held[~fitted]
+        visible = stage.constants()
+        visible[:, 5:7] = np.minimum(visible[:, 5:7], VISIBLE)
+        begin = [stage.x, stage.problem.variables_of(visible[None])[0]]
+        tries = begin[: 1 if np.array_equal(*begin) else 2]
+        for part in np.array_split(np.arange(sets), -(-sets // BATCH)):
+            ends = [
+                minimise(
+                    stage.problem,
+                    np.tile(x, (len(part), 1)),
+                    held[part],
+                    weights[part][:, stage.rows],
+                    iterations=100,
+                    tolerance=1e-6,
+                )
+                for x in tries
+            ]
+            choice = np.argmin([end.objective for end in ends], axis=0)
+            x = np.stack([end.x for end in ends])[choice, np.arange(len(part))]
+            found = stage.problem.constants(x, held[part])
+            constants[np.ix_(part, *map(np.arange, fitted.shape))] = np.where(fitted, found, constants[part])
+    return constants
+
+
 def bootstrap(fit: Fit, resamples: int, seed: int) -> Array:
-    """Refit resampled runs, every step of the fit anew: constants (resamples, families, 10).
+    """Refit resampled runs: constants (resamples, families, 10).
 
     Runs are drawn with replacement within each family.
     """
@@ -114,22 +154,7 @@ def bootstrap(fit: Fit, resamples: int, seed: int) -> Array:
     for family in fit.families:
         mine = np.flatnonzero(fit.runs.factorization == family)
         weights[:, mine] = random.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=resamples)
-    constants = np.tile(fit.constants, (resamples, 1, 1))
-    for number, stage in enumerate(fit.stages):
-        fitted = stage.problem.slots >= 0
-        held = constants.copy()
-        if number + 1 < len(fit.stages):
-            held[:, ~fitted] = stage.held[~fitted]
-        start = np.tile(stage.x, (resamples, 1))
-        pieces = [
-            minimise(
-                stage.problem, start[part], held[part], weights[part][:, stage.rows], iterations=100, tolerance=1e-6
-            ).x
-            for part in np.array_split(np.arange(resamples), -(-resamples // BOOTSTRAP_BATCH))
-        ]
-        found = stage.problem.constants(np.concatenate(pieces), held)
-        constants[:, fitted] = found[:, fitted]
-    return constants
+    return refit(fit, weights)
 
 
 def percentiles(sample: Array) -> Array:
@@ -138,16 +163,39 @@ def percentiles(sample: Array) -> Array:
     return np.moveaxis(ends, 0, -1)
 
 
-def intervals(fit: Fit) -> dict[str, dict[str, Interval]]:
-    """Return the profile interval of every fitted constant, by family."""
+def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
+    """Return the interval of every fitted constant, by family.
+
+    Profile intervals; for the second of two steps, percentiles of the bootstrap ``samples`` (resamples, families, 10), as
+    a profile would take the constants of the first step for known.
+    """
     found: dict[str, dict[str, Interval]] = {family: {} for family in fit.families}
-    for stage in fit.stages:
-        ends, bounds = profile(stage), stage.problem.bounds()
-        for family, row in zip(stage.problem.runs.families, stage.problem.slots, strict=True):
-            for index in np.flatnonzero(row >= 0):
-                slot = row[index]
-                is_open = np.abs(ends[slot] - bounds[:, slot]) < AT_BOUND
-                found[family][CONSTANTS[index]] = Interval(
-                    *np.exp(ends[slot]).tolist(), open_low=bool(is_open[0]), open_high=bool(is_open[1])
-                )
+    for number, stage in enumerate(fit.stages):
+        bounds = np.exp(stage.problem.bounds())
+        ends = np.exp(profile(stage)) if number == 0 else None
+        for family, name in enumerate(fit.families):
+            for index in np.flatnonzero(stage.problem.slots[family] >= 0):
+                slot = stage.problem.slots[family, index]
+                pair = percentiles(samples[:, family, index]) if ends is None else ends[slot]
+                is_open = [pair[0] <= bounds[0, slot] * (1 + AT_BOUND), pair[1] >= bounds[1, slot] / (1 + AT_BOUND)]
+                found[name][CONSTANTS[index]] = Interval(*pair.tolist(), *map(bool, is_open))
     return found
+
+
+def in_words(constant: str, value: float, interval: Interval) -> str:
+    """Say what the runs tell about a constant; empty where it is identified.
+
+    >>> in_words("R_D", 95.4, Interval(4.46, 1e12, open_high=True))
+    'R_D is weakly identified: 95.4 fits best, but the 95 % interval is 4.46 to the edge of the search, 1e+12; no decay of repeated tokens is as likely.'
+    """
+    if interval.identified:
+        return ""
+    low = f"{'the edge of the search, ' if interval.open_low else ''}{interval.low:.3g}"
+    high = f"{'the edge of the search, ' if interval.open_high else ''}{interval.high:.3g}"
+    kind = "not" if interval.open_low and interval.open_high else "weakly"
+    end = ""
+    if interval.open_high and constant in DECAYS:
+        end = f"; no decay of {DECAYS[constant]} is as likely"
+    if interval.open_low and constant in VANISHING:
+        end = f"; {VANISHING[constant]} is as likely"
+    return f"{constant} is {kind} identified: {value:.3g} fits best, but the 95 % interval is {low} to {high}{end}."

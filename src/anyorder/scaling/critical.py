@@ -1,0 +1,155 @@
+"""Critical compute: from which training compute on one factorization has the lower loss than another.
+
+At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N, C / (6 N), U)``
+(our reading: arXiv 2507.15857 does not say how it minimises). C_crit(U) is where the gap of two families is 0. The paper
+drops E in this comparison, for which losses of two fits can differ in what they count as entropy; kept, the gap is that of
+the losses themselves. Both are given. C in FLOPs, U in the tokens of the table.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, predict
+
+GRID_REACH = 14.0
+"""How far from the single-epoch optimum N is looked for, in e-folds either way."""
+GRID_POINTS = 29
+GOLDEN = (math.sqrt(5) - 1) / 2
+GOLDEN_STEPS = 24
+SCAN_PER_DECADE = 4
+BISECTIONS = 36
+
+
+def best_loss(constants: Array, flops: Array, unique_tokens: Array, keep_e: bool = True) -> tuple[Array, Array]:
+    """Return the lowest loss at a compute and the N that has it.
+
+    Args:
+        constants: (..., 10); the other arguments broadcast against the leading axes.
+        flops: C.
+        unique_tokens: U.
+        keep_e: False leaves E out of the loss.
+
+    Returns:
+        Loss and parameters, both in the broadcast shape. The global minimum on a grid of whole e-folds, refined by golden
+        section to 1e-5 of N.
+    """
+    c = np.asarray(constants, dtype=float)
+    if not keep_e:
+        c = c.copy()
+        c[..., CONSTANTS.index("E")] = 0.0
+    tokens_times_params = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
+    alpha, beta = c[..., 3], c[..., 4]
+    log_g = (np.log(alpha * c[..., 0]) - np.log(beta * c[..., 1])) / (alpha + beta)
+    centre = log_g + beta / (alpha + beta) * np.log(tokens_times_params)
+
+    def loss(log_n: Array) -> Array:
+        extra = log_n.ndim - centre.ndim
+        at = (..., *(None,) * extra)
+        n = np.exp(log_n)
+        cc = c.reshape(*c.shape[:-1], *(1,) * extra, c.shape[-1])
+        return predict(cc, n, tokens_times_params[at] / n, np.asarray(unique_tokens, dtype=float)[at])
+
+    # Broadcast once, so that the helper above can index.
+    centre = centre + np.zeros(np.broadcast_shapes(centre.shape, np.shape(unique_tokens)))
+    tokens_times_params = np.broadcast_to(tokens_times_params, centre.shape)
+    unique_tokens = np.broadcast_to(unique_tokens, centre.shape)
+    c = np.broadcast_to(c, (*centre.shape, c.shape[-1]))
+    offsets = np.linspace(-GRID_REACH, GRID_REACH, GRID_POINTS)
+    spacing = offsets[1] - offsets[0]
+    lowest = offsets[np.argmin(loss(centre[..., None] + offsets), axis=-1)]
+    low, high = centre + lowest - spacing, centre + lowest + spacing
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    for _ in range(GOLDEN_STEPS):
+        down = at_left < at_right
+        low, high = np.where(down, low, left), np.where(down, right, high)
+        kept, kept_value = np.where(down, left, right), np.where(down, at_left, at_right)
+        fresh = np.where(down, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
+        value = loss(fresh)
+        left, right = np.where(down, fresh, kept), np.where(down, kept, fresh)
+        at_left, at_right = np.where(down, value, kept_value), np.where(down, kept_value, value)
+    log_n = 0.5 * (low + high)
+    return loss(log_n), np.exp(log_n)
+
+
+def gap(one: Array, other: Array, flops: Array, unique_tokens: Array, keep_e: bool = True) -> Array:
+    """Return the lowest loss of ``one`` minus that of ``other``; constants (..., 10), all broadcast."""
+    return best_loss(one, flops, unique_tokens, keep_e)[0] - best_loss(other, flops, unique_tokens, keep_e)[0]
+
+
+def critical_flops(
+    one: Array, other: Array, unique_tokens: Array, between: tuple[float, float], keep_e: bool = True
+) -> tuple[Array, Array]:
+    """Return the compute at which the order of two families changes for the last time.
+
+    Args:
+        one: (sets, 10) constants.
+        other: (sets, 10) constants.
+        unique_tokens: (points,) values of U.
+        between: lowest and highest C to look at, FLOPs.
+        keep_e: as in ``best_loss``.
+
+    Returns:
+        C_crit (sets, points), nan where the order never changes, found by bisection in ln C; and the sign of
+        ``L_one - L_other`` above it (or everywhere), (sets, points).
+    """
+    first, last = np.log(between[0]), np.log(between[1])
+    count = max(2, int(np.ceil((last - first) / np.log(10) * SCAN_PER_DECADE)) + 1)
+    log_c = np.linspace(first, last, count)
+    u = np.asarray(unique_tokens, dtype=float)
+    a, b = one[:, None, None], other[:, None, None]
+    scanned = np.sign(gap(a, b, np.exp(log_c)[None, None], u[None, :, None], keep_e))
+    changes = scanned[..., 1:] * scanned[..., :-1] < 0
+    found = changes.any(-1)
+    index = np.where(found, changes.shape[-1] - 1 - np.argmax(changes[..., ::-1], axis=-1), 0)
+    low, high = log_c[index], log_c[index + 1]
+    above = np.take_along_axis(scanned, (index + 1)[..., None], axis=-1)[..., 0]
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        over = np.sign(gap(one[:, None], other[:, None], np.exp(middle), u[None], keep_e)) == above
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    return np.where(found, np.exp(0.5 * (low + high)), np.nan), np.where(found, above, scanned[..., -1])
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """``log10(U / unit_tokens) = slope log10(C) + intercept``, so C_crit = (U / unit)^(1 / slope) 10^(-intercept / slope).
+
+    With the paper's constants, whose U is in millions of tokens:
+
+    >>> print(f"{PowerLaw(0.460, -7.052, unit_tokens=1e6).flops(100e6):.2e}")
+    4.77e+19
+    """
+
+    slope: float
+    intercept: float
+    unit_tokens: float = 1.0
+
+    def flops(self, unique_tokens: float) -> float:
+        """Return C_crit at U tokens."""
+        return float(10 ** ((math.log10(unique_tokens / self.unit_tokens) - self.intercept) / self.slope))
+
+    def unique_tokens(self, flops: float) -> float:
+        """Return the U tokens at which ``flops`` are critical."""
+        return float(self.unit_tokens * 10 ** (self.slope * math.log10(flops) + self.intercept))
+
+
+def power_laws(flops: Array, unique_tokens: Array) -> Array:
+    """Return slope and intercept of log10 U over log10 C by least squares, (sets, 2).
+
+    Args:
+        flops: (sets, points), nan where there is no C_crit.
+        unique_tokens: (points,).
+
+    Returns:
+        nan for a set with fewer than two points, or whose C_crit does not depend on U.
+    """
+    y = np.log10(np.asarray(unique_tokens, dtype=float))
+    result = np.full((len(flops), 2), np.nan)
+    for row, values in enumerate(np.log10(flops)):
+        some = np.isfinite(values)
+        if some.sum() >= 2 and np.ptp(values[some]) > 1e-6:
+            result[row] = np.polyfit(values[some], y[some], 1)
+    return result

@@ -1,0 +1,131 @@
+"""Critical compute of every pair of families, with intervals over the bootstrap."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from anyorder.scaling.critical import PowerLaw, critical_flops, power_laws
+from anyorder.scaling.intervals import percentiles
+from anyorder.scaling.law import Array
+from anyorder.scaling.runs import Runs
+
+POINTS = 8
+BELOW, ABOVE = 1e-3, 1e6
+"""Compute is looked at from so much below the cheapest run to so much above the dearest."""
+RESAMPLES = 100
+OFTEN = 0.5
+"""An interval is given where at least this share of the resamples has a crossing."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """C_crit at one U.
+
+    Attributes:
+        unique_tokens: U.
+        flops: C_crit, nan where the order never changes.
+        interval: 95 % over the resamples that cross; nan where fewer than half do.
+        share: of the resamples that cross.
+        better_above: the family with the lower loss above C_crit, or at all compute.
+    """
+
+    unique_tokens: float
+    flops: float
+    interval: tuple[float, float]
+    share: float
+    better_above: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two families compared, with E kept or dropped.
+
+    Attributes:
+        families: both names.
+        keep_e: whether E takes part.
+        crossings: one a value of U.
+        line: the power law through them, None with fewer than two or where C_crit does not depend on U.
+        slope_interval: 95 %.
+        intercept_interval: 95 %.
+        looked_at: lowest and highest C, FLOPs.
+        lines: (resamples, 2) slopes and intercepts over the bootstrap, nan where a resample has no line.
+    """
+
+    families: tuple[str, str]
+    keep_e: bool
+    crossings: tuple[Crossing, ...]
+    line: PowerLaw | None
+    slope_interval: tuple[float, float]
+    intercept_interval: tuple[float, float]
+    looked_at: tuple[float, float]
+    lines: Array
+
+    def text(self) -> str:
+        """Say what was found, in one or two sentences."""
+        kind = "E kept" if self.keep_e else "E dropped"
+        name = f"{self.families[0]} against {self.families[1]} ({kind})"
+        met = [point for point in self.crossings if math.isfinite(point.flops)]
+        if not met:
+            reach = f"{self.looked_at[0]:.1e} to {self.looked_at[1]:.1e} FLOPs"
+            return f"{name}: no crossing from {reach}; {self.crossings[0].better_above} has the lower loss throughout."
+        better = " or ".join(dict.fromkeys(point.better_above for point in met))
+        sentence = f"{name}: above C_crit {better} has the lower loss"
+        if len(met) < len(self.crossings):
+            sentence += f", with a crossing at {len(met)} of {len(self.crossings)} values of U"
+        if self.line is None:
+            point = met[0]
+            return f"{sentence}; C_crit = {point.flops:.2e} FLOPs at U = {point.unique_tokens:.3g} tokens, no power law."
+        s, c = self.line.slope, self.line.intercept
+        low, high = self.slope_interval
+        known = f" (slope 95 %: {low:.3f} to {high:.3f})" if math.isfinite(low) else " (slope not known: too few resamples cross)"
+        return f"{sentence}; log10 U = {s:.3f} log10 C {c:+.3f}{known}, U in tokens, C in FLOPs."
+
+
+def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, Array]) -> list[Pair]:
+    """Return the critical compute of every pair of families, with E kept and dropped.
+
+    Args:
+        runs: set the range of U and C.
+        best: constants (10,) by family.
+        samples: bootstrap constants (resamples, 10) by family, equally many; those of one family are paired with those
+            of the other by index.
+    """
+    u = np.unique(runs.unique_tokens)
+    if len(u) > POINTS:
+        u = np.geomspace(u[0], u[-1], POINTS)
+    between = (BELOW * float(runs.flops.min()), ABOVE * float(runs.flops.max()))
+    return [
+        _pair(names, keep_e, u, between, best, samples)
+        for names in itertools.combinations(best, 2)
+        for keep_e in (True, False)
+    ]
+
+
+def _pair(
+    names: tuple[str, str],
+    keep_e: bool,
+    u: Array,
+    between: tuple[float, float],
+    best: Mapping[str, Array],
+    samples: Mapping[str, Array],
+) -> Pair:
+    one, other = (np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in names)
+    flops, sign = critical_flops(one, other, u, between, keep_e)
+    crossings = []
+    for column, tokens in enumerate(u):
+        met = flops[1:, column][np.isfinite(flops[1:, column])]
+        share = len(met) / max(len(flops) - 1, 1)
+        ends = percentiles(met) if len(met) and share >= OFTEN else np.full(2, np.nan)
+        better = names[1] if sign[0, column] > 0 else names[0]
+        crossings.append(Crossing(float(tokens), float(flops[0, column]), (ends[0], ends[1]), share, better))
+    lines = power_laws(flops, u)
+    known = lines[1:][np.isfinite(lines[1:, 0])]
+    ends = np.full((2, 2), np.nan)
+    if len(known) >= OFTEN * (len(lines) - 1) and len(known):
+        ends = percentiles(known)
+    line = PowerLaw(*lines[0].tolist()) if np.isfinite(lines[0, 0]) else None
+    slope, intercept = ends.tolist()
+    return Pair(names, keep_e, tuple(crossings), line, tuple(slope), tuple(intercept), between, lines[1:])
