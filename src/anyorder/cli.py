@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a policy on a dataset",
     "rollout": "run a trained policy in simulation and count its successes",
     "report": "one page that compares runs",
+    "fit": "scaling laws of a table of runs: constants with intervals, critical compute",
     "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
 }
 GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}

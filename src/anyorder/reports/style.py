@@ -1,6 +1,6 @@
 """How a run looks in every plot: one colour per family, one marker per run of it, dashes for bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anyorder.reports.runs import RunSummary
@@ -26,13 +26,25 @@ class Look:
     dashed: bool
 
 
+def family_colours(families: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each family; the usual ones keep theirs.
+
+    >>> family_colours(["all", "regression"])
+    {'all': '#E69F00', 'regression': '#CC79A7'}
+    """
+    free = [colour for colour in PALETTE if colour not in FIXED.values()]
+    colours = dict[str, str]()
+    for family in families:
+        if family not in colours:
+            colours[family] = FIXED.get(family) or (free.pop(0) if free else PALETTE[-1])
+    return colours
+
+
 def looks(runs: Sequence[RunSummary]) -> dict[str, Look]:
     """Return the look of every run by its name; the same family has the same colour."""
-    free = [colour for colour in PALETTE if colour not in FIXED.values()]
-    colours, seen, result = dict(FIXED), dict[str, int](), {}
+    colours = family_colours(run.family for run in runs)
+    seen, result = dict[str, int](), {}
     for run in runs:
-        if run.family not in colours:
-            colours[run.family] = free.pop(0) if free else PALETTE[-1]
         index = seen.get(run.family, 0)
         seen[run.family] = index + 1
         result[run.name] = Look(colours[run.family], MARKERS[index % len(MARKERS)], run.exact is False)

@@ -186,7 +186,7 @@ def in_words(constant: str, value: float, interval: Interval) -> str:
     """Say what the runs tell about a constant; empty where it is identified.
 
     >>> in_words("R_D", 95.4, Interval(4.46, 1e12, open_high=True))
-    'R_D is weakly identified: 95.4 fits best, but the 95 % interval is 4.46 to the edge of the search, 1e+12; no decay of repeated tokens is as likely.'
+    'R_D is weakly identified: 95.4 fits best, but the 95 % interval is 4.46 to the edge of the search, 1e+12; no decay of repeated tokens at all is within it.'
     """
     if interval.identified:
         return ""
@@ -195,7 +195,7 @@ def in_words(constant: str, value: float, interval: Interval) -> str:
     kind = "not" if interval.open_low and interval.open_high else "weakly"
     end = ""
     if interval.open_high and constant in DECAYS:
-        end = f"; no decay of {DECAYS[constant]} is as likely"
+        end = f"; no decay of {DECAYS[constant]} at all is within it"
     if interval.open_low and constant in VANISHING:
-        end = f"; {VANISHING[constant]} is as likely"
+        end = f"; {VANISHING[constant]} is within it"
     return f"{constant} is {kind} identified: {value:.3g} fits best, but the 95 % interval is {low} to {high}{end}."

@@ -1,0 +1,80 @@
+"""``anyorder fit``: scaling laws of a table of runs, with intervals and critical compute."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.scaling.fit import FitConfig, Fixed
+from anyorder.scaling.law import LAWS
+
+AUTO = "auto"
+
+
+@dataclass
+class FitCommandConfig:
+    """Settings; ``configs/fit.yaml`` explains them."""
+
+    runs: str
+    out: str = "outputs/fit"
+    law: str = "data_constrained"
+    fixed: Fixed = field(default_factory=Fixed)
+    tied: bool = False
+    shared_e: bool = False
+    two_step: bool = False
+    bootstrap: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 100:
+            raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
+        if self.law not in (*LAWS, AUTO):
+            allowed = ", ".join([*LAWS, AUTO]) + did_you_mean(self.law, [*LAWS, AUTO])
+            raise ConfigError(bad_value("law", self.law, allowed))
+        if Path(self.out).exists():
+            raise ConfigError(bad_value("out", self.out, "a new folder"))
+        self.fit_config()
+
+    def fit_config(self) -> FitConfig:
+        """Return how to fit; under ``law=auto`` fixed constants must be ones that every law has."""
+        law = next(iter(LAWS)) if self.law == AUTO else self.law
+        return FitConfig(law, self.fixed, self.tied, self.shared_e, self.two_step)
+
+
+def run(config: FitCommandConfig, console: Console) -> None:
+    """Fit, print the constants, write ``laws.json`` and ``report.html``."""
+    from anyorder.reports.page import write_whole
+    from anyorder.reports.scaling import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, quality_rows, scaling_page
+    from anyorder.scaling.laws import fit_laws, write_laws
+    from anyorder.scaling.runs import read_runs
+
+    runs, others = read_runs(config.runs)
+    if others:
+        console.print(f"columns not used: {', '.join(others)}", markup=False)
+    with console.status("fitting"):
+        laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, choose=config.law == AUTO)
+    for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
+        console.print(rich_table(titles, rows))
+    for line in [*notes(laws, runs), *(pair.text() for pair in laws.pairs)]:
+        console.print(line, markup=False)
+    folder = Path(config.out)
+    subtitle = (
+        f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
+        f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
+    )
+    write_laws(laws, folder / "laws.json")
+    write_whole(folder / "report.html", scaling_page(laws, runs, subtitle))
+    console.print(f"laws: {folder / 'laws.json'}\nreport: {folder / 'report.html'}", markup=False)
+
+
+def rich_table(titles: tuple[str, ...], rows: list[list[str]]) -> Table:
+    """Return a table for the terminal."""
+    from rich import box
+    from rich.text import Text
+
+    table = Table(*titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -1,0 +1,199 @@
+"""Plots of scaling laws, each an inline SVG: the figures of arXiv 2507.15857 for a user's runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anyorder.reports.style import MARKERS, family_colours
+from anyorder.reports.svg import INK, dress, figure, to_svg
+from anyorder.scaling.critical import best_loss
+from anyorder.scaling.intervals import percentiles
+from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
+from anyorder.scaling.laws import Laws
+from anyorder.scaling.runs import Runs
+
+WIDTH_IN = 8.4
+SHADES = (1.0, 0.75, 0.52, 0.35, 0.22)
+NEAR = 1.5
+"""Runs within this factor of a curve's compute and unique tokens are drawn with it."""
+FLOPS = "training compute, FLOPs"
+
+
+def pareto_plot(runs: Runs) -> str:
+    """Return the lowest loss at up to a compute: all runs solid, runs of one epoch alone dotted."""
+    plot, axes = one_panel(FLOPS, "validation loss, nats")
+    for family, colour in family_colours(runs.families).items():
+        mine = runs.of(family)
+        once = mine.single_epoch
+        axes.plot(mine.flops[~once], mine.loss[~once], "o", color=colour, alpha=0.35, markersize=3.5)
+        axes.plot(mine.flops[once], mine.loss[once], "o", color=colour, alpha=0.6, markersize=4, mfc="none")
+        _front(axes, mine, colour, "-", family)
+        _front(axes, mine.where(once), colour, ":", f"{family}, one epoch")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    return finished(plot, axes, "pareto", "Lowest loss at up to a training compute, by family")
+
+
+def isoflop_plot(runs: Runs, laws: Laws) -> str:
+    """Return loss over parameters at fixed compute, one panel a family, at the U with most runs."""
+    families = runs.families
+    plot, panels = several_panels(len(families))
+    for axes, (family, colour) in zip(panels, family_colours(families).items(), strict=False):
+        mine, constants = runs.of(family), laws.laws[family].constants
+        u = common_unique(mine)
+        beside = mine.where(np.abs(np.log(mine.unique_tokens / u)) < np.log(NEAR))
+        dress(axes, "parameters", "validation loss, nats", f"{family}, U = {u:.2g}")
+        n = np.geomspace(mine.params.min() / 2, mine.params.max() * 2, 120)
+        levels = np.geomspace(*np.quantile(beside.flops, [0.1, 0.9]), len(SHADES))
+        for shade, flops in zip(SHADES[::-1], levels, strict=True):
+            d = flops / FLOPS_PER_PARAM_TOKEN / n
+            loss, fresh = predict(constants, n, d, u), d <= u
+            label = f"{flops:.1e} FLOPs"
+            axes.plot(n[~fresh], loss[~fresh], color=colour, alpha=shade, label=label)
+            axes.plot(n[fresh], loss[fresh], ":", color=colour, alpha=shade)
+            close = np.abs(np.log(beside.flops / flops)) < np.log(NEAR)
+            axes.plot(beside.params[close], beside.loss[close], "o", color=colour, alpha=shade, markersize=4)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        # A law's own steep ends would hide where the runs are.
+        axes.set_ylim(beside.loss.min() * 0.95, beside.loss.max() * 1.3)
+        axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
+    return to_svg(plot, "isoflop", "Loss over parameters at fixed training compute, by family")
+
+
+def decay_plot(laws: Laws) -> str:
+    """Return what a token is worth, D' / D, over epochs, with 95 % bands over the bootstrap."""
+    plot, axes = one_panel("epochs over the same data, D / U", "worth of a token, D' / D")
+    epochs = np.geomspace(1, 1000, 100)
+    r_d = CONSTANTS.index("R_D")
+    for number, (family, colour) in enumerate(family_colours(laws.laws).items()):
+        law = laws.laws[family]
+        low, high = percentiles(effective_tokens(epochs, 1.0, law.samples[:, r_d, None]) / epochs).T
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        worth = effective_tokens(epochs, 1.0, law.constants[r_d]) / epochs
+        label = f"{family}, R_D = {law.constants[r_d]:.3g}"
+        axes.plot(epochs, worth, color=colour, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.03)
+    return finished(plot, axes, "decay", "Worth of a repeated token over epochs, by family")
+
+
+def extrapolation_plot(runs: Runs, laws: Laws) -> str:
+    """Return the law's lowest loss over compute for some U, repeated data solid, fresh data without end dotted."""
+    families = runs.families
+    plot, panels = several_panels(len(families))
+    flops = np.geomspace(runs.flops.min(), 100 * runs.flops.max(), 80)
+    for axes, (family, colour) in zip(panels, family_colours(families).items(), strict=False):
+        constants = laws.laws[family].constants
+        dress(axes, FLOPS, "lowest loss over N, nats", family)
+        axes.axvspan(runs.flops.max(), flops[-1], color=INK, alpha=0.05, linewidth=0)
+        for shade, u in zip(SHADES, some_unique(runs, 4), strict=False):
+            axes.plot(flops, best_loss(constants, flops, u)[0], color=colour, alpha=shade, label=f"U = {u:.2g}")
+        fresh = best_loss(constants, flops, np.inf)[0]
+        axes.plot(flops, fresh, ":", color=colour, label="fresh data")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
+    return to_svg(plot, "extrapolation", "Lowest loss over compute, repeated and fresh data, by family")
+
+
+def critical_plot(laws: Laws) -> str:
+    """Return C_crit over U of every pair, E kept solid, dropped dashed, with 95 % intervals; empty without any."""
+    plot, axes = one_panel("unique tokens U", "critical compute, FLOPs")
+    names = [" / ".join(pair.families) for pair in laws.pairs]
+    drawn = False
+    for pair, name in zip(laws.pairs, names, strict=True):
+        met = [point for point in pair.crossings if np.isfinite(point.flops)]
+        if not met:
+            continue
+        drawn = True
+        colour = family_colours(f"pair {n}" for n in dict.fromkeys(names))[f"pair {name}"]
+        dashes = "-" if pair.keep_e else "--"
+        u = np.array([point.unique_tokens for point in met])
+        flops = np.array([point.flops for point in met])
+        for point in met:
+            axes.plot([point.unique_tokens] * 2, point.interval, color=colour, alpha=0.5, linewidth=4 if pair.keep_e else 2)
+        axes.plot(u, flops, "o" if pair.keep_e else "s", color=colour, markersize=5)
+        label = f"{name}, E {'kept' if pair.keep_e else 'dropped'}"
+        line = flops
+        if pair.line is not None:
+            line = np.array([pair.line.flops(tokens) for tokens in u])
+            label += f": C ~ U^{1 / pair.line.slope:.2f}"
+        axes.plot(u, line, dashes, color=colour, linewidth=1.6, label=label)
+    if not drawn:
+        return ""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    return finished(plot, axes, "critical", "Critical compute over unique tokens, by pair of families")
+
+
+def residual_plot(runs: Runs, laws: Laws) -> str:
+    """Return measured over predicted loss, in percent, over epochs and over parameters."""
+    plot = figure(WIDTH_IN, 3.1)
+    panels = plot.subplots(1, 2, sharey=True)
+    for axes, label in zip(panels, ("epochs, D / U", "parameters"), strict=True):
+        dress(axes, label, "")
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_xscale("log")
+    panels[0].set_ylabel("measured over predicted, %", color=INK, fontsize=10)
+    for family, colour in family_colours(runs.families).items():
+        mine = runs.of(family)
+        loss = predict(laws.laws[family].constants, mine.params, mine.tokens, mine.unique_tokens)
+        excess = 100 * (mine.loss / loss - 1)
+        for axes, x in zip(panels, (mine.epochs, mine.params), strict=True):
+            axes.plot(x, excess, "o", color=colour, alpha=0.6, markersize=3.5, label=family)
+    return finished(plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters")
+
+
+def common_unique(runs: Runs) -> float:
+    """Return the U that most runs are near to."""
+    places = np.round(np.log(runs.unique_tokens) / np.log(NEAR))
+    values, counts = np.unique(places, return_counts=True)
+    return float(np.median(runs.unique_tokens[places == values[np.argmax(counts)]]))
+
+
+def some_unique(runs: Runs, count: int) -> list[float]:
+    """Return up to ``count`` values of U among those of the runs, evenly spread, smallest first."""
+    values = np.unique(runs.unique_tokens)
+    chosen: Array = values[np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
+    return [float(value) for value in chosen]
+
+
+def one_panel(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a figure with one set of axes."""
+    plot = figure(WIDTH_IN, 3.9)
+    axes = plot.subplots()
+    dress(axes, xlabel, ylabel)
+    return plot, axes
+
+
+def several_panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with ``count`` sets of axes, two a row; a surplus one is hidden."""
+    rows = -(-count // 2)
+    plot = figure(WIDTH_IN, 3.6 * rows)
+    panels = plot.subplots(rows, min(2, count), squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return plot, panels
+
+
+def finished(plot: Figure, axes: Axes, name: str, description: str) -> str:
+    """Add the legend and return the SVG."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 1 if max(map(len, labels), default=0) > 50 else 3
+    legend = plot.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return to_svg(plot, name, description)
+
+
+def _front(axes: Axes, runs: Runs, colour: str, dashes: str, label: str) -> None:
+    if not len(runs):
+        return
+    order = np.argsort(runs.flops)
+    lowest = np.minimum.accumulate(runs.loss[order])
+    axes.step(runs.flops[order], lowest, dashes, where="post", color=colour, linewidth=1.8, label=label)
