@@ -6,11 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
-from anyorder.scaling.fit import FitConfig, Fixed
-from anyorder.scaling.law import LAWS
-
-AUTO = "auto"
+from anyorder.errors import ConfigError, bad_value
+from anyorder.scaling.config import FitConfig, Fixed
+from anyorder.scaling.law import AUTO, LAWS
 
 
 @dataclass
@@ -30,9 +28,6 @@ class FitCommandConfig:
     def __post_init__(self) -> None:
         if self.bootstrap < 100:
             raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
-        if self.law not in (*LAWS, AUTO):
-            allowed = ", ".join([*LAWS, AUTO]) + did_you_mean(self.law, [*LAWS, AUTO])
-            raise ConfigError(bad_value("law", self.law, allowed))
         if Path(self.out).exists():
             raise ConfigError(bad_value("out", self.out, "a new folder"))
         self.fit_config()
@@ -46,7 +41,14 @@ class FitCommandConfig:
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
     from anyorder.reports.page import write_whole
-    from anyorder.reports.scaling import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, quality_rows, scaling_page
+    from anyorder.reports.scaling import (
+        CONSTANT_TITLES,
+        QUALITY_TITLES,
+        constant_rows,
+        notes,
+        quality_rows,
+        scaling_page,
+    )
     from anyorder.scaling.laws import fit_laws, write_laws
     from anyorder.scaling.runs import read_runs
 

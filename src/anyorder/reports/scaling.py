@@ -49,7 +49,12 @@ def quality_rows(laws: Laws) -> list[list[str]]:
 def held_out_rows(laws: Laws) -> list[list[str]]:
     """Return one row a law that was tried; none where the law was given."""
     return [
-        [score.law, f"{score.loss:.4g}", f"{100 * score.median:.2f}", "yes" if score.law == laws.config.law else ""]
+        [
+            score.law,
+            f"{score.loss:.4g}",
+            f"{100 * score.median:.2f}",
+            "yes" if score.law == laws.config.law else "",
+        ]
         for score in laws.held_out
     ]
 
@@ -57,10 +62,14 @@ def held_out_rows(laws: Laws) -> list[list[str]]:
 def notes(laws: Laws, runs: Runs) -> list[str]:
     """Return what to mind: constants that are not identified, and a law that does not suit the runs."""
     several = len(laws.laws) > 1
-    lines = [f"{family}: {note}" if several else note for family, law in laws.laws.items() for note in law.notes]
+    lines = [
+        f"{family}: {note}" if several else note for family, law in laws.laws.items() for note in law.notes
+    ]
     repeated = int((~runs.single_epoch).sum())
     if laws.config.law == "chinchilla" and repeated:
-        lines.append(f"law=chinchilla counts repeated tokens as fresh, and {repeated} of {len(runs)} runs repeat.")
+        lines.append(
+            f"law=chinchilla counts repeated tokens as fresh, and {repeated} of {len(runs)} runs repeat."
+        )
     return lines
 
 
@@ -71,7 +80,8 @@ def headline(laws: Laws) -> str:
     family, law = next(iter(laws.laws.items()))
     told = sum(interval.identified for interval in law.intervals.values())
     share = f"R² {law.r2:.3f}" if math.isfinite(law.r2) else "all losses are equal"
-    return f"{laws.config.law} fitted to {law.runs} runs of {family}: {share}, {told} of {len(law.intervals)} constants identified."
+    count = f"{told} of {len(law.intervals)} constants identified"
+    return f"{laws.config.law} fitted to {law.runs} runs of {family}: {share}, {count}."
 
 
 def scaling_page(laws: Laws, runs: Runs, subtitle: str, title: str = "anyorder fit") -> str:

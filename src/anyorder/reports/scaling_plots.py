@@ -1,13 +1,11 @@
 """Plots of scaling laws, each an inline SVG: the figures of arXiv 2507.15857 for a user's runs."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anyorder.reports.style import MARKERS, family_colours
-from anyorder.reports.svg import INK, dress, figure, to_svg
+from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
 from anyorder.scaling.critical import best_loss
 from anyorder.scaling.intervals import percentiles
 from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
@@ -31,8 +29,7 @@ def pareto_plot(runs: Runs) -> str:
         axes.plot(mine.flops[once], mine.loss[once], "o", color=colour, alpha=0.6, markersize=4, mfc="none")
         _front(axes, mine, colour, "-", family)
         _front(axes, mine.where(once), colour, ":", f"{family}, one epoch")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_axes(axes)
     return finished(plot, axes, "pareto", "Lowest loss at up to a training compute, by family")
 
 
@@ -46,7 +43,8 @@ def isoflop_plot(runs: Runs, laws: Laws) -> str:
         beside = mine.where(np.abs(np.log(mine.unique_tokens / u)) < np.log(NEAR))
         dress(axes, "parameters", "validation loss, nats", f"{family}, U = {u:.2g}")
         n = np.geomspace(mine.params.min() / 2, mine.params.max() * 2, 120)
-        levels = np.geomspace(*np.quantile(beside.flops, [0.1, 0.9]), len(SHADES))
+        lowest, highest = np.quantile(beside.flops, [0.1, 0.9]).tolist()
+        levels = np.geomspace(lowest, highest, len(SHADES))
         for shade, flops in zip(SHADES[::-1], levels, strict=True):
             d = flops / FLOPS_PER_PARAM_TOKEN / n
             loss, fresh = predict(constants, n, d, u), d <= u
@@ -55,8 +53,7 @@ def isoflop_plot(runs: Runs, laws: Laws) -> str:
             axes.plot(n[fresh], loss[fresh], ":", color=colour, alpha=shade)
             close = np.abs(np.log(beside.flops / flops)) < np.log(NEAR)
             axes.plot(beside.params[close], beside.loss[close], "o", color=colour, alpha=shade, markersize=4)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        log_axes(axes)
         # A law's own steep ends would hide where the runs are.
         axes.set_ylim(beside.loss.min() * 0.95, beside.loss.max() * 1.3)
         axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
@@ -74,7 +71,9 @@ def decay_plot(laws: Laws) -> str:
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
         worth = effective_tokens(epochs, 1.0, law.constants[r_d]) / epochs
         label = f"{family}, R_D = {law.constants[r_d]:.3g}"
-        axes.plot(epochs, worth, color=colour, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label)
+        axes.plot(
+            epochs, worth, color=colour, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label
+        )
     axes.set_xscale("log")
     axes.set_ylim(0, 1.03)
     return finished(plot, axes, "decay", "Worth of a repeated token over epochs, by family")
@@ -90,11 +89,12 @@ def extrapolation_plot(runs: Runs, laws: Laws) -> str:
         dress(axes, FLOPS, "lowest loss over N, nats", family)
         axes.axvspan(runs.flops.max(), flops[-1], color=INK, alpha=0.05, linewidth=0)
         for shade, u in zip(SHADES, some_unique(runs, 4), strict=False):
-            axes.plot(flops, best_loss(constants, flops, u)[0], color=colour, alpha=shade, label=f"U = {u:.2g}")
+            axes.plot(
+                flops, best_loss(constants, flops, u)[0], color=colour, alpha=shade, label=f"U = {u:.2g}"
+            )
         fresh = best_loss(constants, flops, np.inf)[0]
         axes.plot(flops, fresh, ":", color=colour, label="fresh data")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        log_axes(axes)
         axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
     return to_svg(plot, "extrapolation", "Lowest loss over compute, repeated and fresh data, by family")
 
@@ -114,7 +114,13 @@ def critical_plot(laws: Laws) -> str:
         u = np.array([point.unique_tokens for point in met])
         flops = np.array([point.flops for point in met])
         for point in met:
-            axes.plot([point.unique_tokens] * 2, point.interval, color=colour, alpha=0.5, linewidth=4 if pair.keep_e else 2)
+            axes.plot(
+                [point.unique_tokens] * 2,
+                point.interval,
+                color=colour,
+                alpha=0.5,
+                linewidth=4 if pair.keep_e else 2,
+            )
         axes.plot(u, flops, "o" if pair.keep_e else "s", color=colour, markersize=5)
         label = f"{name}, E {'kept' if pair.keep_e else 'dropped'}"
         line = flops
@@ -124,8 +130,7 @@ def critical_plot(laws: Laws) -> str:
         axes.plot(u, line, dashes, color=colour, linewidth=1.6, label=label)
     if not drawn:
         return ""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_axes(axes)
     return finished(plot, axes, "critical", "Critical compute over unique tokens, by pair of families")
 
 
@@ -144,7 +149,9 @@ def residual_plot(runs: Runs, laws: Laws) -> str:
         excess = 100 * (mine.loss / loss - 1)
         for axes, x in zip(panels, (mine.epochs, mine.params), strict=True):
             axes.plot(x, excess, "o", color=colour, alpha=0.6, markersize=3.5, label=family)
-    return finished(plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters")
+    return finished(
+        plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters"
+    )
 
 
 def common_unique(runs: Runs) -> float:
@@ -169,14 +176,23 @@ def one_panel(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     return plot, axes
 
 
-def several_panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+def several_panels(count: int) -> tuple[Figure, list[Axes]]:
     """Return a figure with ``count`` sets of axes, two a row; a surplus one is hidden."""
     rows = -(-count // 2)
     plot = figure(WIDTH_IN, 3.6 * rows)
     panels = plot.subplots(rows, min(2, count), squeeze=False).ravel()
     for axes in panels[count:]:
         axes.set_visible(False)
-    return plot, panels
+    return plot, list(panels)
+
+
+def log_axes(axes: Axes) -> None:
+    """Make both axes logarithmic; a loss spans less than a decade or two, so its numbers are plain."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        plain_numbers(axes.yaxis)
 
 
 def finished(plot: Figure, axes: Axes, name: str, description: str) -> str:

@@ -6,7 +6,9 @@ import re
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Stands for the page's text colour, which a figure cannot know; `to_svg` puts it back.
 INK = "#0b0c0d"
@@ -31,6 +33,13 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
         spine.set_alpha(0.45)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label 1, 2, 5, 10, ... as plain numbers: decades alone may be too few, and powers are harder to read."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def to_svg(plot: Figure, name: str, description: str) -> str:

@@ -5,13 +5,12 @@ from textwrap import fill
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from anyorder.reports.page import finite, render
 from anyorder.reports.settings_diff import flatten, written
 from anyorder.reports.style import MARKERS, PALETTE
-from anyorder.reports.svg import INK, dress, figure, to_svg
+from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.rate_distortion import POINT_TITLES, RateDistortion, RatePoint
 from anyorder.tokenizers.report import ERROR_TITLES, WORST_TITLES, TokenizerReport, WorstChunk
@@ -122,7 +121,8 @@ def curve_plot(curve: RateDistortion, chosen: TokenizerConfig) -> str:
                 markeredgewidth=1.8,
                 label=f"chosen: {p.tokenizer} {p.label}",
             )
-    _plain_numbers(axes)
+    plain_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
     plot.legend(
         loc="outside upper left", ncols=4, frameon=False, fontsize=9.5, labelcolor=INK, columnspacing=2.0
     )
@@ -151,14 +151,6 @@ def worst_plot(worst: Sequence[WorstChunk]) -> str:
     )
     described = "; ".join(f"chunk {w.index}, {w.dimension}, off by up to {w.max:.3g}" for w in worst)
     return to_svg(plot, "worst", f"Original and decoded values over time: {described}")
-
-
-def _plain_numbers(axes: Axes) -> None:
-    """Label 1, 2, 5, 10, ... as plain numbers: decades alone may be too few, and powers are harder to read."""
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:

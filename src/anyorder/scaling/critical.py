@@ -1,15 +1,16 @@
 """Critical compute: from which training compute on one factorization has the lower loss than another.
 
-At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N, C / (6 N), U)``
-(our reading: arXiv 2507.15857 does not say how it minimises). C_crit(U) is where the gap of two families is 0. The paper
-drops E in this comparison, for which losses of two fits can differ in what they count as entropy; kept, the gap is that of
-the losses themselves. Both are given. C in FLOPs, U in the tokens of the table.
+At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N,
+C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). C_crit(U) is where the gap of
+two families is 0. The paper drops E in this comparison, as two fits can differ in what they count as entropy;
+kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in the tokens of the table.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, predict
 
@@ -19,10 +20,18 @@ GRID_POINTS = 29
 GOLDEN = (math.sqrt(5) - 1) / 2
 GOLDEN_STEPS = 24
 SCAN_PER_DECADE = 4
-BISECTIONS = 36
+SCAN_STEPS = 12
+"""Of golden section while looking for brackets, which leaves 3e-3 of N and 1e-6 of the loss."""
+BISECTIONS = 26
 
 
-def best_loss(constants: Array, flops: Array, unique_tokens: Array, keep_e: bool = True) -> tuple[Array, Array]:
+def best_loss(
+    constants: Array,
+    flops: ArrayLike,
+    unique_tokens: ArrayLike,
+    keep_e: bool = True,
+    steps: int = GOLDEN_STEPS,
+) -> tuple[Array, Array]:
     """Return the lowest loss at a compute and the N that has it.
 
     Args:
@@ -30,9 +39,10 @@ def best_loss(constants: Array, flops: Array, unique_tokens: Array, keep_e: bool
         flops: C.
         unique_tokens: U.
         keep_e: False leaves E out of the loss.
+        steps: of golden section.
 
     Returns:
-        Loss and parameters, both in the broadcast shape. The global minimum on a grid of whole e-folds, refined by golden
+        Loss and parameters, both in the broadcast shape: the lowest on a grid of whole e-folds, refined by golden
         section to 1e-5 of N.
     """
     c = np.asarray(constants, dtype=float)
@@ -62,7 +72,7 @@ def best_loss(constants: Array, flops: Array, unique_tokens: Array, keep_e: bool
     low, high = centre + lowest - spacing, centre + lowest + spacing
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_left, at_right = loss(left), loss(right)
-    for _ in range(GOLDEN_STEPS):
+    for _ in range(steps):
         down = at_left < at_right
         low, high = np.where(down, low, left), np.where(down, right, high)
         kept, kept_value = np.where(down, left, right), np.where(down, at_left, at_right)
@@ -74,9 +84,17 @@ def best_loss(constants: Array, flops: Array, unique_tokens: Array, keep_e: bool
     return loss(log_n), np.exp(log_n)
 
 
-def gap(one: Array, other: Array, flops: Array, unique_tokens: Array, keep_e: bool = True) -> Array:
-    """Return the lowest loss of ``one`` minus that of ``other``; constants (..., 10), all broadcast."""
-    return best_loss(one, flops, unique_tokens, keep_e)[0] - best_loss(other, flops, unique_tokens, keep_e)[0]
+def gap(
+    one: Array,
+    other: Array,
+    flops: ArrayLike,
+    unique_tokens: ArrayLike,
+    keep_e: bool = True,
+    steps: int = GOLDEN_STEPS,
+) -> Array:
+    """Return the lowest loss of ``one`` minus that of ``other``; as in ``best_loss``."""
+    first, second = (best_loss(c, flops, unique_tokens, keep_e, steps)[0] for c in (one, other))
+    return first - second
 
 
 def critical_flops(
@@ -100,7 +118,7 @@ def critical_flops(
     log_c = np.linspace(first, last, count)
     u = np.asarray(unique_tokens, dtype=float)
     a, b = one[:, None, None], other[:, None, None]
-    scanned = np.sign(gap(a, b, np.exp(log_c)[None, None], u[None, :, None], keep_e))
+    scanned = np.sign(gap(a, b, np.exp(log_c)[None, None], u[None, :, None], keep_e, SCAN_STEPS))
     changes = scanned[..., 1:] * scanned[..., :-1] < 0
     found = changes.any(-1)
     index = np.where(found, changes.shape[-1] - 1 - np.argmax(changes[..., ::-1], axis=-1), 0)
@@ -115,7 +133,7 @@ def critical_flops(
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``log10(U / unit_tokens) = slope log10(C) + intercept``, so C_crit = (U / unit)^(1 / slope) 10^(-intercept / slope).
+    """``log10(U / unit_tokens) = slope log10(C) + intercept``; C_crit(U) grows as U^(1 / slope).
 
     With the paper's constants, whose U is in millions of tokens:
 

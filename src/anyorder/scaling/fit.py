@@ -1,19 +1,15 @@
 """Fits of a law to runs: joint or in the two steps of the paper, from many starts, over any set of families."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from anyorder.errors import ConfigError, UserError, bad_value
-from anyorder.scaling.law import CONSTANTS, NEUTRAL, Array, Law, constants_array, effective_tokens, law_named, predict
+from anyorder.scaling.config import STEP_ONE, FitConfig, check
+from anyorder.scaling.law import CONSTANTS, Array, Law, constants_array, effective_tokens, law_named, predict
 from anyorder.scaling.runs import Runs
-from anyorder.scaling.solve import BOUNDS, Problem, Solution, huber, minimise
+from anyorder.scaling.solve import Problem, Solution, huber, minimise
 
-STEP_ONE = ("A", "B", "E", "alpha", "beta")
-SPARE_RUNS = 3
-"""Runs needed beyond the number of fitted constants."""
 FINALISTS = 10
 """Starts that are followed to the end."""
 GRID = {
@@ -24,71 +20,6 @@ GRID = {
     "gamma": (0.5, 1.5),
     "kappa": (0.5, 1.0),
 }
-
-
-@dataclass
-class Fixed:
-    """Constants that are held; None is fitted."""
-
-    A: float | None = None
-    B: float | None = None
-    E: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
-    R_D: float | None = None
-    R_N: float | None = None
-    O: float | None = None  # noqa: E741 - the constant's name
-    gamma: float | None = None
-    kappa: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in self.given().items():
-            if not (np.isfinite(value) and value > 0):
-                raise ConfigError(bad_value(f"fixed.{name}", value, "a finite number above 0"))
-
-    def given(self) -> dict[str, float]:
-        """Return the held constants by name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: float(value) for name, value in values.items() if value is not None}
-
-
-@dataclass
-class FitConfig:
-    """How to fit.
-
-    Attributes:
-        law: name of a law.
-        fixed: constants to hold, in every family.
-        tied: alpha = beta.
-        shared_e: one E for all families.
-        two_step: A, B, E, alpha, beta from the runs of one epoch alone, then the others from all runs.
-    """
-
-    law: str = "data_constrained"
-    fixed: Fixed = field(default_factory=Fixed)
-    tied: bool = False
-    shared_e: bool = False
-    two_step: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.fixed.given() if name not in law_named(self.law).free]
-        if unknown:
-            allowed = f"constants of law={self.law}: {', '.join(law_named(self.law).free)}"
-            raise ConfigError(bad_value(f"fixed.{unknown[0]}", self.fixed.given()[unknown[0]], allowed))
-        if self.tied and {"alpha", "beta"} <= set(self.fixed.given()) and self.fixed.alpha != self.fixed.beta:
-            raise ConfigError(bad_value("fixed.beta", self.fixed.beta, f"{self.fixed.alpha}, as tied=true"))
-
-    def held(self) -> dict[str, float]:
-        """Return what is not fitted: the given constants, and those that the law does not have."""
-        held = {name: NEUTRAL[name] for name in CONSTANTS if name not in law_named(self.law).free}
-        held |= self.fixed.given()
-        if self.tied and (held.keys() & {"alpha", "beta"}):
-            held["alpha"] = held["beta"] = held.get("alpha", held.get("beta", 0.0))
-        return held
-
-    def fitted(self) -> tuple[str, ...]:
-        """Return the names of the constants that are fitted."""
-        return tuple(name for name in CONSTANTS if name not in self.held())
 
 
 @dataclass(frozen=True)
@@ -183,8 +114,8 @@ def fit(runs: Runs, config: FitConfig | None = None) -> list[Fit]:
     """Fit a law to every family of the runs.
 
     Returns:
-        A fit for each family, or one for all where they share E: the global optimum as far as the starts find it, a grid
-        over the exponents and the decays in which A, B, E come from linear least squares; the best are followed to the end.
+        A fit for each family, or one for all where they share E. It is the global optimum as far as the starts find it:
+        a grid over exponents and decays, with A, B, E by linear least squares; the best are followed to the end.
 
     Raises:
         UserError: the runs cannot tell the constants.
@@ -193,7 +124,9 @@ def fit(runs: Runs, config: FitConfig | None = None) -> list[Fit]:
     check(runs, config)
     order = np.argsort([runs.families.index(name) for name in runs.factorization], kind="stable")
     runs = runs.where(order)
-    return [fit_group(group, config) for group in ([runs] if config.shared_e else map(runs.of, runs.families))]
+    return [
+        fit_group(group, config) for group in ([runs] if config.shared_e else map(runs.of, runs.families))
+    ]
 
 
 def fit_group(runs: Runs, config: FitConfig) -> Fit:
@@ -246,7 +179,9 @@ def starts(runs: Runs, names: tuple[str, ...], held: Array, config: FitConfig) -
     """Return constants to start from, (starts, families, 10)."""
     dials = [name for name in GRID if name in names and not (name == "beta" and config.tied)]
     if not set(names) & set(STEP_ONE):  # few constants are left, so the grid can be fine
-        grids = [np.geomspace(0.1, 1e4, 8).tolist() if name in ("R_D", "R_N") else GRID[name] for name in dials]
+        grids = [
+            np.geomspace(0.1, 1e4, 8).tolist() if name in ("R_D", "R_N") else GRID[name] for name in dials
+        ]
     else:
         grids = [GRID[name] for name in dials]
     points = list(itertools.product(*grids))
@@ -267,7 +202,9 @@ def linear(runs: Runs, names: tuple[str, ...], constants: Array) -> None:
     """
     alpha, beta, r_d = (constants[:, i, None] for i in (3, 4, 5))
     tokens = effective_tokens(runs.tokens, runs.unique_tokens, r_d)
-    columns = np.stack([runs.params**-alpha, tokens**-beta, np.ones_like(tokens)], axis=-1) / runs.loss[:, None]
+    columns = (
+        np.stack([runs.params**-alpha, tokens**-beta, np.ones_like(tokens)], axis=-1) / runs.loss[:, None]
+    )
     wanted = [i for i, name in enumerate("ABE") if name in names]
     if wanted:
         others = [i for i in range(3) if i not in wanted]
@@ -280,40 +217,9 @@ def linear(runs: Runs, names: tuple[str, ...], constants: Array) -> None:
         constants[:, wanted] = np.maximum(solved, 0.02) / scale
     if "O" in names:
         repeated = ~runs.single_epoch
-        pressure = np.ones((len(constants), 1))
+        pressure: Array = np.ones((len(constants), 1))
         if repeated.any():
             some = runs.where(repeated)
             pressure = (some.params / some.unique_tokens) ** constants[:, 8, None]
             pressure = pressure * (some.epochs - 1) ** constants[:, 9, None]
         constants[:, 7] = 0.02 * np.median(runs.loss) / np.quantile(pressure, 0.75, axis=1)
-
-
-def check(runs: Runs, config: FitConfig) -> None:
-    """Refuse runs that cannot tell the constants, one line each.
-
-    Raises:
-        UserError: too few runs, or too few values of a column.
-    """
-    names = config.fitted()
-    if not len(runs):
-        raise UserError(bad_value("runs", "a table without rows", "one run a row"))
-    for family in runs.families:
-        mine = runs.of(family)
-        of = "" if len(runs.families) == 1 else f" of {family}"
-        needs = [(len(mine), names, f"runs{of}")]
-        if config.two_step:
-            first = tuple(name for name in names if name in STEP_ONE)
-            needs.append((int(mine.single_epoch.sum()), first, f"runs of one epoch{of}, as two_step=true"))
-        for count, fitted, what in needs:
-            if fitted and count < len(fitted) + SPARE_RUNS:
-                allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}"
-                raise UserError(bad_value(what, count, allowed))
-        varied = [("params", mine.params, {"A", "alpha", "R_N"}), ("tokens", mine.tokens, {"B", "beta", "R_D"})]
-        varied.append(("unique_tokens", mine.unique_tokens, {"R_D", "R_N", "O", "gamma", "kappa"}))
-        for column, values, users in varied:
-            if users & set(names) and len(np.unique(values)) < 2:
-                allowed = f"at least two values, to fit {', '.join(n for n in names if n in users)}"
-                raise UserError(bad_value(f"{column}{of}", f"{values[0]:g} in every run", allowed))
-    limits = [name for name, value in config.fixed.given().items() if name in BOUNDS and value > BOUNDS[name][1] * 1e3]
-    if limits:
-        raise ConfigError(bad_value(f"fixed.{limits[0]}", config.fixed.given()[limits[0]], "a smaller number"))

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import special
 
 from anyorder.scaling.fit import Fit, Stage
 from anyorder.scaling.law import CONSTANTS, Array
 from anyorder.scaling.solve import DELTA, huber, minimise
+
+Indices = NDArray[np.intp]
 
 LEVEL = 0.95
 WIDE = 10.0
@@ -38,14 +41,17 @@ class Interval:
 def noise_ratio(residuals: Array, fitted: int) -> float:
     """Return E[psi^2] / E[psi'] of Huber's psi, by which differences of the objective are chi-squared.
 
-    For an M-estimator ``2 (f(restricted) - f(best)) E[psi'] / E[psi^2]`` tends to chi-squared (Huber and Ronchetti, Robust
-    Statistics, 2009, section 7.6 and its analogue for tests). E[psi'] is the share of residuals within delta, here smoothed by a Gaussian
-    kernel of Silverman's width, as few residuals are that small; both are corrected for the fitted constants.
+    For an M-estimator ``2 (f(restricted) - f(best)) E[psi'] / E[psi^2]`` tends to chi-squared, with as many degrees of
+    freedom as constants are restricted. E[psi'] is the share of residuals within delta, smoothed by a Gaussian kernel
+    of Silverman's width, as few residuals are that small; the ratio is corrected for the fitted constants.
     """
     count = len(residuals)
-    spread = min(np.std(residuals), stats.iqr(residuals) / 1.349) or np.std(residuals)
-    width = max(0.9 * float(spread) * count**-0.2, 1e-12)
-    within = (stats.norm.cdf((DELTA - residuals) / width) - stats.norm.cdf((-DELTA - residuals) / width)).mean()
+    quartiles = np.quantile(residuals, [0.25, 0.75])
+    spread = min(float(np.std(residuals)), float(quartiles[1] - quartiles[0]) / 1.349) or float(
+        np.std(residuals)
+    )
+    width = max(0.9 * spread * count**-0.2, 1e-12)
+    within = (special.ndtr((DELTA - residuals) / width) - special.ndtr((-DELTA - residuals) / width)).mean()
     squared = (np.clip(residuals, -DELTA, DELTA) ** 2).mean()
     return float(squared / within) * count / max(count - fitted, 1)
 
@@ -60,8 +66,7 @@ def profile(stage: Stage) -> Array:
     residual, _ = problem.residuals(best[None], stage.held, slopes=False)
     f_best = float(huber(residual).sum())
     spare = max(len(problem.runs) - count, 1)
-    quantile = stats.f.ppf(LEVEL, 1, spare)
-    rise = 0.5 * float(quantile) * noise_ratio(residual[0], count)
+    rise = 0.5 * float(special.fdtri(1, spare, LEVEL)) * noise_ratio(residual[0], count)
     low, high = problem.bounds()
     which = np.repeat(np.arange(count), 2)
     sign = np.tile([-1.0, 1.0], count)
@@ -70,7 +75,7 @@ def profile(stage: Stage) -> Array:
     frozen = np.zeros((2 * count, count), dtype=bool)
     frozen[rows, which] = True
 
-    def at(value: Array, start: Array, some: Array) -> tuple[Array, Array]:
+    def at(value: Array, start: Array, some: Indices) -> tuple[Array, Array]:
         """Return the excess of the objective, as a root so that it is nearly linear in the value, and where."""
         moved = start.copy()
         moved[np.arange(len(some)), which[some]] = value
@@ -81,7 +86,7 @@ def profile(stage: Stage) -> Array:
     outer, outer_excess = inner.copy(), inner_excess.copy()
     x = np.tile(best, (2 * count, 1))
     reach = np.full(2 * count, 0.02)
-    live = rows
+    live: Indices = rows
     while len(live):  # outwards until the objective has risen enough, or to the edge
         moved = np.clip(best[which[live]] + sign[live] * reach[live], low[which[live]], high[which[live]])
         excess, ends = at(moved, x[live], live)
@@ -166,8 +171,8 @@ def percentiles(sample: Array) -> Array:
 def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
     """Return the interval of every fitted constant, by family.
 
-    Profile intervals; for the second of two steps, percentiles of the bootstrap ``samples`` (resamples, families, 10), as
-    a profile would take the constants of the first step for known.
+    Profile intervals; for the second of two steps, percentiles of the bootstrap ``samples`` (resamples, families, 10),
+    as a profile would take the constants of the first step for known.
     """
     found: dict[str, dict[str, Interval]] = {family: {} for family in fit.families}
     for number, stage in enumerate(fit.stages):
@@ -177,7 +182,10 @@ def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
             for index in np.flatnonzero(stage.problem.slots[family] >= 0):
                 slot = stage.problem.slots[family, index]
                 pair = percentiles(samples[:, family, index]) if ends is None else ends[slot]
-                is_open = [pair[0] <= bounds[0, slot] * (1 + AT_BOUND), pair[1] >= bounds[1, slot] / (1 + AT_BOUND)]
+                is_open = [
+                    pair[0] <= bounds[0, slot] * (1 + AT_BOUND),
+                    pair[1] >= bounds[1, slot] / (1 + AT_BOUND),
+                ]
                 found[name][CONSTANTS[index]] = Interval(*pair.tolist(), *map(bool, is_open))
     return found
 
@@ -185,8 +193,8 @@ def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
 def in_words(constant: str, value: float, interval: Interval) -> str:
     """Say what the runs tell about a constant; empty where it is identified.
 
-    >>> in_words("R_D", 95.4, Interval(4.46, 1e12, open_high=True))
-    'R_D is weakly identified: 95.4 fits best, but the 95 % interval is 4.46 to the edge of the search, 1e+12; no decay of repeated tokens at all is within it.'
+    >>> print(in_words("R_N", 1.71, Interval(0.302, 25.1)))
+    R_N is weakly identified: 1.71 fits best, but the 95 % interval is 0.302 to 25.1.
     """
     if interval.identified:
         return ""

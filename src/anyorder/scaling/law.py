@@ -6,14 +6,16 @@ parameters count less and less (Muennighoff et al., arXiv 2305.16264)::
     D' = U + U R_D (1 - exp(-(D / U - 1) / R_D))
     N' = U_N + U_N R_N (1 - exp(-(N / U_N - 1) / R_N)),    U_N = min(N, N_opt(U))
 
-``N_opt(U)`` is the number of parameters for which U tokens are compute-optimal, under ``C = 6 N D``. R_D and R_N are
-e-folding constants: after R_D repetitions the repeated data have given 63 % of all they will. N counts embeddings, U the
-unique tokens that were seen, so at most D; all logarithms are natural and losses in nats.
+``N_opt(U)`` is the number of parameters for which U tokens are compute-optimal, under ``C = 6 N D``. R_D and
+R_N are e-folding constants: after R_D repetitions the repeated data have given 63 % of all they will. N
+counts embeddings, U the unique tokens that were seen, so it is at most D; logarithms are natural and losses
+in nats.
 
-The last term is our own extension. The law of the paper falls in D for ever, while validation losses rise again when a
-network has memorised its data. Overfitting needs repetition (nothing at one epoch) and capacity per unique token (N / U,
-what the classical p / n of excess risk counts), so the excess is a power of each; the powers are left to the runs. It has
-to earn its three constants on held-out runs: :mod:`anyorder.scaling.select`.
+The last term is our own extension. The law of the paper falls in D for ever, while validation losses rise
+again when a network has memorised its data. Overfitting needs repetition (nothing at one epoch) and capacity
+per unique token (N / U, what the classical p / n of excess risk counts), so the excess is a power of each;
+the powers are left to the runs. It has to earn its three constants on held-out runs:
+:mod:`anyorder.scaling.select`.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,6 +34,8 @@ FLOPS_PER_PARAM_TOKEN = 6.0
 """Training costs C = 6 N D for every family."""
 NEUTRAL = {"R_D": np.inf, "R_N": np.inf, "O": 0.0, "gamma": 1.0, "kappa": 1.0}
 """Values at which a constant does nothing."""
+AUTO = "auto"
+"""Stands for the law that held-out runs choose."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,11 @@ LAWS = {
     for law in (
         Law("chinchilla", CONSTANTS[:5], "repeated tokens count like fresh ones: no decay"),
         Law("data_decay", CONSTANTS[:6], "repeated tokens decay, parameters do not"),
-        Law("data_constrained", CONSTANTS[:7], "repeated tokens and excess parameters decay (arXiv 2305.16264)"),
+        Law(
+            "data_constrained",
+            CONSTANTS[:7],
+            "repeated tokens and excess parameters decay (arXiv 2305.16264)",
+        ),
         Law("overfitting", CONSTANTS, "data_constrained, and a loss that rises with epochs and N / U"),
     )
 }
@@ -61,7 +69,8 @@ def law_named(name: str) -> Law:
         ConfigError: there is none.
     """
     if name not in LAWS:
-        raise ConfigError(bad_value("law", name, ", ".join([*LAWS, "auto"]) + did_you_mean(name, LAWS)))
+        names = [*LAWS, AUTO]
+        raise ConfigError(bad_value("law", name, ", ".join(names) + did_you_mean(name, names)))
     return LAWS[name]
 
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from anyorder.errors import UserError, bad_value
 from anyorder.reports.page import finite, write_whole
-from anyorder.scaling.fit import Fit, FitConfig, fit
+from anyorder.scaling.config import FitConfig
+from anyorder.scaling.fit import Fit, fit
 from anyorder.scaling.intervals import Interval, bootstrap, in_words, intervals, percentiles
 from anyorder.scaling.law import CONSTANTS, Array, constants_array
 from anyorder.scaling.pairs import Pair, compare_pairs
 from anyorder.scaling.runs import Runs
 from anyorder.scaling.select import HeldOut, compare_laws, simplest
 
-AUTO = "auto"
 PUBLISHED = CONSTANTS[:7]
 """Always written; the constants of the overfitting term only where the law has them."""
 
@@ -71,7 +71,9 @@ class Laws:
     held_out: list[HeldOut]
 
 
-def fit_laws(runs: Runs, config: FitConfig, resamples: int = 400, seed: int = 0, choose: bool = False) -> Laws:
+def fit_laws(
+    runs: Runs, config: FitConfig, resamples: int = 400, seed: int = 0, choose: bool = False
+) -> Laws:
     """Fit every family, with intervals and critical compute.
 
     Args:
@@ -132,7 +134,11 @@ def to_dict(laws: Laws) -> dict[str, Any]:
 
 
 def _law_dict(law: FamilyLaw, config: FitConfig) -> dict[str, Any]:
-    shown = [name for name in CONSTANTS if name in PUBLISHED or name in law.intervals or name in config.fixed.given()]
+    shown = [
+        name
+        for name in CONSTANTS
+        if name in PUBLISHED or name in law.intervals or name in config.fixed.given()
+    ]
     values = dict(zip(CONSTANTS, law.constants.tolist(), strict=True))
     fixed = [name for name in shown if name not in law.intervals and math.isfinite(values[name])]
     columns = {name: CONSTANTS.index(name) for name in law.intervals}
@@ -214,7 +220,9 @@ def read_laws(path: str | Path) -> dict[str, ReadLaw]:
 
 
 def _read_law(law: dict[str, Any]) -> ReadLaw:
-    constants = constants_array({name: value for name, value in law["constants"].items() if value is not None})
+    constants = constants_array(
+        {name: value for name, value in law["constants"].items() if value is not None}
+    )
     drawn = law["bootstrap"]["samples"]
     count = max((len(values) for values in drawn.values()), default=1)
     samples = np.tile(constants, (count, 1))

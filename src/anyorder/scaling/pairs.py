@@ -77,10 +77,15 @@ class Pair:
             sentence += f", with a crossing at {len(met)} of {len(self.crossings)} values of U"
         if self.line is None:
             point = met[0]
-            return f"{sentence}; C_crit = {point.flops:.2e} FLOPs at U = {point.unique_tokens:.3g} tokens, no power law."
+            where = f"C_crit = {point.flops:.2e} FLOPs at U = {point.unique_tokens:.3g} tokens"
+            return f"{sentence}; {where}, no power law."
         s, c = self.line.slope, self.line.intercept
         low, high = self.slope_interval
-        known = f" (slope 95 %: {low:.3f} to {high:.3f})" if math.isfinite(low) else " (slope not known: too few resamples cross)"
+        known = (
+            f" (slope 95 %: {low:.3f} to {high:.3f})"
+            if math.isfinite(low)
+            else " (slope not known: too few resamples cross)"
+        )
         return f"{sentence}; log10 U = {s:.3f} log10 C {c:+.3f}{known}, U in tokens, C in FLOPs."
 
 

@@ -94,7 +94,8 @@ def make_runs(
             more = f" ({len(wrong)} rows are wrong)" if len(wrong) > 1 else ""
             raise UserError(bad_value(place, float(column[wrong[0]]), f"a finite number above 0{more}"))
     names = [ALL] * len(columns[0]) if factorization is None else list(factorization)
-    return Runs(*columns, factorization=np.array(names, dtype=str))
+    n, d, u, losses = columns
+    return Runs(n, d, u, losses, np.array(names, dtype=str))
 
 
 def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
@@ -127,17 +128,22 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
         # A misspelt name would silently merge the families.
         misspelt = [name for name in others if did_you_mean(name, [FAMILY])]
         if misspelt:
-            raise UserError(bad_value(f"columns of {path.name}", misspelt[0], f"{needed}, did you mean {FAMILY!r}?"))
+            raise UserError(
+                bad_value(f"columns of {path.name}", misspelt[0], f"{needed}, did you mean {FAMILY!r}?")
+            )
     numbers = []
     for name, column in used.items():
         try:
             numbers.append(table[column].cast(pa.float64()).to_numpy())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(bad_value(f"column {name}", str(table[column].type), "numbers in every row")) from error
+            raise UserError(
+                bad_value(f"column {name}", str(table[column].type), "numbers in every row")
+            ) from error
     families = None
     if FAMILY in table.column_names:
         families = table[FAMILY].to_pylist()
         if any(name is None or not str(name).strip() for name in families):
             raise UserError(bad_value(f"column {FAMILY}", "an empty cell", "a name in every row"))
         families = [str(name) for name in families]
-    return make_runs(*numbers, factorization=families), others
+    n, d, u, losses = numbers
+    return make_runs(n, d, u, losses, families), others

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anyorder.scaling.fit import Fit, FitConfig, fit, predicted
+from anyorder.scaling.config import FitConfig
+from anyorder.scaling.fit import Fit, fit, predicted
 from anyorder.scaling.intervals import refit
 from anyorder.scaling.law import LAWS
 from anyorder.scaling.runs import Runs
@@ -48,7 +49,9 @@ def held_out_residuals(fits: Sequence[Fit], folds: int = FOLDS, seed: int = 0) -
     return np.concatenate(parts)
 
 
-def compare_laws(runs: Runs, config: FitConfig, laws: Sequence[str] = tuple(LAWS), seed: int = 0) -> list[HeldOut]:
+def compare_laws(
+    runs: Runs, config: FitConfig, laws: Sequence[str] = tuple(LAWS), seed: int = 0
+) -> list[HeldOut]:
     """Fit several laws and score each by ten-fold held-out runs, in the order given.
 
     The folds are drawn at random, so this says how a law fills gaps between runs, not how far it extrapolates.

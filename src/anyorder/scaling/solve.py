@@ -1,10 +1,11 @@
 """Many fits at once: one batched minimiser for starts, resamples and profiles.
 
-The objective is the sum over runs of Huber(ln L_predicted - ln L, delta = 1e-3), as in arXiv 2305.16264. With residuals far
-above delta it is nearly the absolute deviation, on which quasi-Newton methods with default tolerances stop early. Here
-every step solves ``(J' W J + damping J' M J) step = -gradient``, where W are the second derivatives of Huber's function (a
-Newton step) and M = min(1, delta / \\|r\\|) its majorising weights (iteratively reweighted least squares, which always
-descends for a linear model); the damping moves between the two by success. Constants are fitted in logarithms.
+The objective is the sum over runs of Huber(ln L_predicted - ln L, delta = 1e-3), as in arXiv 2305.16264. With
+residuals far above delta it is nearly the absolute deviation, on which quasi-Newton methods with default
+tolerances stop early. Here every step solves ``(J' W J + damping J' M J) step = -gradient``. W holds the
+second derivatives of Huber's function (a Newton step), M = min(1, delta / abs(r)) its majorising weights
+(iteratively reweighted least squares, which always descends for a linear model); the damping moves between
+the two by success. Constants are fitted in logarithms.
 """
 
 from dataclasses import dataclass
