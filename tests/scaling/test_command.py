@@ -109,7 +109,7 @@ def test_everything_held_is_only_scored(tmp_path):
     assert law["r2"] == pytest.approx(0.7722046, abs=1e-6)
 
 
-@pytest.mark.parametrize("law", ["chinchilla", "overfitting", "auto"])
+@pytest.mark.parametrize("law", ["chinchilla", "auto"])
 def test_other_laws(law, tmp_path):
     file = write(tmp_path / "runs.csv", columns(planted(AR, 40)))
     out = tmp_path / "out"
@@ -188,6 +188,19 @@ def test_a_file_that_is_no_table(tmp_path, capsys):
     file = tmp_path / "runs.parquet"
     file.write_bytes(b"not a table")
     assert "a table that can be read" in fails(capsys, "fit", f"runs={file}", f"out={tmp_path / 'out'}")
+
+
+def test_two_steps_need_runs_of_one_epoch(tmp_path, capsys):
+    runs = planted(AR, 60)
+    file = write(tmp_path / "runs.csv", columns(runs.where(~runs.single_epoch)))
+    line = fails(capsys, "fit", f"runs={file}", "two_step=true", f"out={tmp_path / 'out'}")
+    assert "runs of one epoch, as two_step=true: 0 given, allowed: at least 8" in line
+
+
+def test_a_column_twice(tmp_path, capsys):
+    file = tmp_path / "runs.csv"
+    file.write_text("params,tokens,unique_tokens,loss,loss\n1,1,1,1,1\n")
+    assert "loss once" in fails(capsys, "fit", f"runs={file}", f"out={tmp_path / 'out'}")
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):

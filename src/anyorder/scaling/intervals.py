@@ -137,8 +137,8 @@ def refit(fit: Fit, weights: Array) -> Array:
                     np.tile(x, (len(part), 1)),
                     held[part],
                     weights[part][:, stage.rows],
-                    iterations=100,
-                    tolerance=1e-6,
+                    iterations=60,
+                    tolerance=1e-5,
                 )
                 for x in tries
             ]

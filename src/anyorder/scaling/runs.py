@@ -118,6 +118,9 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(bad_value("runs", str(path), f"a table that can be read ({error})")) from error
     used = {name: name if name in table.column_names else other for name, other in NUMBERS.items()}
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise UserError(bad_value(f"columns of {path.name}", table.column_names, f"{twice[0]} once"))
     missing = [name for name, column in used.items() if column not in table.column_names]
     others = [name for name in table.column_names if name not in (*used.values(), FAMILY)]
     needed = f"columns {', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
@@ -134,7 +137,7 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
     numbers = []
     for name, column in used.items():
         try:
-            numbers.append(table[column].cast(pa.float64()).to_numpy())
+            numbers.append(table[column].cast(pa.float64(), safe=False).to_numpy())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
                 bad_value(f"column {name}", str(table[column].type), "numbers in every row")
