@@ -171,8 +171,9 @@ def percentiles(sample: Array) -> Array:
 def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
     """Return the interval of every fitted constant, by family.
 
-    Profile intervals; for the second of two steps, percentiles of the bootstrap ``samples`` (resamples, families, 10),
-    as a profile would take the constants of the first step for known.
+    At each end the wider of the profile and the percentiles of the bootstrap ``samples`` (resamples, families, 10): the
+    profile takes the noise for the same in all runs, the bootstrap is short of tails where runs are few. For the second
+    of two steps the bootstrap alone, as a profile would take the constants of the first for known.
     """
     found: dict[str, dict[str, Interval]] = {family: {} for family in fit.families}
     for number, stage in enumerate(fit.stages):
@@ -181,12 +182,12 @@ def intervals(fit: Fit, samples: Array) -> dict[str, dict[str, Interval]]:
         for family, name in enumerate(fit.families):
             for index in np.flatnonzero(stage.problem.slots[family] >= 0):
                 slot = stage.problem.slots[family, index]
-                pair = percentiles(samples[:, family, index]) if ends is None else ends[slot]
-                is_open = [
-                    pair[0] <= bounds[0, slot] * (1 + AT_BOUND),
-                    pair[1] >= bounds[1, slot] / (1 + AT_BOUND),
-                ]
-                found[name][CONSTANTS[index]] = Interval(*pair.tolist(), *map(bool, is_open))
+                low, high = percentiles(samples[:, family, index]).tolist()
+                if ends is not None:
+                    low, high = min(low, float(ends[slot, 0])), max(high, float(ends[slot, 1]))
+                open_low = low <= bounds[0, slot] * (1 + AT_BOUND)
+                open_high = high >= bounds[1, slot] / (1 + AT_BOUND)
+                found[name][CONSTANTS[index]] = Interval(low, high, bool(open_low), bool(open_high))
     return found
 
 
