@@ -13,6 +13,7 @@ from anyorder.datasets.images import FrameReader
 from anyorder.envs.features import FPS_TOLERANCE
 from anyorder.errors import DatasetError, bad_value
 
+
 def mix(
     parts: Sequence[ActionChunks], weights: Sequence[float], missing_cameras: bool = False
 ) -> ActionChunks:

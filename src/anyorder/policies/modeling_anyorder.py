@@ -185,7 +185,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
     def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
         actions = batch[ACTION]
-        if self.config.action_size == 1 and actions.dim() == 2:  # LeRobot's loader drops the axis of one number
+        if (
+            self.config.action_size == 1 and actions.dim() == 2
+        ):  # LeRobot's loader drops the axis of one number
             actions = actions.unsqueeze(-1)
         wanted = (self.config.chunk_size, self.config.action_size)
         if actions.shape[1:] != wanted:

@@ -221,7 +221,15 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("n_obs_steps", "steps", "batch_size", "log_freq", "eval_samples", "eval_chunks", "keep_checkpoints"):
+        for name in (
+            "n_obs_steps",
+            "steps",
+            "batch_size",
+            "log_freq",
+            "eval_samples",
+            "eval_chunks",
+            "keep_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
         for name in ("eval_freq", "save_freq"):
