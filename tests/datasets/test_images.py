@@ -165,6 +165,9 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
         assert batch["observation.state"].shape == (1, 2, 3)
         assert FILM not in batch
     settings.observations = []
+    with pytest.raises(ConfigError, match=r"dataset.image_size: \[16, 16\] given, allowed: null"):
+        load_chunks(settings, 1)
+    settings.image_size = None
     assert PICTURE not in load_chunks(settings, 1)[0].batch([0])
     settings.observations = ["observation.images.pictur"]
     with pytest.raises(

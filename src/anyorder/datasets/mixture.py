@@ -79,7 +79,9 @@ def check_vectors(parts: Sequence[ActionChunks]) -> list[str]:
             allowed = f"{sorted(wanted)}, as in the other datasets; dataset.observations may name fewer"
             raise DatasetError(bad_value(f"features of {root}", sorted(part.names), allowed))
         for key in sorted(wanted):
-            found, expected = ((p.shapes[key], str(p.columns[key].dtype)) for p in (part, first))
+            found, expected = (
+                (p.shapes[key], str(p.columns[key].dtype).removeprefix("torch.")) for p in (part, first)
+            )
             if found != expected:
                 raise DatasetError(
                     bad_value(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")
