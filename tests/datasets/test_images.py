@@ -5,7 +5,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets_at_random import CAMERAS, lerobot_items, write_random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from anyorder.datasets.images import downscale
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks
+from tests.datasets.datasets_at_random import CAMERAS, lerobot_items, write_random
 
 FILM, PICTURE = CAMERAS
 
