@@ -27,6 +27,8 @@ def to_plain(config: Any) -> dict[str, Any]:
             value = to_plain(value)
         elif isinstance(value, list | tuple):
             value = [to_plain(v) if dataclasses.is_dataclass(v) else v for v in value]
+        elif isinstance(value, dict):
+            value = {k: to_plain(v) if dataclasses.is_dataclass(v) else v for k, v in value.items()}
         plain[field.name] = value
     return plain
 
@@ -84,6 +86,10 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         return origin(
             convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True))
         )
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(bad_value(path, value, "settings by name, as a.b=value"))
+        return {str(key): convert(arguments[1], v, join(path, str(key))) for key, v in value.items()}
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(bad_value(path, value, "settings, as a.b=value"))

@@ -74,7 +74,13 @@ def vectors_read(config: DatasetConfig, info: DatasetInfo) -> list[str] | None:
 
 def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
     """Make a fresh policy for a dataset: features, normalisation and tokenizer come from ``chunks``."""
-    policy_config = AnyOrderConfig(
+    settings = policy_config(config, chunks)
+    return AnyOrderPolicy(settings, fit_to_chunks(settings, chunks))
+
+
+def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
+    """Return the settings of a policy for a dataset, nothing fitted yet."""
+    return AnyOrderConfig(
         input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
@@ -98,7 +104,6 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,
     )
-    return AnyOrderPolicy(policy_config, fit_to_chunks(policy_config, chunks))
 
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:
