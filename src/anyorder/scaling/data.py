@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,6 +38,12 @@ class Inputs:
     observations: dict[str, Tensor]
     tasks: list[str]
     episodes: Tensor
+
+    def rows(self, rows: Tensor) -> "Inputs":
+        """Return some rows."""
+        seen = {name: values[rows] for name, values in self.observations.items()}
+        tasks = [self.tasks[row] for row in rows.tolist()]
+        return Inputs(self.codes[rows], seen, tasks, self.episodes[rows])
 
     def context(self, policy: AnyOrderPolicy, rows: Tensor) -> Tensor:
         """Return the context tokens of some rows, (batch, context tokens, width)."""
@@ -83,18 +88,21 @@ def prefix(chunks: ActionChunks, frames: int, seed: int) -> ActionChunks:
 
     A smaller prefix of the same seed lies in a larger one.
     """
-    places = {episode: i for i, episode in enumerate(chunks.episode_ids)}
-    kept, room = [], frames
-    for episode in shuffled(chunks.episode_ids, seed):
-        start, length = int(chunks.starts[places[episode]]), int(chunks.lengths[places[episode]])
-        kept.append(torch.arange(start, start + min(length, room)))
-        room -= len(kept[-1])
-        if not room:
-            break
-    rows = torch.cat(kept)
+    order = torch.tensor(shuffled(list(range(chunks.episodes)), seed))
+    lengths = chunks.lengths[order]
+    before = lengths.cumsum(0) - lengths
+    taken = zip(chunks.starts[order].tolist(), lengths.clamp_max(frames - before).tolist(), strict=True)
+    rows = torch.cat([torch.arange(start, start + count) for start, count in taken if count > 0])
     columns = {key: values[rows] for key, values in chunks.columns.items()}
     begins, ends = episode_borders(columns["episode_index"])
     return replace(chunks, columns=columns, begins=begins, ends=ends)
+
+
+def demonstrations(chunks: ActionChunks, frames: int, seed: int) -> float:
+    """Count the demonstrations in a ``prefix``, the cut one in part."""
+    lengths = chunks.lengths[torch.tensor(shuffled(list(range(chunks.episodes)), seed))]
+    before = lengths.cumsum(0) - lengths
+    return float(((frames - before).clamp_min(0).minimum(lengths) / lengths).sum())
 
 
 class StudyData:
@@ -223,11 +231,7 @@ class StudyData:
         return hashed.hexdigest()[:16]
 
 
-def spread_rows(chunks: ActionChunks, count: int) -> Tensor:
-    """Return at most ``count`` rows, evenly spread, as ``anyorder train`` validates."""
-    return torch.linspace(0, chunks.frames - 1, min(count, chunks.frames)).long()
+def spread(count: int, most: int) -> Tensor:
+    """Return at most ``most`` of ``count`` rows, evenly spread, as ``anyorder train`` validates."""
+    return torch.linspace(0, count - 1, min(most, count)).long()
 
-
-def study_folder(out: str | Path, run: str) -> Path:
-    """Return the folder of a run."""
-    return Path(out) / "runs" / run

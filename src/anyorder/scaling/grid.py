@@ -11,7 +11,7 @@ from typing import Any
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.scaling.data import StudyData
+from anyorder.scaling.data import StudyData, demonstrations
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig
 from anyorder.settings import to_plain
@@ -165,8 +165,6 @@ def resolve(
         evaluation=config.evaluation,
         keep_weights=config.keep_weights,
     )
-    learnt = data.subset(frames, cell["seed"])
-    whole = data.train.lengths.double()[[data.train.episode_ids.index(e) for e in learnt.episode_ids]]
     return Member(
         id=settings.id,
         grid=grid,
@@ -178,8 +176,8 @@ def resolve(
         tokens=tokens,
         flops=FLOPS_PER_PARAM_TOKEN * sizes[kind] * tokens,
         estimated_s=estimated_s(settings, sizes[kind], tokens, data),
-        demos=float((learnt.lengths / whole).sum()),
-        minutes=learnt.minutes,
+        demos=demonstrations(data.train, frames, cell["seed"]),
+        minutes=frames / data.train.fps / 60,
         settings=settings,
     )
 

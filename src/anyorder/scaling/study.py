@@ -128,9 +128,9 @@ class EvaluationConfig:
 
     ratio: float = 1.5
     chunks: int = 256
-    test_chunks: int = 512
+    test_chunks: int = 256
     draws: int = 4
-    test_draws: int = 16
+    test_draws: int = 8
 
     def __post_init__(self) -> None:
         if not self.ratio > 1:

@@ -1,0 +1,235 @@
+"""One run of a study: training over token epochs, scored along the way and at its end."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.policies import AnyOrderPolicy
+from anyorder.scaling.data import Inputs, StudyData, spread, token_epochs
+from anyorder.scaling.files import (
+    ERROR,
+    PROGRESS,
+    RESULT,
+    SETTINGS,
+    STATE,
+    WEIGHTS,
+    read_json,
+    whole,
+    write_json,
+)
+from anyorder.scaling.grid import RunSettings
+from anyorder.scaling.score import score
+from anyorder.settings import to_plain
+from anyorder.training.data import seeded
+from anyorder.training.optimise import learning_rate, ramped_average
+
+SAVE_S, PROGRESS_S = 60.0, 5.0
+"""Seconds between states that a killed run continues from, and between signs of life."""
+SCORE_SEED = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What every run of a study is scored on."""
+
+    validation: Inputs
+    test: Inputs
+
+    @classmethod
+    def of(cls, data: StudyData, chunks: int, test_chunks: int) -> "HeldOut":
+        """Take evenly spread chunks of the held-out episodes."""
+        return cls(
+            data.inputs(data.validation, spread(data.validation.frames, chunks)),
+            data.inputs(data.test, spread(data.test.frames, test_chunks)),
+        )
+
+
+class Training:
+    """A run under way; everything random is a function of (seed, step), so one that was killed ends like any other.
+
+    The objective, the optimiser, its schedule and the averaging of weights are those of ``anyorder train``; the
+    cosine ends with the run. A chunk's loss counts by the share of its actions that do.
+
+    Args:
+        settings: of the run.
+        data: of the study.
+    """
+
+    def __init__(self, settings: RunSettings, data: StudyData) -> None:
+        self.settings = settings
+        chunks = data.subset(settings.unique_frames, settings.seed)
+        self.inputs = data.inputs(chunks)
+        self.visits = token_epochs(chunks, settings.epochs, settings.seed)
+        self.steps = -(-len(self.visits.rows) // settings.batch_size)
+        torch.manual_seed(settings.seed)
+        self.policy = data.policy(settings.factorization, settings.network, settings.encoder)
+        self.average = AveragedModel(
+            self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay)
+        )
+        self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.policy.get_optim_params(),
+            lr=settings.optimizer.lr,
+            betas=settings.optimizer.betas,
+            weight_decay=settings.optimizer.weight_decay,
+            fused=True,
+        )
+        self.moments = {
+            -(-self.visits.ends[epoch - 1] // settings.batch_size): epoch
+            for epoch in settings.evaluation.epochs(settings.epochs)
+        }
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.wall_s = self.cpu_s = 0.0
+
+    @property
+    def averaged(self) -> AnyOrderPolicy:
+        """The averaged weights, which are scored."""
+        return cast(AnyOrderPolicy, self.average.module)
+
+    def advance(self) -> None:
+        """Take one step."""
+        config, step = self.settings, self.step
+        part = slice(step * config.batch_size, (step + 1) * config.batch_size)
+        rows, weights = self.visits.rows[part], self.visits.weights[part]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.steps, config.optimizer)
+        self.policy.train()
+        torch.manual_seed(seeded("cpu", config.seed, 2, step).initial_seed())
+        self.policy.factorization.begin(step / self.steps)
+        losses = self.policy.factorization.loss(
+            self.policy.network,
+            self.inputs.codes[rows],
+            self.inputs.context(self.policy, rows),
+            generator=seeded("cpu", config.seed, 3, step),
+        )
+        loss = (losses * weights).sum() / config.batch_size
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
+        if not torch.isfinite(norm):
+            allowed = "finite: try a lower optimizer.lr"
+            raise ConfigError(bad_value(f"gradient at step {step + 1}", float(norm), allowed))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update_parameters(self.policy)
+        self.step += 1
+
+    def validate(self, held_out: HeldOut) -> None:
+        """Score the moment, and keep the weights of the best one."""
+        found = score(
+            self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED
+        )
+        best = min((moment["nll"] for moment in self.history), default=float("inf"))
+        self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
+        if found.nll < best:
+            self.best = {name: p.detach().clone() for name, p in self.averaged.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return all that continuing needs."""
+        return {
+            "step": self.step,
+            "policy": self.policy.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "seconds": (self.wall_s, self.cpu_s),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.policy.load_state_dict(state["policy"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history, self.best = state["step"], state["history"], state["best"]
+        self.wall_s, self.cpu_s = state["seconds"]
+
+
+def run_member(
+    settings: RunSettings,
+    data: StudyData,
+    held_out: HeldOut,
+    folder: Path,
+    alive: Callable[[], None] = lambda: None,
+    save_s: float = SAVE_S,
+) -> dict[str, Any]:
+    """Train a run, or continue it, and write its result; one that has a result is left alone.
+
+    Args:
+        settings: of the run.
+        data: of the study.
+        held_out: what it is scored on.
+        folder: of the run.
+        alive: called before each step; may end the process.
+        save_s: seconds between states.
+
+    Returns:
+        The result: losses in nats per action token, history, seconds.
+    """
+    if (folder / RESULT).is_file():
+        return read_json(folder / RESULT)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS, to_plain(settings))
+    wall, cpu = time.perf_counter(), time.process_time()
+    training = Training(settings, data)
+    if (folder / STATE).is_file():
+        training.load(torch.load(folder / STATE, weights_only=True))
+    before = training.wall_s, training.cpu_s
+    saved = told = wall
+    write_json(folder / PROGRESS, {"share": training.step / training.steps})
+    while training.step < training.steps:
+        alive()
+        training.advance()
+        if training.step in training.moments:
+            training.validate(held_out)
+        now = time.perf_counter()
+        training.wall_s, training.cpu_s = before[0] + now - wall, before[1] + time.process_time() - cpu
+        if now - told > PROGRESS_S:
+            told = now
+            write_json(folder / PROGRESS, {"share": training.step / training.steps})
+        if now - saved > save_s:
+            saved = now
+            with whole(folder / STATE) as path:
+                torch.save(training.state(), path)
+    if settings.keep_weights != "none":
+        weights = training.averaged.state_dict() if settings.keep_weights == "final" else training.best
+        with whole(folder / WEIGHTS) as path:
+            save_file(weights, path)
+    result = scores(training, held_out)
+    result["wall_s"] = before[0] + time.perf_counter() - wall
+    result["cpu_s"] = before[1] + time.process_time() - cpu
+    write_json(folder / RESULT, result)
+    for name in (STATE, PROGRESS, ERROR):
+        (folder / name).unlink(missing_ok=True)
+    return result
+
+
+def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:
+    """Return a finished run's scores: ``final`` at its end, ``best`` where its validation NLL was lowest."""
+    evaluation, policy = training.settings.evaluation, training.averaged
+    moments = {"final": training.history[-1], "best": min(training.history, key=lambda m: m["nll"])}
+    learnt = training.inputs.rows(spread(len(training.inputs.codes), evaluation.chunks))
+    result: dict[str, Any] = {
+        "steps": training.steps,
+        "exact": policy.factorization.exact,
+        "train_nll": score(policy, learnt, draws=evaluation.draws, seed=SCORE_SEED).nll,
+    }
+    test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+    for name, moment in moments.items():
+        if moment is not training.history[-1]:
+            policy.load_state_dict(training.best)
+            test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+        result[f"loss_{name}"], result[f"loss_{name}_se"] = moment["nll"], moment["se"]
+        result[f"test_{name}"], result[f"test_{name}_se"] = test.nll, test.se
+        result[f"epochs_{name}"] = moment["epoch"]
+    result["test_draws_se"] = test.draws_se
+    result["history"] = training.history
+    return result
