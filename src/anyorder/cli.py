@@ -1,4 +1,4 @@
-"""The command line: ``anyorder <verb> key=value ...``. The only module that knows Hydra."""
+"""The command line: ``anyorder <verb> key=value ...``. It and ``cluster`` alone know Hydra."""
 
 import importlib
 import importlib.resources
@@ -6,6 +6,7 @@ import re
 import sys
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,10 +21,13 @@ VERBS = {
     "train": "train a policy on a dataset",
     "rollout": "run a trained policy in simulation and count its successes",
     "report": "one page that compares runs",
+    "study": "run many small trainings, see where they stand, collect them into a table",
     "fit": "scaling laws of a table of runs: constants with intervals, critical compute",
     "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
 }
 GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}
+FIRST_WORD = {"study": "action"}
+"""Verbs whose first word may be the value of a setting: ``anyorder study run``."""
 USAGE_ERROR = 2
 
 
@@ -44,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any(word in ("-h", "--help") for word in overrides):
             console.print(explanation(verb), highlight=False, markup=False, soft_wrap=True)
             return 0
+        if verb in FIRST_WORD and overrides and "=" not in overrides[0]:
+            overrides[0] = f"{FIRST_WORD[verb]}={overrides[0]}"
         config = settings(verb, [strip_dashes(word) for word in overrides])
         importlib.import_module(f"anyorder.commands.{verb}").run(config, console)
     except UserError as error:
@@ -84,6 +90,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     free = tuple(f"{name}." for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE))
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     register_groups()
+    overrides = [register_study(word) for word in overrides]
     with initialize_config_module("anyorder.configs", version_base="1.3"):
         try:
             config = hydra_compose(verb, overrides=overrides)
@@ -118,6 +125,7 @@ def readable(message: str, overrides: list[str], keys: list[str]) -> str:
 
 def register_groups() -> None:
     """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults."""
+    import yaml
     from hydra.core.config_store import ConfigStore
 
     from anyorder.envs import EnvConfig
@@ -130,9 +138,41 @@ def register_groups() -> None:
     for group, family in families:
         for name, member in family.choices.items():
             store.store(group=group, name=name, node=to_plain(member()))
+    for file in (importlib.resources.files("anyorder.configs") / "studies").iterdir():
+        if file.name.endswith(".yaml"):
+            node = yaml.safe_load(file.read_text())
+            name = file.name.removesuffix(".yaml")
+            store.store(group="study", name=name, node={**node, "study": name}, package="_global_")
     for kind in EnvConfig.choices.values():
         for name, options in kind.presets().items():
             store.store(group="env", name=name, node=to_plain(kind(**options)))
+
+
+def register_study(word: str) -> str:
+    """Offer the file of ``study=FILE.yaml`` as a choice; returns the word that chooses it, others as they are.
+
+    Raises:
+        ConfigError: no such file, or it is not YAML.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    key, _, value = word.partition("=")
+    if key != "study" or not value.endswith((".yaml", ".yml")):
+        return word
+    path = Path(value)
+    if not path.is_file():
+        raise ConfigError(bad_value("study", value, f"an existing file, or {', '.join(group_names('study'))}"))
+    try:
+        node: Any = OmegaConf.load(path)
+        OmegaConf.update(node, "study", path.stem)
+    except (OmegaConfBaseException, YAMLError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(bad_value("study", value, f"a YAML file of settings ({reason})")) from error
+    ConfigStore.instance().store(group="study", name=f"file_{path.stem}", node=node, package="_global_")
+    return f"study=file_{path.stem}"
 
 
 def group_names(group: str) -> list[str]:

@@ -17,6 +17,8 @@ class FitCommandConfig:
 
     runs: str
     out: str = "outputs/fit"
+    loss: str | None = None
+    families: list[str] = field(default_factory=list)
     law: str = "data_constrained"
     fixed: Fixed = field(default_factory=Fixed)
     tied: bool = False
@@ -52,7 +54,7 @@ def run(config: FitCommandConfig, console: Console) -> None:
     from anyorder.scaling.laws import fit_laws, write_laws
     from anyorder.scaling.runs import read_runs
 
-    runs, others = read_runs(config.runs)
+    runs, others = read_runs(config.runs, config.loss, config.families)
     if others:
         console.print(f"columns not used: {', '.join(others)}", markup=False)
     with console.status("fitting"):

@@ -14,7 +14,7 @@ from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.scaling.data import StudyData, demonstrations
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig
-from anyorder.settings import to_plain
+from anyorder.settings import from_plain, to_plain
 from anyorder.training.config import OptimizerConfig
 
 FORMAT = 1
@@ -157,7 +157,11 @@ def resolve(
         factorization=factorization,
         network=network,
         encoder=encoder,
-        optimizer=replace(config.optimizer, weight_decay=cell["weight_decay"]),
+        optimizer=replace(
+            config.optimizer,
+            lr=config.size.learning_rate(config.optimizer.lr, width),
+            weight_decay=cell["weight_decay"],
+        ),
         unique_frames=frames,
         epochs=epochs,
         batch_size=config.batch_size(tokens, data.length),
@@ -221,3 +225,8 @@ def as_plain(member: Member) -> dict[str, Any]:
     """Return a member, ready for JSON."""
     plain = {f.name: getattr(member, f.name) for f in dataclasses.fields(member)}
     return {**plain, "settings": to_plain(member.settings)}
+
+
+def read_member(plain: dict[str, Any]) -> Member:
+    """Undo ``as_plain``."""
+    return Member(**{**plain, "settings": from_plain(RunSettings, plain["settings"])})

@@ -12,6 +12,8 @@ from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN, Array
 
 NUMBERS = {"params": "N", "tokens": "D", "unique_tokens": "U", "loss": "val_loss"}
 """Columns a table needs, and what the papers' own tables call them."""
+OF_STUDIES = "loss_final"
+"""The loss in the table of a study when none is named: at the end of each run, as the papers fit it."""
 FAMILY = "factorization"
 ALL = "all"
 ONE_EPOCH = 1 + 1e-9
@@ -98,8 +100,15 @@ def make_runs(
     return Runs(n, d, u, losses, np.array(names, dtype=str))
 
 
-def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
-    """Read a CSV or parquet table; ``N, D, U, val_loss`` are understood as well.
+def read_runs(
+    path: str | Path, loss: str | None = None, families: Sequence[str] = ()
+) -> tuple[Runs, list[str]]:
+    """Read a CSV or parquet table; ``N, D, U, val_loss`` and a study's ``loss_final`` are understood as well.
+
+    Args:
+        path: of the table.
+        loss: the column to take as the loss, as a study's ``loss_best``.
+        families: keep these alone; all when empty.
 
     Returns:
         The runs, and the names of columns that were not used.
@@ -118,6 +127,8 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(bad_value("runs", str(path), f"a table that can be read ({error})")) from error
     used = {name: name if name in table.column_names else other for name, other in NUMBERS.items()}
+    if loss is not None or (used["loss"] not in table.column_names and OF_STUDIES in table.column_names):
+        used["loss"] = loss or OF_STUDIES
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
         raise UserError(bad_value(f"columns of {path.name}", table.column_names, f"{twice[0]} once"))
@@ -142,11 +153,16 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
             raise UserError(
                 bad_value(f"column {name}", str(table[column].type), "numbers in every row")
             ) from error
-    families = None
+    names = None
     if FAMILY in table.column_names:
-        families = table[FAMILY].to_pylist()
-        if any(name is None or not str(name).strip() for name in families):
+        names = table[FAMILY].to_pylist()
+        if any(name is None or not str(name).strip() for name in names):
             raise UserError(bad_value(f"column {FAMILY}", "an empty cell", "a name in every row"))
-        families = [str(name) for name in families]
+        names = [str(name) for name in names]
     n, d, u, losses = numbers
-    return make_runs(n, d, u, losses, families), others
+    runs = make_runs(n, d, u, losses, names)
+    for name in families:
+        if name not in runs.families:
+            close = did_you_mean(name, runs.families)
+            raise UserError(bad_value("families", name, ", ".join(runs.families) + close))
+    return runs.where(np.isin(runs.factorization, families)) if families else runs, others

@@ -46,7 +46,8 @@ class SizeConfig:
     """How a model follows from its width, the one dial.
 
     Depth is ``width / width_per_block`` blocks, rounded, at least one; heads are ``width / head_width``; the
-    observation encoder is ``encoder_hidden * width`` wide.
+    observation encoder is ``encoder_hidden * width`` wide. The learning rate falls as one over the width: at width
+    ``lr_width`` it is ``optimizer.lr``.
 
     >>> SizeConfig().network(64), SizeConfig().encoder(64).hidden
     (TransformerConfig(width=64, depth=2, heads=4, dropout=0.0, attention_dropout=0.0), 128)
@@ -57,6 +58,7 @@ class SizeConfig:
     encoder_hidden: int = 2
     encoder_depth: int = 2
     encoder_tokens: int = 4
+    lr_width: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -69,6 +71,14 @@ class SizeConfig:
             raise ConfigError(bad_value("width", width, f"a multiple of size.head_width = {self.head_width}"))
         depth = max(1, round(width / self.width_per_block))
         return TransformerConfig(width, depth, width // self.head_width, dropout, attention_dropout)
+
+    def learning_rate(self, lr: float, width: int) -> float:
+        """Return the peak learning rate of a width.
+
+        >>> SizeConfig().learning_rate(0.003, width=128)
+        0.0015
+        """
+        return lr * self.lr_width / width
 
     def encoder(self, width: int) -> EncoderConfig:
         """Return the observation encoder of a width."""

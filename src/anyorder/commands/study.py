@@ -1,0 +1,247 @@
+"""``anyorder study run|status|collect``: many small trainings, and the table that laws are fitted to."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from anyorder.commands.fit import rich_table
+from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.scaling.study import StudyConfig
+
+if TYPE_CHECKING:
+    from anyorder.scaling.collect import Standing
+    from anyorder.scaling.grid import Member
+    from anyorder.scaling.workers import Task
+
+ACTIONS = ("run", "status", "collect")
+LOCAL = "local"
+LOOK_S = 2.0
+"""Seconds between two looks at where the runs stand."""
+
+
+@dataclass
+class StudyCommandConfig(StudyConfig):
+    """Settings; ``configs/study.yaml`` explains them."""
+
+    action: str = "status"
+    study: str | None = None
+    out: str = "outputs/study"
+    workers: int = 0
+    retries: int = 1
+    retry_failed: bool = False
+    dry_run: bool = False
+    launcher: str = LOCAL
+    jobs: int = 1
+    launcher_options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.action not in ACTIONS:
+            raise ConfigError(bad_value("action", self.action, ", ".join(ACTIONS)))
+        for name, least in (("workers", 0), ("retries", 0), ("jobs", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(bad_value(name, getattr(self, name), f"an integer >= {least}"))
+        if self.launcher == LOCAL and self.launcher_options:
+            allowed = "none with launcher=local"
+            raise ConfigError(bad_value("launcher_options", self.launcher_options, allowed))
+
+    @property
+    def processes(self) -> int:
+        """How many runs go on at once."""
+        if self.launcher != LOCAL:
+            return self.jobs
+        return self.workers or os.cpu_count() or 1
+
+    def study_config(self) -> StudyConfig:
+        """Return what decides the study's runs."""
+        return StudyConfig(**{f.name: getattr(self, f.name) for f in fields(StudyConfig)})
+
+
+def run(config: StudyCommandConfig, console: Console) -> None:
+    """Do what the action says."""
+    {"run": run_study, "status": status, "collect": collect}[config.action](config, console)
+
+
+def run_study(config: StudyCommandConfig, console: Console) -> None:
+    """Train what is not trained yet, roll out what shall be, and say where the study stands."""
+    from anyorder.scaling.collect import data_facts, write_study
+    from anyorder.scaling.data import StudyData
+    from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder
+    from anyorder.scaling.grid import expand
+    from anyorder.scaling.success import check_success, chosen
+    from anyorder.scaling.workers import Task
+    from anyorder.settings import to_plain
+
+    with console.status("reading the dataset"):
+        study, out = config.study_config(), Path(config.out)
+        data = StudyData(study)
+        members = expand(study, data)
+        check_success(study, data)
+    facts = data_facts(data)
+    console.print(
+        f"{len(members)} runs on {facts['train']['episodes']} demonstrations of {data.train.minutes:.1f} minutes, "
+        f"{facts['unique_tokens']:.0f} action tokens, {1 / data.values_per_token:.3g} an action value; "
+        f"{facts['validation']['episodes']} more choose, {facts['test']['episodes']} report",
+        highlight=False,
+    )
+    if config.dry_run:
+        plan(members, config.processes, console)
+        return
+    write_study(out, to_plain(study), facts, members)
+    folders = {m.id: run_folder(out, m.id) for m in members}
+    if config.retry_failed:
+        for folder in folders.values():
+            (folder / ERROR).unlink(missing_ok=True)
+    todo = [
+        Task(m)
+        for m in members
+        if not (folders[m.id] / RESULT).is_file() and not (folders[m.id] / ERROR).is_file()
+    ]
+    started = time.perf_counter()
+    execute(config, study, members, todo, console)
+    rollouts = [
+        Task(m, success=True)
+        for m in chosen(members, study, out)
+        if not (folders[m.id] / SUCCESS).is_file() and not (folders[m.id] / ERROR).is_file()
+    ]
+    execute(config, study, members, rollouts, console)
+    if todo or rollouts:
+        more = f" and {len(rollouts)} rollouts" if rollouts else ""
+        took = duration(time.perf_counter() - started)
+        console.print(f"{len(todo)} runs{more} executed in {took}", highlight=False)
+    else:
+        console.print("nothing to execute: every run is done or has failed before", highlight=False)
+    status(config, console)
+
+
+def execute(
+    config: StudyCommandConfig,
+    study: StudyConfig,
+    members: Sequence["Member"],
+    tasks: Sequence["Task"],
+    console: Console,
+) -> None:
+    """Do the tasks, here or by a launcher."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from anyorder.scaling.collect import seconds_left, standings
+    from anyorder.scaling.grid import as_plain
+    from anyorder.scaling.workers import work
+
+    if not tasks:
+        return
+    out = Path(config.out)
+    if config.launcher != LOCAL and not tasks[0].success:
+        from anyorder.cluster import launch
+
+        launch(config.launcher, config.launcher_options, out, config.jobs, config.retries)
+        return
+    plain = [as_plain(m) for m in members]
+    looked = 0.0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        task = bar.add_task("rollouts" if tasks[0].success else "runs", total=len(tasks), left="")
+
+        def progress() -> None:
+            nonlocal looked
+            if time.perf_counter() - looked < LOOK_S:
+                return
+            looked = time.perf_counter()
+            done = sum((out / "runs" / t.member.id / t.result).is_file() for t in tasks)
+            left = ""
+            if not tasks[0].success:
+                left = f"{duration(seconds_left(standings(out, plain), config.processes))} left"
+            bar.update(task, completed=done, left=left)
+
+        failed = work(study, out, tasks, config.processes, config.retries, progress)
+        looked = 0.0
+        progress()
+    for name, message in failed.items():
+        console.print(f"failed: {name}: {message}", markup=False, highlight=False)
+
+
+def plan(members: Sequence["Member"], processes: int, console: Console) -> None:
+    """Print what the study would do."""
+    families = list(dict.fromkeys(m.family for m in members))
+    rows = []
+    for family in families:
+        mine = [m for m in members if m.family == family]
+        spans = [span([getattr(m, k) for m in mine]) for k in ("params", "unique_tokens")]
+        epochs = span([m.settings.epochs for m in mine])
+        cost = sum(m.estimated_s for m in mine)
+        rows.append([family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)])
+    titles = ("family", "runs", "params", "unique tokens", "epochs", "FLOPs", "one core")
+    console.print(rich_table(titles, rows))
+    total, longest = sum(m.estimated_s for m in members), max(m.estimated_s for m in members)
+    console.print(
+        f"{len(members)} runs, {sum(m.flops for m in members):.3g} FLOPs, about {duration(total)} on one core, "
+        f"{duration(max(total / processes, longest))} on {processes}; the longest {duration(longest)}",
+        highlight=False,
+    )
+
+
+def status(config: StudyCommandConfig, console: Console) -> None:
+    """Print where a study stands, by family."""
+    from anyorder.scaling.collect import read_study, seconds_left, standings
+
+    found = standings(config.out, read_study(config.out)["members"])
+    families = dict.fromkeys(s.member["family"] for s in found)
+    rows = [state_row(name, [s for s in found if s.member["family"] == name]) for name in families]
+    if len(rows) > 1:
+        rows.append(state_row("all", found))
+    console.print(rich_table(("family", "done", "running", "failed", "waiting", "FLOPs left"), rows))
+    left = seconds_left(found, config.processes)
+    if left:
+        line = f"about {duration(left)} left on {config.processes} processes"
+        console.print(f"{line}; anyorder study run continues", highlight=False)
+    else:
+        console.print(f"complete; next: anyorder study collect out={config.out}", markup=False)
+
+
+def state_row(name: str, found: Sequence["Standing"]) -> list[str]:
+    """Return a family's row."""
+    counts = [sum(s.state == state for s in found) for state in ("done", "running", "failed", "waiting")]
+    flops = sum(s.member["flops"] * s.left for s in found)
+    return [name, *map(str, counts), f"{flops:.2e}" if flops else "0"]
+
+
+def collect(config: StudyCommandConfig, console: Console) -> None:
+    """Write ``runs.parquet``."""
+    from anyorder.scaling.collect import read_study, table, write_table
+
+    rows = table(config.out)
+    if not rows:
+        raise UserError(bad_value("runs that are done", 0, "at least one: anyorder study run"))
+    path = Path(config.out) / "runs.parquet"
+    write_table(rows, path)
+    planned = len(read_study(config.out)["members"])
+    missing = f" ({planned - len(rows)} of {planned} are missing)" if planned > len(rows) else ""
+    console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)
+    console.print(f"next: anyorder fit runs={path}    # or loss=loss_best", markup=False, highlight=False)
+
+
+def span(values: Sequence[float]) -> str:
+    """Return the least and the greatest.
+
+    >>> span([1000, 250000, 3000])
+    '1,000 to 250,000'
+    """
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words.
+
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+

@@ -1,0 +1,183 @@
+"""Processes that live for a whole study: each loads the data once, then trains one run after the other."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder, write_json
+from anyorder.scaling.grid import Member
+from anyorder.scaling.study import StudyConfig
+
+MOST_STARTS = 5
+"""Times that a process may die before it has done anything."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to do with a run: to train it, or to roll it out.
+
+    Attributes:
+        member: the run.
+        success: roll it out instead of training it.
+    """
+
+    member: Member
+    success: bool = False
+
+    @property
+    def result(self) -> str:
+        """Name of the file that is there when it is done."""
+        return SUCCESS if self.success else RESULT
+
+
+class Session:
+    """What a process of a study holds: the data, and what runs are scored on."""
+
+    def __init__(self, config: StudyConfig, out: Path) -> None:
+        import torch
+
+        from anyorder.scaling.data import StudyData
+        from anyorder.scaling.member import HeldOut
+
+        torch.set_num_threads(1)
+        self.config, self.out = config, out
+        self.data = StudyData(config)
+        scored = config.evaluation
+        self.held_out = HeldOut.of(self.data, scored.chunks, scored.test_chunks)
+
+    def do(self, task: Task, alive: Callable[[], None] = lambda: None) -> str | None:
+        """Do a task; returns what went wrong, or None, and leaves the same on disk."""
+        from anyorder.scaling.member import run_member
+        from anyorder.scaling.success import roll_out
+
+        folder = run_folder(self.out, task.member.id)
+        try:
+            if task.success:
+                roll_out(task.member, self.data, self.config.success, folder)
+            else:
+                run_member(task.member.settings, self.data, self.held_out, folder, alive)
+        except Exception as error:  # one run's failure must not end the others
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+def serve(pipe: Connection, config: StudyConfig, out: Path) -> None:
+    """Do the tasks that come through the pipe until it closes."""
+    # Ctrl-C is the parent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def alive() -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    session = Session(config, out)
+    pipe.send("ready")
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send((session.do(task, alive),))
+
+
+class Worker:
+    """A process and the task it has."""
+
+    def __init__(self, config: StudyConfig, out: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, end = context.Pipe()
+        self.process = context.Process(target=serve, args=(end, config, out), daemon=True)
+        self.process.start()
+        end.close()
+        self.ready = False
+        self.task: Task | None = None
+
+    def give(self, task: Task) -> None:
+        """Hand a task over."""
+        self.task = task
+        self.pipe.send(task)
+
+    def stop(self) -> None:
+        """End the process at once; what it was doing continues another time."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def work(
+    config: StudyConfig,
+    out: Path,
+    tasks: Iterable[Task],
+    workers: int,
+    retries: int,
+    progress: Callable[[], None],
+) -> dict[str, str]:
+    """Do all tasks, the costliest first; one that fails is tried again and then recorded.
+
+    Args:
+        config: the study.
+        out: its folder.
+        tasks: what to do.
+        workers: processes.
+        retries: further tries of a task that fails, or whose process dies.
+        progress: called twice a second, and after each task.
+
+    Returns:
+        What went wrong, by the run's id.
+
+    Raises:
+        RuntimeError: processes die before they do anything.
+    """
+    waiting = sorted(tasks, key=lambda task: task.member.estimated_s)
+    tries: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    starts_in_vain = 0
+    team = [Worker(config, out) for _ in range(min(workers, len(waiting)))]
+
+    def settle(task: Task, message: str) -> None:
+        run = task.member.id
+        tries[run] = tries.get(run, 0) + 1
+        if tries[run] <= retries:
+            waiting.append(task)
+        else:
+            failed[run] = message
+            write_json(run_folder(out, run) / ERROR, {"error": message, "tries": tries[run]})
+
+    try:
+        while waiting or any(worker.task for worker in team):
+            for worker in team:
+                if worker.ready and worker.task is None and waiting:
+                    worker.give(waiting.pop())
+            ends: dict[Any, Worker] = {worker.pipe: worker for worker in team}
+            for pipe in wait(list(ends), timeout=0.5):
+                worker = ends[pipe]
+                try:
+                    message = worker.pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    worker.stop()
+                    team.remove(worker)
+                    if worker.task is not None:
+                        settle(worker.task, f"its process died, exit status {worker.process.exitcode}")
+                    else:
+                        starts_in_vain += not worker.ready
+                        if starts_in_vain >= MOST_STARTS:
+                            raise RuntimeError("the study's processes die before they do anything") from None
+                    team.append(Worker(config, out))
+                    continue
+                if message == "ready":
+                    worker.ready = True
+                    continue
+                task, worker.task = worker.task, None
+                if task is not None and message[0] is not None:
+                    settle(task, message[0])
+            progress()
+    finally:
+        for worker in team:
+            worker.stop()
+    return failed
