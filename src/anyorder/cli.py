@@ -91,6 +91,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     register_groups()
     overrides = [register_study(word) for word in overrides]
+    check_optional(text, overrides)
     with initialize_config_module("anyorder.configs", version_base="1.3"):
         try:
             config = hydra_compose(verb, overrides=overrides)
@@ -125,8 +126,8 @@ def readable(message: str, overrides: list[str], keys: list[str]) -> str:
 
 def register_groups() -> None:
     """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults."""
-    import yaml
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
     from anyorder.envs import EnvConfig
     from anyorder.factorization import FactorizationConfig
@@ -140,12 +141,22 @@ def register_groups() -> None:
             store.store(group=group, name=name, node=to_plain(member()))
     for file in (importlib.resources.files("anyorder.configs") / "studies").iterdir():
         if file.name.endswith(".yaml"):
-            node = yaml.safe_load(file.read_text())
             name = file.name.removesuffix(".yaml")
-            store.store(group="study", name=name, node={**node, "study": name}, package="_global_")
+            node: Any = OmegaConf.create(file.read_text())
+            store.store(group="study", name=name, node={"study": name, **node}, package="_global_")
     for kind in EnvConfig.choices.values():
         for name, options in kind.presets().items():
             store.store(group="env", name=name, node=to_plain(kind(**options)))
+
+
+def check_optional(text: str, overrides: list[str]) -> None:
+    """Refuse an unknown choice of a group that may be empty: Hydra would leave it out without a word."""
+    groups = dict(re.findall(r"^  - optional ((\w+)[@\w.]*):", text, re.MULTILINE))
+    for word in overrides:
+        key, _, value = word.partition("=")
+        names = group_names(groups[key]) if key in groups else [value]
+        if value not in (*names, "null"):
+            raise ConfigError(bad_value(key, value, ", ".join(names) + did_you_mean(value, names)))
 
 
 def register_study(word: str) -> str:
@@ -164,7 +175,9 @@ def register_study(word: str) -> str:
         return word
     path = Path(value)
     if not path.is_file():
-        raise ConfigError(bad_value("study", value, f"an existing file, or {', '.join(group_names('study'))}"))
+        raise ConfigError(
+            bad_value("study", value, f"an existing file, or {', '.join(group_names('study'))}")
+        )
     try:
         node: Any = OmegaConf.load(path)
         OmegaConf.update(node, "study", path.stem)

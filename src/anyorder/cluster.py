@@ -1,4 +1,4 @@
-"""Studies through Hydra's launchers: joblib on one machine, submitit on a cluster. Beside ``cli`` the only user of Hydra."""
+"""Studies through Hydra's launchers: joblib on one machine, submitit on a cluster."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,9 +80,10 @@ def run_job(config: Any) -> None:
         return
     session = Session(from_plain(StudyConfig, study["config"]), out)
     for member in mine:
-        for tries in range(1, config.retries + 2):
+        message: str | None = ""
+        tries = 0
+        while message is not None and tries <= config.retries:
             message = session.do(Task(member))
-            if message is None:
-                break
-        else:
+            tries += 1
+        if message is not None:
             write_json(run_folder(out, member.id) / ERROR, {"error": message, "tries": tries})

@@ -67,7 +67,7 @@ def test_every_combination_once(config, data, lift_root):
         assert m.tokens == m.unique_tokens * m.settings.epochs
         assert m.flops == 6 * m.params * m.tokens
         assert m.unique_tokens == m.settings.unique_frames * data.tokens_per_frame
-    again = GridConfig(["ar"], [16], [400], [1, 3])
+    again = GridConfig(["ar"], [16], [200], [1, 3])
     twice = expand(study(lift_root, grids={**config.grids, "again": again}), data)
     assert [m.id for m in twice] == [m.id for m in members]
     smaller = expand(study(lift_root, grids={"main": replace(again, max_flops=members[0].flops)}), data)
@@ -77,7 +77,7 @@ def test_every_combination_once(config, data, lift_root):
 def test_an_id_is_what_decides_a_run(config, data, lift_root):
     first = expand(config, data)[0]
     renamed = study(
-        lift_root, families={"x": family("autoregressive")}, grids={"g": GridConfig(["x"], [16], [400], [1])}
+        lift_root, families={"x": family("autoregressive")}, grids={"g": GridConfig(["x"], [16], [200], [1])}
     )
     assert expand(renamed, data)[0].id == first.id
     for changes in (
@@ -88,9 +88,9 @@ def test_an_id_is_what_decides_a_run(config, data, lift_root):
         {"epochs": [2]},
         {"attention_dropout": [0.1]},
     ):
-        (other,) = expand(study(lift_root, grids={"g": GridConfig(["ar"], [16], [400], [1])} | {}), data)
+        (other,) = expand(study(lift_root, grids={"g": GridConfig(["ar"], [16], [200], [1])}), data)
         assert other.id == first.id
-        grid = replace(GridConfig(["ar"], [16], [400], [1]), **changes)
+        grid = replace(GridConfig(["ar"], [16], [200], [1]), **changes)
         assert expand(study(lift_root, grids={"g": grid}), data)[0].id != first.id, changes
     assert read_member(json.loads(json.dumps(as_plain(first)))) == first
     assert read_member(as_plain(first)).settings.id == first.id
@@ -123,7 +123,10 @@ def test_a_token_epoch_predicts_every_frame_once(data, frames):
         )
         begin = end
     assert begin == len(visits.rows)
-    assert not torch.equal(visits.rows[: visits.ends[0]].sort().values, visits.rows[visits.ends[1] :].sort().values)
+    if frames > chunks.horizon:
+        assert not torch.equal(
+            visits.rows[: visits.ends[0]].sort().values, visits.rows[visits.ends[1] :].sort().values
+        )
 
 
 def test_prefixes_are_nested_and_seeded(data):
@@ -142,7 +145,9 @@ def test_the_objective_and_the_score_are_a_policys(config, data, held_out, name)
     training = Training(m.settings, data)
     chunks = data.subset(m.settings.unique_frames, 0)
     rows = torch.arange(0, chunks.frames, 7)
-    expected, _ = training.policy(chunks.batch(rows), reduction="none", generator=torch.Generator().manual_seed(1))
+    expected, _ = training.policy(
+        chunks.batch(rows), reduction="none", generator=torch.Generator().manual_seed(1)
+    )
     found = training.policy.factorization.loss(
         training.policy.network,
         training.inputs.codes[rows],
@@ -171,8 +176,8 @@ def test_a_run_learns_and_says_when_it_was_best(lift_root, data, held_out, tmp_p
     assert (result["test_best"] == result["test_final"]) == (result["epochs_best"] == 40)
 
 
-def interrupted(settings, data, held_out, folder, after_s):
-    """Run in another process, with a state after every step, and kill it."""
+def interrupted(settings, data, held_out, folder):
+    """Run in another process, with a state after every step, and kill it after some."""
 
     def main():
         torch.set_num_threads(1)
@@ -180,10 +185,10 @@ def interrupted(settings, data, held_out, folder, after_s):
 
     process = multiprocessing.get_context("fork").Process(target=main)
     process.start()
-    began = time.monotonic()
-    while not (folder / STATE).is_file() and time.monotonic() - began < 30:
-        time.sleep(0.01)
-    time.sleep(after_s)
+    written = set()
+    while len(written) < 6 and process.is_alive():
+        written |= {path.stat().st_mtime_ns for path in folder.glob(STATE)}
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -191,12 +196,12 @@ def interrupted(settings, data, held_out, folder, after_s):
 
 @pytest.mark.parametrize("name", ["ar", "masked"])
 def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
-    grid = GridConfig([name], [16], [400], [60], dropout=[0.1])
+    grid = GridConfig([name], [16], [200], [24], dropout=[0.1])
     (m,) = expand(study(lift_root, grids={"g": grid}, keep_weights="best", batch_scale=0.25), data)
     whole = run_member(m.settings, data, held_out, tmp_path / "whole")
     steps = []
-    for after_s in (0.1, 0.2, 0.3):
-        interrupted(m.settings, data, held_out, tmp_path / "killed", after_s)
+    for _ in range(3):
+        interrupted(m.settings, data, held_out, tmp_path / "killed")
         steps.append(torch.load(tmp_path / "killed" / STATE, weights_only=True)["step"])
         assert not (tmp_path / "killed" / RESULT).is_file()
     assert steps == sorted(set(steps))
@@ -213,7 +218,12 @@ def write_yaml(folder, root, **more):
     plain = {
         "families": {"ar": {"type": "autoregressive"}, "masked": {"type": "masked_diffusion"}},
         "grids": {
-            "main": {"families": ["ar", "masked"], "width": [16], "unique_tokens": [200, 500], "epochs": [1, 3]}
+            "main": {
+                "families": ["ar", "masked"],
+                "width": [16],
+                "unique_tokens": [200, 500],
+                "epochs": [1, 3],
+            }
         },
         "dataset": {"root": str(root), "validation_fraction": 0.34, "test_fraction": 0.34},
         "evaluation": EVALUATION,
@@ -253,7 +263,7 @@ def test_a_failure_is_recorded_and_stops_nothing(ran, capsys):
 def test_the_table_can_be_fitted(ran, capsys):
     _, out, _ = ran
     assert cli.main(["study", "collect", f"out={out}"]) == 0
-    assert "7 runs (1 of 8 are missing)" in capsys.readouterr().out
+    assert "7 runs (1 of 8 are missing)" in " ".join(capsys.readouterr().out.split())
     rows = parquet.read_table(out / "runs.parquet").to_pylist()
     assert rows == table(out)
     for row in rows:
@@ -266,7 +276,8 @@ def test_the_table_can_be_fitted(ran, capsys):
         assert runs.loss.tolist() == [row[loss or "loss_final"] for row in rows]
     runs, _ = read_runs(out / "runs.parquet", families=["masked"])
     assert runs.families == ("masked",)
-    assert "7 runs" not in fails(capsys, "fit", f"runs={out / 'runs.parquet'}", f"out={out / 'fit'}")
+    # It reads the table and says what is wrong with so small a one.
+    assert "runs of ar: 3 given" in fails(capsys, "fit", f"runs={out / 'runs.parquet'}", f"out={out / 'fit'}")
 
 
 def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
@@ -287,7 +298,9 @@ def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_a_study_killed_three_times_gives_the_same_table(lift_root, tmp_path):
-    grids = {"main": {"families": ["ar", "masked"], "width": [16, 32], "unique_tokens": [500], "epochs": [2, 60]}}
+    grids = {
+        "main": {"families": ["ar", "masked"], "width": [16, 32], "unique_tokens": [500], "epochs": [2, 60]}
+    }
     path = write_yaml(tmp_path, lift_root, grids=grids)
     command = [sys.executable, "-m", "anyorder.cli", "study", "run", f"study={path}", "workers=2"]
     subprocess.run([*command, f"out={tmp_path / 'whole'}"], check=True)

@@ -174,7 +174,9 @@ def plan(members: Sequence["Member"], processes: int, console: Console) -> None:
         spans = [span([getattr(m, k) for m in mine]) for k in ("params", "unique_tokens")]
         epochs = span([m.settings.epochs for m in mine])
         cost = sum(m.estimated_s for m in mine)
-        rows.append([family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)])
+        rows.append(
+            [family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)]
+        )
     titles = ("family", "runs", "params", "unique tokens", "epochs", "FLOPs", "one core")
     console.print(rich_table(titles, rows))
     total, longest = sum(m.estimated_s for m in members), max(m.estimated_s for m in members)
@@ -244,4 +246,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-

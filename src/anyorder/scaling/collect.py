@@ -146,7 +146,9 @@ def row(
     }
 
 
-LOSSES = [f"{kind}_{which}{se}" for kind in ("loss", "test") for which in ("final", "best") for se in ("", "_se")]
+LOSSES = [
+    f"{kind}_{which}{se}" for kind in ("loss", "test") for which in ("final", "best") for se in ("", "_se")
+]
 LOSSES += ["epochs_best"]
 TIMES = ("wall_s", "cpu_s")
 """Columns in which two studies of the same settings differ."""

@@ -72,7 +72,9 @@ class TokenEpochs:
 
 def token_epochs(chunks: ActionChunks, epochs: int, seed: int) -> TokenEpochs:
     """Tile the episodes anew in each epoch, at random offsets; a function of (seed, epoch) alone."""
-    rows, counted, ends = [], [], []
+    rows: list[Tensor] = []
+    counted: list[Tensor] = []
+    ends: list[int] = []
     for epoch in range(epochs):
         one = tiles(chunks.starts, chunks.lengths, chunks.horizon, seeded("cpu", seed, 1, epoch))
         rows.append(one[0])
@@ -234,4 +236,3 @@ class StudyData:
 def spread(count: int, most: int) -> Tensor:
     """Return at most ``most`` of ``count`` rows, evenly spread, as ``anyorder train`` validates."""
     return torch.linspace(0, count - 1, min(most, count)).long()
-

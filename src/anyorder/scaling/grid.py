@@ -93,7 +93,9 @@ def expand(config: StudyConfig, data: StudyData) -> list[Member]:
         ConfigError: an unknown family, too many tokens, or settings that do not fit each other.
     """
     if not config.grids:
-        raise ConfigError(bad_value("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]"))
+        raise ConfigError(
+            bad_value("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
+        )
     found: dict[str, Member] = {}
     sizes: dict[tuple[str, int], int] = {}
     for name, grid in config.grids.items():

@@ -70,9 +70,7 @@ class Training:
         self.steps = -(-len(self.visits.rows) // settings.batch_size)
         torch.manual_seed(settings.seed)
         self.policy = data.policy(settings.factorization, settings.network, settings.encoder)
-        self.average = AveragedModel(
-            self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay)
-        )
+        self.average = AveragedModel(self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay))
         self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.policy.get_optim_params(),
@@ -112,7 +110,7 @@ class Training:
             generator=seeded("cpu", config.seed, 3, step),
         )
         loss = (losses * weights).sum() / config.batch_size
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
         if not torch.isfinite(norm):
             allowed = "finite: try a lower optimizer.lr"

@@ -193,8 +193,8 @@ class StudyConfig:
     Attributes:
         families: factorizations by the name they have in tables.
         grids: what to cross, by name.
-        batch_scale: tokens in a batch = this times the square root of the tokens a run sees: 1 takes as many steps
-            as a batch has tokens.
+        batch_scale: tokens in a batch = this times the square root of the tokens a run sees, so that steps and batch
+            grow alike.
         max_batch_size: chunks in a batch at most.
         keep_weights: of each run: ``final``, ``best`` or ``none``.
     """
@@ -206,7 +206,7 @@ class StudyConfig:
     grids: dict[str, GridConfig] = field(default_factory=dict)
     size: SizeConfig = field(default_factory=SizeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_scale: float = 1.0
+    batch_scale: float = 0.5
     max_batch_size: int = 256
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     success: SuccessConfig = field(default_factory=SuccessConfig)
@@ -227,6 +227,6 @@ class StudyConfig:
         """Return the chunks of a batch for a run that sees ``tokens``, of codes of ``length`` tokens.
 
         >>> StudyConfig().batch_size(1_000_000, length=32)
-        31
+        16
         """
         return min(self.max_batch_size, max(1, round(self.batch_scale * tokens**0.5 / length)))
