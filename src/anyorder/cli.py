@@ -168,7 +168,7 @@ def register_study(word: str) -> str:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     key, _, value = word.partition("=")
     if key != "study" or not value.endswith((".yaml", ".yml")):
