@@ -3,7 +3,7 @@
     python benchmarks/bench_study.py [--members 8] [--steps 20]
 
 Prints Markdown: milliseconds of CPU time of one core for a step of one model, and the speed that 6 N D gives. Stacked
-models are called by ``vmap`` over ``functional_call`` with one fused AdamW over all; the time is divided by their number.
+models are called by ``vmap`` over ``functional_call``, one fused AdamW over all; the time is divided by their number.
 """
 
 import argparse
@@ -42,6 +42,7 @@ class Model(nn.Module):
         self.generator = torch.Generator().manual_seed(0)
 
     def forward(self, codes, seen):
+        """Return the mean loss of codes (batch, length) given observations (batch, observed)."""
         context = self.encoder(seen).view(len(seen), self.tokens, self.width)
         return self.family.loss(self.network, codes, context, generator=self.generator).mean()
 
@@ -54,6 +55,11 @@ def cpu_ms(step, steps):
     for _ in range(steps):
         step()
     return (time.process_time() - start) / steps * 1e3
+
+
+def alone(model, codes, seen):
+    """Return the step of one model."""
+    return stepper(list(model.parameters()), lambda: model(codes, seen))
 
 
 def stepper(parameters, loss):
@@ -103,8 +109,7 @@ def main():
         found = []
         for family in ("autoregressive", "masked_diffusion"):
             model = Model(width, family)
-            step = stepper(list(model.parameters()), lambda model=model: model(codes, seen))
-            found.append(cpu_ms(step, steps))
+            found.append(cpu_ms(alone(model, codes, seen), steps))
         params = sum(p.numel() for p in model.parameters())
         members = [Model(width, "autoregressive") for _ in range(options.members)]
         together = cpu_ms(stacked(members, codes, seen), steps) / options.members

@@ -1,5 +1,6 @@
 """Processes that live for a whole study: each loads the data once, then trains one run after the other."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -77,13 +78,11 @@ def serve(pipe: Connection, config: StudyConfig, out: Path) -> None:
             os._exit(1)
 
     session = Session(config, out)
-    pipe.send("ready")
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        pipe.send((session.do(task, alive),))
+    # The pipe breaks when the parent is gone.
+    with contextlib.suppress(EOFError, ConnectionError):
+        pipe.send("ready")
+        while True:
+            pipe.send((session.do(pipe.recv(), alive),))
 
 
 class Worker:
