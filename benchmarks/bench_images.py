@@ -23,6 +23,7 @@ import torch
 from bench_loader import processor, rate
 
 from anyorder.datasets import ActionChunks
+from anyorder.datasets.images import video_backend
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.data import BatchOrder
 
@@ -72,10 +73,13 @@ def lerobots(root: Path, horizon: int, batch_size: int, workers: int) -> Iterato
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     deltas = {"action": [step / FPS for step in range(horizon)]}
-    dataset = LeRobotDataset("local/bench", root=root, delta_timestamps=deltas, video_backend="pyav")
-    options = {"batch_size": batch_size, "shuffle": True, "drop_last": True, "num_workers": workers}
-    while True:
-        yield from torch.utils.data.DataLoader(dataset, **options)
+    backend = video_backend()
+    dataset = LeRobotDataset("local/bench", root=root, delta_timestamps=deltas, video_backend=backend)
+    # One endless pass, so that workers start once, as in our loader.
+    order = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=2**30)
+    return iter(
+        torch.utils.data.DataLoader(dataset, batch_size=batch_size, sampler=order, num_workers=workers)
+    )
 
 
 def waiting(chunks: ActionChunks, batch_size: int, workers: int, steps: int, work_s: float) -> float:

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -95,14 +95,17 @@ def budget_of(text: str) -> tuple[str, float]:
 def steps_within(cell: Cell, chunks: ActionChunks) -> int:
     """Return how many steps the budget pays for; a budget in seconds is divided by the time of a step.
 
-    That time is the mean over a training of twenty steps, which is then thrown away; the first two, in which memory is
-    allocated, do not count.
+    That time is taken from a training of twenty steps, which is then thrown away; the first two of it, in which memory
+    is allocated, do not count, nor those of VQ-BeT's second phase. Phases count in proportion to their steps.
     """
     kind, amount = budget_of(cell.budget)
     if kind == "samples":
         return max(1, round(amount / BATCH))
-    _, seconds = fit(make_learner(cell.policy, cell.data, chunks, TIMED_STEPS, cell.seed), TIMED_STEPS)
-    return max(1, round(amount / (sum(seconds[2:]) / len(seconds[2:]))))
+    learner = make_learner(cell.policy, cell.data, chunks, TIMED_STEPS, cell.seed)
+    _, seconds = fit(learner, TIMED_STEPS)
+    codes, rest = seconds[: learner.code_steps], seconds[learner.code_steps :]
+    step_s = sum(mean(phase[2:]) * len(phase) for phase in (codes, rest) if phase) / TIMED_STEPS
+    return max(1, round(amount / step_s))
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:

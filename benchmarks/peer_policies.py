@@ -16,6 +16,9 @@ chosen once by the policy's own loss on held-out episodes, on one task and befor
 | multi_task_dit | 0.432 | 0.332 | 0.203 |
 
 So short a training favours high rates; the last two have their best at the edge of what was tried.
+
+DiffusionPolicy keeps its default DDPM sampler, in 10 steps instead of 100: after 500 training steps the mean absolute
+error on that task's held-out chunks, normalised, was 0.222 with 10 steps and 0.219 with 100; DDIM had 0.320 and 0.440.
 """
 
 import tempfile
@@ -77,7 +80,6 @@ PEERS = {
             "horizon": HORIZON,
             "n_action_steps": EXECUTED,
             "down_dims": (64, 128, 256),
-            "noise_scheduler_type": "DDIM",
             "num_inference_steps": 10,
         }
     ),

@@ -49,13 +49,18 @@ class Samples(Protocol):
 
 @dataclass
 class Learner:
-    """A fresh policy with all that its training needs."""
+    """A fresh policy with all that its training needs.
+
+    Attributes:
+        code_steps: how many steps first fit VQ-BeT's codes, at a constant rate as in LeRobot's own schedule.
+    """
 
     model: Any
     optimizer: torch.optim.Optimizer
     samples: Samples
     config: TrainConfig
     begin: Callable[[float], None] = lambda progress: None
+    code_steps: int = 0
 
 
 def make_learner(
@@ -97,7 +102,10 @@ def make_learner(
         optimizer=OptimizerConfig(lr=preset.lr, grad_clip_norm=preset.grad_clip_norm), **common
     )
     adam = preset.build(peer.policy.get_optim_params())
-    return Learner(peer, adam, PeerData(chunks, peer.policy.config), config)
+    data = PeerData(chunks, peer.policy.config)
+    return Learner(
+        peer, adam, data, config, code_steps=getattr(peer.policy.config, "n_vqvae_training_steps", 0)
+    )
 
 
 def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
@@ -110,7 +118,12 @@ def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
     for step in range(steps):
         start = time.process_time()
         learner.begin(step / config.steps)
-        rate = learning_rate(step, config.steps, config.optimizer) / config.optimizer.lr
+        rest = step - learner.code_steps
+        rate = 1.0
+        if rest >= 0:
+            rate = (
+                learning_rate(rest, config.steps - learner.code_steps, config.optimizer) / config.optimizer.lr
+            )
         for group, peak in zip(learner.optimizer.param_groups, peaks, strict=True):
             group["lr"] = rate * peak
         batch = learner.samples.batch(order.rows(step))

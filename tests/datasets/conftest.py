@@ -1,7 +1,8 @@
 import os
 
 import pytest
-from toy_env import ToyConfig
+
+from tests.datasets.toy_env import ToyConfig
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

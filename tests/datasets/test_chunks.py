@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_env import ToyConfig
 
 from anyorder.datasets import ActionChunks, record
 from anyorder.errors import DatasetError
+from tests.datasets.toy_env import ToyConfig
 
 FPS = 20
 

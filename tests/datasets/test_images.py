@@ -5,7 +5,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets_at_random import CAMERAS, lerobot_items, write_random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from anyorder.datasets.images import downscale
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks
+from tests.datasets.datasets_at_random import CAMERAS, lerobot_items, write_random
 
 FILM, PICTURE = CAMERAS
 
@@ -165,6 +165,9 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
         assert batch["observation.state"].shape == (1, 2, 3)
         assert FILM not in batch
     settings.observations = []
+    with pytest.raises(ConfigError, match=r"dataset.image_size: \[16, 16\] given, allowed: null"):
+        load_chunks(settings, 1)
+    settings.image_size = None
     assert PICTURE not in load_chunks(settings, 1)[0].batch([0])
     settings.observations = ["observation.images.pictur"]
     with pytest.raises(

@@ -2,7 +2,6 @@ import dataclasses
 
 import pytest
 import torch
-from datasets_at_random import CAMERAS, write_random
 
 from anyorder.cli import compose
 from anyorder.datasets import ActionChunks, compute_statistics, mix
@@ -10,6 +9,7 @@ from anyorder.errors import ConfigError, DatasetError
 from anyorder.settings import from_plain, to_plain
 from anyorder.training.config import DatasetConfig, MixEntry
 from anyorder.training.data import MixtureOrder, batch_order, load_chunks
+from tests.datasets.datasets_at_random import CAMERAS, write_random
 
 FILM, PICTURE = CAMERAS
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy_env import ToyConfig
 
 from anyorder.datasets import ActionChunks, Origin, record
 from anyorder.datasets import commit as commit_module
 from anyorder.datasets.recording import MAX_FAILURES, roll_out
 from anyorder.errors import DatasetError
+from tests.datasets.toy_env import ToyConfig
 
 
 def load(root):
@@ -211,8 +211,8 @@ def test_a_kill_at_any_file_operation_loses_no_finished_episode(tmp_path, undist
 @pytest.mark.slow
 def test_kill_9_of_a_recording_process(tmp_path):
     script = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from toy_env import ToyConfig\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from tests.datasets.toy_env import ToyConfig\n"
         "from anyorder.datasets import record\n"
         f"record(ToyConfig(camera=True), {str(tmp_path / 'toy')!r}, episodes=400)\n"
     )

@@ -275,7 +275,8 @@ class Recorder(RightPolicy):
 
     def predict_action_chunk(self, batch):
         self.shown.append(batch["observation.state"])
-        return super().predict_action_chunk({k: v[:, -1] if k != "task" else v for k, v in batch.items()})
+        present = {k: v[:, -1] for k, v in batch.items() if k.startswith("observation.")}
+        return super().predict_action_chunk({**batch, **present})
 
 
 def test_a_history_is_shown_oldest_first_and_starts_with_the_first_moment():

@@ -1,15 +1,21 @@
 """What a policy observes: cameras, histories, point clouds, task language."""
 
+import shutil
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
+from safetensors.torch import save_file
 
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.datasets.statistics import Statistics
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, DatasetError
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import pooled
@@ -162,5 +168,65 @@ def test_lerobots_factory_makes_a_policy_fitted_to_the_dataset(pictures_root, fa
         decoded = stock.tokenizer.decode(stock.chunk(batch))
         assert (decoded - values).square().mean() < 1e-2
 
-    again = make_policy(stock.config, ds_meta=dataset.meta)  # fitted already: as when a checkpoint is loaded
-    assert again.config.tokenizer_spec == stock.config.tokenizer_spec
+    with pytest.raises(ConfigError, match=r"policy\.fps: 30 given, allowed: null"):
+        make_policy(stock.config, ds_meta=dataset.meta)  # was fitted, and is no checkpoint
+
+
+def test_only_what_is_read_must_be_sound_and_only_what_is_on_disk_is_needed(pictures_root, tmp_path):
+    root = shutil.copytree(pictures_root, tmp_path / "damaged")
+    (file,) = root.glob("data/*/*.parquet")
+    table = pq.read_table(file)
+    state = table["observation.state"].to_pylist()
+    state[0] = [float("nan"), 0.0]
+    column = pa.array(state, table.schema.field("observation.state").type)
+    table = table.set_column(table.schema.get_field_index("observation.state"), "observation.state", column)
+    pq.write_table(table, file)
+    meta = LeRobotDatasetMetadata("local/two", root=root)
+    with pytest.raises(DatasetError, match=r"observation\.state in episode 0, frame 0: nan"):
+        make_policy(settings(), ds_meta=meta)
+    camera = {CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 24, 32))}
+    assert make_policy(settings(input_features=camera), ds_meta=meta).fps == 30
+    pq.write_table(table.slice(12), file)  # the first episode was not downloaded
+    policy = make_policy(settings(), ds_meta=meta)
+    assert policy.normalizer("observation.state").radius.min() > 0
+    other = {"observation.stat": PolicyFeature(FeatureType.STATE, (2,))}
+    with pytest.raises(DatasetError, match=r"observation\.stat.*did you mean"):
+        make_policy(settings(input_features=other), ds_meta=meta)
+
+
+@pytest.mark.parametrize("moments", [1, 2])
+def test_vectors_and_actions_of_one_number(moments):
+    """LeRobot's loader gives them without an axis of their own."""
+    features = {"observation.grip": PolicyFeature(FeatureType.STATE, (1,))}
+    action = {"action": PolicyFeature(FeatureType.ACTION, (1,))}
+    generator = torch.Generator().manual_seed(0)
+    grip = torch.rand((20,) if moments == 1 else (20, moments), generator=generator)
+    batch = {"observation.grip": grip, "action": torch.rand(20, HORIZON, generator=generator)}
+    statistics = {"observation.grip": Statistics.of(grip.numpy().reshape(20, -1)[:, 0]).as_lerobot()}
+    config = settings(input_features=features, output_features=action, n_obs_steps=moments)
+    policy = AnyOrderPolicy.fit(config, statistics, batch, fps=30.0)
+    loss, _ = policy(batch)
+    assert torch.isfinite(loss)
+    with_axis = {"observation.grip": grip.unsqueeze(-1), "action": batch["action"].unsqueeze(-1)}
+    assert torch.equal(policy(with_axis)[0], loss)
+    assert policy.predict_action_chunk(batch).shape == (20, HORIZON, 1)
+
+
+def test_a_camera_that_comes_and_goes():
+    policy = make(n_obs_steps=2, n_action_steps=1, vision={"dropout": 0.2})
+    seen = observation()
+    blind = {k: v for k, v in seen.items() if k != CAMERA}
+    actions = [policy.select_action(dict(moment)) for moment in (seen, blind, seen, seen)]
+    assert torch.isfinite(torch.stack(actions)).all()
+
+
+def test_a_shared_backbone_travels_in_the_checkpoint(tmp_path):
+    features = {f"observation.images.{n}": PolicyFeature(FeatureType.VISUAL, (3, 24, 32)) for n in "ab"}
+    vision = VisionConfig(width=16, features=8, keypoints=4, shared=True)
+    config = settings(input_features=features, encoder=EncoderConfig(2, 16, vision=vision))
+    batch = {name: torch.rand(3, 3, 24, 32) for name in features}
+    policy = AnyOrderPolicy.fit(config, {}, {"action": torch.rand(9, HORIZON, 2)}, fps=30.0)
+    policy.save_pretrained(tmp_path)
+    save_file(policy.state_dict(), tmp_path / "weights.safetensors")  # as checkpoints for resuming do
+    loaded = load_policy(tmp_path, "cpu")
+    assert torch.equal(policy.predict_action_chunk(batch), loaded.predict_action_chunk(batch))

@@ -1,6 +1,6 @@
 """``anyorder tokenize``: fit a tokenizer to a dataset and report what it costs and loses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lerobot.utils.constants import ACTION
@@ -45,9 +45,11 @@ def run(config: TokenizeConfig, console: Console) -> None:
     from anyorder.tokenizers.report import tokenizer_report
     from anyorder.training.data import load_chunks, make_policy
 
-    train, held_out = load_chunks(config.dataset, config.chunk_size)
+    # Cameras say nothing about actions.
+    dataset = replace(config.dataset, observations=[])
+    train, held_out = load_chunks(dataset, config.chunk_size)
     settings = TrainConfig(
-        dataset=config.dataset,
+        dataset=dataset,
         tokenizer=config.tokenizer,
         chunk_size=config.chunk_size,
         n_action_steps=config.chunk_size,

@@ -12,7 +12,7 @@ def run(config: TrainConfig, console: Console) -> None:
     from anyorder.training.loop import train
 
     result = train(config)
-    write_model_card(policy_folder(result.run), result.run)
+    write_model_card(policy_folder(result.run), result.run, result.run / "rollout")
     score = result.validation
     if score.nll_nats_per_token is None:
         found = f"validation loss {score.loss:.4f} (no likelihood)"

@@ -82,6 +82,7 @@ class ActionChunks(Episodes):
         cache_gb: float | None = None,
         progress: Progress | None = None,
         allow_short: bool = False,
+        partial: bool = False,
     ) -> Self:
         """Read a dataset (v3) from the folder ``root`` or, by ``repo_id``, from LeRobot's cache or the hub.
 
@@ -99,6 +100,7 @@ class ActionChunks(Episodes):
                 not fit, LeRobot decodes them when a batch is asked for (slow).
             progress: called with (finished, wanted) while frames are decoded into memory.
             allow_short: accept episodes shorter than ``horizon``, padded as above, as long as one is not.
+            partial: accept that files of some episodes are not there, as where only some were downloaded.
 
         Raises:
             DatasetError: the folder is missing, damaged or of another version; a value is not finite; an
@@ -114,7 +116,7 @@ class ActionChunks(Episodes):
         cameras = camera_keys(info, images)
         columns = {
             key: torch.from_numpy(values)
-            for key, values in read_columns(info, [*keys, *INDEX_COLUMNS]).items()
+            for key, values in read_columns(info, [*keys, *INDEX_COLUMNS], partial).items()
         }
         begins, ends = episode_borders(columns["episode_index"])
         chunks = cls(columns, begins, ends, info, horizon, task_names(info.root), history)

@@ -99,7 +99,7 @@ def read_old_info(source: Path) -> dict[str, Any]:
         if version == VERSION:
             info["features"], info["data_path"], info["video_path"]
             fps = info["fps"] = int(info["fps"]) if int(info["fps"]) == info["fps"] else info["fps"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         allowed = f"a LeRobot dataset of version {VERSION} (its meta/info.json cannot be read: {error})"
         raise DatasetError(bad_value("source", str(source), allowed)) from error
     if version != VERSION:
@@ -119,6 +119,11 @@ def read_lengths(source: Path, info: dict[str, Any]) -> list[int]:
             tables[name] = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
         except (OSError, json.JSONDecodeError) as error:
             raise DatasetError(bad_value("source file", str(path), f"whole JSON lines ({error})")) from error
+    for name, fields in (("episodes", ("episode_index", "length")), ("episodes_stats", ("episode_index",))):
+        for row in tables[name]:
+            if not all(isinstance(row.get(field), int) for field in fields):
+                allowed = "rows with whole numbers for " + ", ".join(fields)
+                raise DatasetError(bad_value(f"source file {name}.jsonl", row, allowed))
     numbers = [row["episode_index"] for row in tables["episodes"]]
     for name, given in (
         ("episodes", numbers),
@@ -132,11 +137,15 @@ def read_lengths(source: Path, info: dict[str, Any]) -> list[int]:
         path = source / data_path(info, episode)
         try:
             rows = pq.read_metadata(path).num_rows
+            columns = pq.read_schema(path).names
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise DatasetError(
                 bad_value("source file", str(path), f"a whole parquet file ({reason})")
             ) from error
+        missing = sorted({"timestamp", "frame_index", "episode_index"} - set(columns))
+        if missing:
+            raise DatasetError(bad_value("source file", str(path), f"a file with the columns {missing}"))
         if rows != length:
             allowed = f"{length}, the length of episode {episode} in meta/episodes.jsonl"
             raise DatasetError(bad_value(f"rows of {path}", rows, allowed))

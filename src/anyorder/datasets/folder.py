@@ -94,7 +94,7 @@ def read_info(root: Path) -> DatasetInfo:
             info["total_frames"],
             info.get("video_path") or "",
         )
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
         raise DatasetError(bad_value("root", str(root), allowed)) from error
     if not version.startswith("v3."):
@@ -105,8 +105,13 @@ def read_info(root: Path) -> DatasetInfo:
     return found
 
 
-def read_columns(info: DatasetInfo, keys: list[str]) -> dict[str, Array]:
+def read_columns(info: DatasetInfo, keys: list[str], partial: bool = False) -> dict[str, Array]:
     """Stack columns over all files.
+
+    Args:
+        info: the dataset.
+        keys: which columns.
+        partial: accept that some files are not there, as where only some episodes were downloaded.
 
     Returns:
         For every key an array (frames, *shape): float32, int64 or bool, the types LeRobot's loader makes of
@@ -136,7 +141,7 @@ def read_columns(info: DatasetInfo, keys: list[str]) -> dict[str, Array]:
         for key in keys
     }
     keep = columns["episode_index"] < info.total_episodes
-    if int(keep.sum()) != info.total_frames:
+    if int(keep.sum()) != info.total_frames and not partial:
         allowed = f"{info.total_frames} frames, as its meta/info.json says"
         raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
     return columns if keep.all() else {key: values[keep] for key, values in columns.items()}

@@ -109,7 +109,7 @@ class FrameReader:
 
         numbers = self.index[rows].tolist()
         try:
-            pictures = self._table[numbers][key]
+            pictures = self._table.select_columns(key)[numbers][key]
         except (OSError, UnidentifiedImageError) as error:
             where = f"{key}, frames {numbers[0]} ... {numbers[-1]}"
             raise DatasetError(bad_value(where, str(error), "images that can be read")) from error

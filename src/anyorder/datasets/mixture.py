@@ -10,10 +10,8 @@ from anyorder.datasets.chunks import DATASET_INDEX, OBSERVATION, ActionChunks
 from anyorder.datasets.episodes import episode_borders
 from anyorder.datasets.folder import INDEX_COLUMNS
 from anyorder.datasets.images import FrameReader
+from anyorder.envs.features import FPS_TOLERANCE
 from anyorder.errors import DatasetError, bad_value
-
-FPS_TOLERANCE = 0.2
-"""How far control rates of a mixture may differ, relative to the slowest."""
 
 
 def mix(
@@ -81,7 +79,9 @@ def check_vectors(parts: Sequence[ActionChunks]) -> list[str]:
             allowed = f"{sorted(wanted)}, as in the other datasets; dataset.observations may name fewer"
             raise DatasetError(bad_value(f"features of {root}", sorted(part.names), allowed))
         for key in sorted(wanted):
-            found, expected = ((p.shapes[key], str(p.info.features[key]["dtype"])) for p in (part, first))
+            found, expected = (
+                (p.shapes[key], str(p.columns[key].dtype).removeprefix("torch.")) for p in (part, first)
+            )
             if found != expected:
                 raise DatasetError(
                     bad_value(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")

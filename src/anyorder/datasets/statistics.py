@@ -95,9 +95,5 @@ class Statistics:
 
 
 def compute_statistics(chunks: ActionChunks, quantiles: Sequence[float] = QUANTILES) -> dict[str, Statistics]:
-    """Compute the statistics of every float feature over the frames of ``chunks``, each counted once."""
-    return {
-        key: Statistics.of(chunks.columns[key].cpu().numpy(), quantiles)
-        for key in chunks.names
-        if chunks.columns[key].is_floating_point()
-    }
+    """Compute the statistics of every numeric feature over the frames of ``chunks``, each counted once."""
+    return {key: Statistics.of(chunks.columns[key].cpu().numpy(), quantiles) for key in chunks.names}

@@ -94,13 +94,11 @@ class ObservationEncoder(nn.Module):
         vision = config.vision
         self.cameras = nn.ModuleDict()
         for name, (channels, height, across) in sorted(spec.cameras.items()):
-            if vision.shared and self.cameras:
-                self.cameras[key(name)] = next(iter(self.cameras.values()))
-            else:
-                wanted = vision.resize or (height, across)
-                self.cameras[key(name)] = VisionEncoder(channels, (wanted[0], wanted[1]), vision)
+            wanted = vision.resize or (height, across)
+            if self._reader(name) not in self.cameras:
+                self.cameras[self._reader(name)] = VisionEncoder(channels, (wanted[0], wanted[1]), vision)
         # What stands for a camera that is not there.
-        self.missing = nn.ParameterDict({name: torch.zeros(vision.features) for name in self.cameras})
+        self.missing = nn.ParameterDict({key(name): torch.zeros(vision.features) for name in spec.cameras})
         self.clouds = nn.ModuleDict(
             {key(name): PointEncoder(size, config.cloud_features) for name, size in spec.clouds.items()}
         )
@@ -110,7 +108,7 @@ class ObservationEncoder(nn.Module):
         elif config.language == "text":
             self.task = TaskText(spec.tasks, config.language_features, config.text_model, spec.text_size)
         size = sum(spec.vectors.values())
-        size += len(self.cameras) * vision.features + len(self.clouds) * config.cloud_features
+        size += len(spec.cameras) * vision.features + len(self.clouds) * config.cloud_features
         size = size * spec.history + (0 if self.task is None else config.language_features)
         layers: list[nn.Module] = []
         for _ in range(config.depth):
@@ -147,6 +145,10 @@ class ObservationEncoder(nn.Module):
         context: Tensor = self.mlp(torch.cat(parts, -1))
         return context.view(len(context), self.config.tokens, -1)
 
+    def _reader(self, name: str) -> str:
+        """Return the name of the module that reads a camera."""
+        return "shared" if self.config.vision.shared else key(name)
+
     def load_pretrained(self) -> None:
         """Fetch the pretrained weights that the settings ask for; a checkpoint holds them already."""
         if self.config.vision.pretrained:
@@ -160,7 +162,7 @@ class ObservationEncoder(nn.Module):
     ) -> Tensor:
         """Return a camera's features over the history, (batch, history * features)."""
         batch = len(pictures)
-        features: Tensor = self.cameras[key(name)](pictures, generator)
+        features: Tensor = self.cameras[self._reader(name)](pictures, generator)
         gone = torch.zeros(batch, dtype=torch.bool, device=features.device) if missing is None else missing
         if self.training and self.config.vision.dropout:
             drawn = torch.rand(batch, generator=generator, device=features.device)

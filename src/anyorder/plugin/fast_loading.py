@@ -15,6 +15,7 @@ import torch
 from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from torch import Tensor
 
+from anyorder.datasets.episodes import episode_borders, gather, window
 from anyorder.errors import ConfigError, bad_value
 
 SWITCH = "ANYORDER_FAST_LOADING"
@@ -95,13 +96,12 @@ class Columns:
         if not all(feature["dtype"].startswith(_NUMBERS) for feature in dataset.features.values()):
             return None
         values = dataset.hf_dataset.with_format("torch")[:]
-        _, counts = torch.unique_consecutive(values["episode_index"], return_counts=True)
-        ends = counts.cumsum(0)
+        starts, ends = episode_borders(values["episode_index"])
         deltas = dataset.reader.delta_indices or {}
         return cls(
             values=values,
-            starts=(ends - counts).repeat_interleave(counts),
-            ends=ends.repeat_interleave(counts),
+            starts=starts,
+            ends=ends,
             windows={key: torch.tensor(steps) for key, steps in deltas.items()},
             tasks=[str(task) for task in dataset.meta.tasks.index],
         )
@@ -110,12 +110,9 @@ class Columns:
         """Return the frames ``indices`` as LeRobot's dicts: windows clamped to the episode and ``<key>_is_pad``."""
         rows = torch.as_tensor(indices)
         batch = {key: values[rows] for key, values in self.values.items() if key not in self.windows}
-        first, last = self.starts[rows, None], self.ends[rows, None] - 1
         for key, steps in self.windows.items():
-            wanted = rows[:, None] + steps
-            inside = wanted.clamp(first, last)
-            batch[key] = self.values[key][inside]
-            batch[f"{key}_is_pad"] = inside != wanted
+            inside, batch[f"{key}_is_pad"] = window(rows, steps, self.starts, self.ends)
+            batch[key] = gather(self.values[key], inside)
         tasks = [self.tasks[task] for task in batch["task_index"].tolist()]
         columns = {key: values.unbind() for key, values in batch.items()}
         return [

@@ -92,6 +92,10 @@ class AnyOrderConfig(PreTrainedConfig):
         if self.guidance != 1 and not self.context_dropout:
             allowed = "1, as it was trained without context_dropout"
             raise ConfigError(bad_value("guidance", self.guidance, allowed))
+        visual = self.normalization_mapping.get("VISUAL", NormalizationMode.IDENTITY)
+        if visual is not NormalizationMode.IDENTITY:
+            allowed = "IDENTITY, as cameras are brought to [-1, 1] by themselves"
+            raise ConfigError(bad_value("normalization_mapping.VISUAL", visual.value, allowed))
         for name in ("temperature", "observation_noise", "guidance"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(bad_value(name, getattr(self, name), "a number >= 0"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -56,6 +56,28 @@ def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
     )
 
 
+def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
+    """Fit to the episodes of a LeRobot dataset (its metadata) that are on disk; see ``fit_to_chunks``.
+
+    Raises:
+        ConfigError: the settings were fitted already, to other data.
+        DatasetError: the dataset is damaged or lacks a feature.
+    """
+    from anyorder.datasets.chunks import ActionChunks
+
+    if config.fps is not None:
+        raise ConfigError(bad_value("policy.fps", config.fps, "null, as it is taken from the dataset"))
+    spec = config.observation_spec
+    chunks = ActionChunks.load(
+        dataset_meta.root,
+        horizon=config.chunk_size,
+        features=[*spec.vectors, *spec.clouds],
+        allow_short=True,
+        partial=True,
+    )
+    return fit_to_chunks(config, chunks)
+
+
 def fit(
     config: AnyOrderConfig,
     statistics: Mapping[str, Mapping[str, np.ndarray]],
@@ -75,11 +97,15 @@ def fit(
         config.action_reference = action_reference(names or {})
     config.validate_features()
     mode = config.normalization_mapping["ACTION"]
-    chunks = batch[ACTION] - reference(batch, config.action_reference)
+    actions = batch[ACTION].view(len(batch[ACTION]), config.chunk_size, config.action_size)
+    chunks = actions - reference(batch, config.action_reference)
     normalizers = {ACTION: Normalizer(config.action_size).fit(describe(chunks), mode)}
     spec = config.observation_spec
     for name, size in {**spec.vectors, **spec.clouds}.items():
         assert config.input_features is not None
+        if name not in statistics:
+            allowed = ", ".join(statistics)
+            raise ConfigError(bad_value("input_features", name, f"features of the dataset: {allowed}"))
         found = statistics[name] if name in spec.vectors else pooled(statistics[name])
         kind = config.input_features[name].type.value
         normalizers[name] = Normalizer(size).fit(found, config.normalization_mapping[kind])

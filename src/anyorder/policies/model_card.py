@@ -192,7 +192,7 @@ def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | 
     Args:
         pretrained: a ``pretrained_model`` folder.
         run: the ``anyorder train`` run it belongs to: ``<run>/checkpoints/<step>/pretrained_model``.
-        rollout: results of ``anyorder rollout`` with this very checkpoint.
+        rollout: folder of ``anyorder rollout`` with this very checkpoint, if it was run.
 
     Raises:
         CheckpointError: there is no ``config.json``, or a file is damaged.
@@ -200,7 +200,7 @@ def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | 
     facts = config_facts(read_json(pretrained / "config.json"))
     if run is not None:
         facts |= run_facts(run, int(pretrained.resolve().parent.name))
-    if rollout is not None:
+    if rollout is not None and (rollout / "summary.json").is_file():
         facts["rollout"] = read_json(rollout / "summary.json")
     card = pretrained / CARD
     card.write_text(model_card(facts))

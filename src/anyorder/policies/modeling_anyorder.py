@@ -10,7 +10,6 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.datasets.chunks import ActionChunks
 from anyorder.errors import ConfigError, DatasetError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
@@ -18,7 +17,7 @@ from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.checks import check_dataset, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
-from anyorder.policies.fitting import Fitted, fit, fit_to_chunks, reference
+from anyorder.policies.fitting import Fitted, fit, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
@@ -49,15 +48,14 @@ class AnyOrderPolicy(PreTrainedPolicy):
             config: settings.
             fitted: normalisation and tokenizer of a new policy; without it the weights to be loaded hold them.
             dataset_meta: LeRobot's metadata of the dataset, which ``lerobot-train`` gives: a policy that was never
-                fitted fits itself to all of its episodes.
+                fitted fits itself to all of its episodes that are on disk.
         """
         super().__init__(config)
-        if config.fps is not None and dataset_meta is not None:
-            check_dataset(config, dataset_meta)
-        if fitted is None and config.fps is None and dataset_meta is not None:
-            fitted = fit_to_chunks(
-                config, ActionChunks.load(dataset_meta.root, horizon=config.chunk_size, allow_short=True)
-            )
+        if fitted is None and dataset_meta is not None:
+            if config.pretrained_path is not None:
+                check_dataset(config, dataset_meta)
+            else:
+                fitted = fit_to_dataset(config, dataset_meta)
         config.validate_features()
         spec = config.observation_spec
         sizes = {**spec.vectors, **spec.clouds, ACTION: config.action_size}
@@ -187,6 +185,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
     def normalised(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the batch's action chunks relative to the state, where set, and normalised; shape as ``action``."""
         actions = batch[ACTION]
+        if (
+            self.config.action_size == 1 and actions.dim() == 2
+        ):  # LeRobot's loader drops the axis of one number
+            actions = actions.unsqueeze(-1)
         wanted = (self.config.chunk_size, self.config.action_size)
         if actions.shape[1:] != wanted:
             allowed = f"{wanted}, as the policy was made for"
@@ -261,8 +263,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """Return the next action (batch, action size), predicting a chunk when the queue is empty."""
-        names = [name for name in self.config.observation_spec.names if name in batch]
-        self._seen.append({name: batch[name] for name in names})
+        self._seen.append({name: batch[name] for name in self.config.observation_spec.names if name in batch})
+        # A camera that was missing for a moment is shown as it is now.
+        names = [name for name in self._seen[-1] if all(name in moment for moment in self._seen)]
         if not self._queue:
             if self.config.n_obs_steps > 1:
                 batch = {**batch, **{name: past(self._seen, name, self.config.n_obs_steps) for name in names}}

@@ -45,6 +45,9 @@ def collect(
 def moments(values: Tensor, spec: ObservationSpec, name: str) -> Tensor:
     """Return an observation as (batch, moments, ...); one without a history stands for all its moments."""
     axes = 3 if name in spec.cameras else 2 if name in spec.clouds else 1
+    # LeRobot's loader drops the axis of a vector of one number.
+    if spec.vectors.get(name) == 1 and (values.dim() == 1 or values.shape[1:] == (spec.history,) != (1,)):
+        values = values.unsqueeze(-1)
     if values.dim() == axes + 1:
         values = values.unsqueeze(1).expand(-1, spec.history, *values.shape[1:])
     if values.dim() != axes + 2 or values.shape[1] != spec.history:

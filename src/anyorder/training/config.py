@@ -75,6 +75,8 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
+        if self.missing_cameras and not self.mix:
+            raise ConfigError(bad_value("dataset.missing_cameras", True, "false, but with dataset.mix"))
         check_cache_gb(self.cache_gb)
         if self.workers < 0:
             raise ConfigError(bad_value("dataset.workers", self.workers, "an integer >= 0"))
@@ -219,7 +221,15 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_freq", "eval_samples", "eval_chunks", "keep_checkpoints"):
+        for name in (
+            "n_obs_steps",
+            "steps",
+            "batch_size",
+            "log_freq",
+            "eval_samples",
+            "eval_chunks",
+            "keep_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
         for name in ("eval_freq", "save_freq"):

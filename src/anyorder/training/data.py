@@ -38,6 +38,11 @@ def load_chunks(
         if name not in offered:
             allowed = ", ".join(sorted(offered)) + did_you_mean(name, offered)
             raise ConfigError(bad_value("dataset.observations", name, allowed))
+    if config.image_size is not None and not any(
+        name in i.cameras for name in config.observations for i in infos
+    ):
+        allowed = "null, as dataset.observations names no camera"
+        raise ConfigError(bad_value("dataset.image_size", config.image_size, allowed))
     parts = [
         ActionChunks.load(
             info.root,

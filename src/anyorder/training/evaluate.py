@@ -144,7 +144,7 @@ def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, see
         None if no episode has three frames, or no action ever changes.
     """
     policy.manual_seed(seed)
-    actions = chunks.columns[ACTION]
+    actions = chunks.columns[ACTION].view(chunks.frames, -1)
     low, high = actions.aminmax(dim=0)
     moving = high > low
     rows = (chunks.columns["frame_index"] >= 2).nonzero().flatten()
@@ -154,7 +154,7 @@ def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, see
     errors = []
     for part in rows.split(EVAL_BATCH):
         batch = chunks.batch(part, raw=True)
-        truth = batch[ACTION]
+        truth = batch[ACTION].view(len(part), chunks.horizon, -1)
         last, before = (actions[part - back].unsqueeze(1) for back in (1, 2))
         steps = torch.arange(1, truth.shape[1] + 1, device=truth.device).view(1, -1, 1)
         onward = (last + steps * (last - before)).clamp(low, high)

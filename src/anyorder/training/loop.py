@@ -38,7 +38,16 @@ EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
 
 # The settings that may differ when a run is resumed: they change nothing about what is learnt.
-FREE_ON_RESUME = ("output_dir", "resume", "progress", "wandb", "device", "keep_checkpoints")
+FREE_ON_RESUME = (
+    "output_dir",
+    "resume",
+    "progress",
+    "wandb",
+    "device",
+    "keep_checkpoints",
+    "dataset.cache_gb",
+    "dataset.workers",
+)
 
 
 @dataclass(frozen=True)
@@ -164,11 +173,12 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         raise ConfigError(bad_value("output_dir", str(run), allowed))
     saved = read_settings(run)
     if saved is not None:
-        now = to_plain(config)
-        for key in sorted(now):
-            if key not in FREE_ON_RESUME and not same(saved.get(key), now[key]):
+        before, now = leaves(saved), leaves(json.loads(json.dumps(to_plain(config), default=str)))
+        for key in sorted(before.keys() | now.keys()):
+            free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
+            if not free and before.get(key) != now.get(key):
                 raise ConfigError(
-                    bad_value(f"resume with another {key}", now[key], f"{saved.get(key)}, as before")
+                    bad_value(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
                 )
     return last_checkpoint(run)
 
@@ -179,9 +189,16 @@ def read_settings(run: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def same(saved: object, now: object) -> bool:
-    """Compare a setting with its form in JSON, where tuples become lists."""
-    return bool(saved == json.loads(json.dumps(now, default=str)))
+def leaves(plain: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name.
+
+    >>> leaves({"steps": 3, "dataset": {"root": "a", "mix": []}})
+    {'steps': 3, 'dataset.root': 'a', 'dataset.mix': []}
+    """
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
 
 
 def make_accelerator(device: str | None) -> Accelerator:
