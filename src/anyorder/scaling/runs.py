@@ -137,7 +137,8 @@ def read_runs(path: str | Path) -> tuple[Runs, list[str]]:
     numbers = []
     for name, column in used.items():
         try:
-            numbers.append(table[column].cast(pa.float64(), safe=False).to_numpy())
+            # By way of a list, as to_numpy imports pandas, which takes longer than the fit; an empty cell is a nan.
+            numbers.append(np.array(table[column].cast(pa.float64(), safe=False).to_pylist(), dtype=float))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
                 bad_value(f"column {name}", str(table[column].type), "numbers in every row")
