@@ -14,7 +14,8 @@ from anyorder.errors import UserError
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.fit import fit
 from anyorder.scaling.law import CONSTANTS
-from anyorder.scaling.laws import fit_laws, read_laws, to_dict
+from anyorder.scaling.laws import fit_laws
+from anyorder.scaling.laws_file import read_laws, to_dict
 from anyorder.scaling.runs import read_runs
 from tests.commands.test_cli import fails
 from tests.reports.test_html import Page

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from anyorder.scaling.config import FitConfig
-from anyorder.scaling.critical import PowerLaw, best_loss, critical_flops, gap, power_laws
+from anyorder.scaling.critical import PowerLaw, best_loss, critical_flops, power_laws
 from anyorder.scaling.law import constants_array, predict
-from anyorder.scaling.laws import compare_pairs, fit_laws
+from anyorder.scaling.laws import fit_laws
+from anyorder.scaling.pairs import compare_pairs
 from tests.scaling.planted import AR, DIFFUSION, planted, together
 
 U = np.array([25e6, 50e6, 100e6])
@@ -16,6 +17,10 @@ U = np.array([25e6, 50e6, 100e6])
 
 def plain(a, b, alpha, beta, e=1.7):
     return constants_array({"A": a, "B": b, "E": e, "alpha": alpha, "beta": beta})
+
+
+def gap(one, other, flops, unique_tokens):
+    return float(best_loss(one, flops, unique_tokens)[0] - best_loss(other, flops, unique_tokens)[0])
 
 
 def lowest(c, flops):
@@ -77,8 +82,27 @@ def test_the_gap_is_zero_at_the_crossing_and_changes_sign_there():
     found, sign = critical_flops(AR[None], DIFFUSION[None], U, (1e14, 1e26))
     assert (sign == 1).all()
     for c, u in zip(found[0], U, strict=True):
-        assert abs(float(gap(AR, DIFFUSION, c, u))) < 1e-8
-        assert float(gap(AR, DIFFUSION, 0.9 * c, u)) < 0 < float(gap(AR, DIFFUSION, 1.1 * c, u))
+        assert abs(gap(AR, DIFFUSION, c, u)) < 1e-8
+        assert gap(AR, DIFFUSION, 0.9 * c, u) < 0 < gap(AR, DIFFUSION, 1.1 * c, u)
+
+
+def test_nobody_is_made_to_overfit():
+    """A law that rises again against one that is a little worse and does not: brute force over N and all C' <= C."""
+    early = AR.copy()
+    early[7:] = 0.02, 0.6, 0.5
+    patient = DIFFUSION.copy()
+    patient[2] += 0.6
+    between = (1e16, 1e24)
+    (found,), (sign,) = (x[:, 0] for x in critical_flops(early[None], patient[None], U[:1], between))
+    flops = np.geomspace(*between, 801)
+    n = np.geomspace(1e5, 1e12, 2001)[:, None]
+    each = [predict(c, n, flops / 6 / n, U[0]).min(0) for c in (early, patient)]
+    assert each[0][-1] > each[0].min() + 0.5
+    a, b = (np.minimum.accumulate(loss) for loss in each)
+    last = np.flatnonzero(np.diff(np.sign(a - b)))[-1]
+    assert flops[last] * 0.999 <= found <= flops[last + 1] * 1.001
+    assert sign == 1
+    assert each[0][last] > a[last]  # where every FLOP had to be spent, the crossing would lie below
 
 
 def test_published_power_law():

@@ -1,9 +1,11 @@
 """Critical compute: from which training compute on one factorization has the lower loss than another.
 
 At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N,
-C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). C_crit(U) is where the gap of
-two families is 0. The paper drops E in this comparison, as two fits can differ in what they count as entropy;
-kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in the tokens of the table.
+C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). Where a law rises again, as the
+one of overfitting does, a family is not made to spend what harms it: the lowest loss at up to C counts.
+C_crit(U) is where the gap of two families is 0. The paper drops E in this comparison, as two fits can differ
+in what they count as entropy; kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in
+the tokens of the table.
 """
 
 import math
@@ -84,19 +86,6 @@ def best_loss(
     return loss(log_n), np.exp(log_n)
 
 
-def gap(
-    one: Array,
-    other: Array,
-    flops: ArrayLike,
-    unique_tokens: ArrayLike,
-    keep_e: bool = True,
-    steps: int = GOLDEN_STEPS,
-) -> Array:
-    """Return the lowest loss of ``one`` minus that of ``other``; as in ``best_loss``."""
-    first, second = (best_loss(c, flops, unique_tokens, keep_e, steps)[0] for c in (one, other))
-    return first - second
-
-
 def critical_flops(
     one: Array, other: Array, unique_tokens: Array, between: tuple[float, float], keep_e: bool = True
 ) -> tuple[Array, Array]:
@@ -117,16 +106,27 @@ def critical_flops(
     count = max(2, int(np.ceil((last - first) / np.log(10) * SCAN_PER_DECADE)) + 1)
     log_c = np.linspace(first, last, count)
     u = np.asarray(unique_tokens, dtype=float)
-    a, b = one[:, None, None], other[:, None, None]
-    scanned = np.sign(gap(a, b, np.exp(log_c)[None, None], u[None, :, None], keep_e, SCAN_STEPS))
+    pair = (one[:, None], other[:, None])
+    scans = [
+        np.minimum.accumulate(
+            best_loss(c[:, None], np.exp(log_c)[None, None], u[None, :, None], keep_e, SCAN_STEPS)[0], axis=-1
+        )
+        for c in pair
+    ]
+    scanned = np.sign(scans[0] - scans[1])
     changes = scanned[..., 1:] * scanned[..., :-1] < 0
     found = changes.any(-1)
     index = np.where(found, changes.shape[-1] - 1 - np.argmax(changes[..., ::-1], axis=-1), 0)
     low, high = log_c[index], log_c[index + 1]
+    below = [np.take_along_axis(scan, index[..., None], axis=-1)[..., 0] for scan in scans]
     above = np.take_along_axis(scanned, (index + 1)[..., None], axis=-1)[..., 0]
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        over = np.sign(gap(one[:, None], other[:, None], np.exp(middle), u[None], keep_e)) == above
+        a, b = (
+            np.minimum(lowest, best_loss(c, np.exp(middle), u[None], keep_e)[0])
+            for lowest, c in zip(below, pair, strict=True)
+        )
+        over = np.sign(a - b) == above
         low, high = np.where(over, low, middle), np.where(over, middle, high)
     return np.where(found, np.exp(0.5 * (low + high)), np.nan), np.where(found, above, scanned[..., -1])
 
