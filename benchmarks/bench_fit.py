@@ -1,8 +1,8 @@
 """How often planted constants lie in their intervals, and what a fit costs; prints a Markdown table.
 
-Each draw plants a law on a grid of runs, multiplies the losses by log-normal noise, fits the law again and asks which of
-the seven constants lie in their 95 % intervals: in those that ``anyorder fit`` reports, which hold together, and in the
-single ones they are widened from. Seconds are CPU time of one core. 50 draws of all rows take about 12 minutes:
+Each draw plants a law on a grid of runs, multiplies the losses by log-normal noise, fits the law again and asks
+which of the seven constants lie in their 95 % intervals: in those that ``anyorder fit`` reports, which hold
+together, and in single ones. Seconds are CPU time of one core. 50 draws of all rows take about 12 minutes:
 
     python benchmarks/bench_fit.py --draws 50
 """

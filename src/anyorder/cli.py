@@ -21,6 +21,7 @@ VERBS = {
     "rollout": "run a trained policy in simulation and count its successes",
     "report": "one page that compares runs",
     "fit": "scaling laws of a table of runs: constants with intervals, critical compute",
+    "advise": "which factorization to train on your data with your compute, by fitted laws",
     "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
 }
 GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}

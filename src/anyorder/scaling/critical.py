@@ -25,6 +25,7 @@ SCAN_PER_DECADE = 4
 SCAN_STEPS = 12
 """Of golden section while looking for brackets, which leaves 3e-3 of N and 1e-6 of the loss."""
 BISECTIONS = 26
+SPARED_DECADES = 8
 
 
 def best_loss(
@@ -84,6 +85,23 @@ def best_loss(
         at_left, at_right = np.where(down, value, kept_value), np.where(down, kept_value, value)
     log_n = 0.5 * (low + high)
     return loss(log_n), np.exp(log_n)
+
+
+def best_up_to(constants: Array, flops: ArrayLike, unique_tokens: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return the lowest loss at up to a compute, its N, and the compute it takes; as ``best_loss``.
+
+    All of the compute, unless the law rises again: then the best of a grid that goes down by 8 decades.
+    """
+    c, c_max = np.asarray(constants, dtype=float), np.asarray(flops, dtype=float)
+    if not c[..., CONSTANTS.index("O")].any():
+        loss, n = best_loss(c, c_max, unique_tokens)
+        return loss, n, np.broadcast_to(c_max, loss.shape)
+    spent = c_max[..., None] * np.logspace(0, -SPARED_DECADES, 20 * SPARED_DECADES + 1)
+    losses, params = best_loss(c[..., None, :], spent, np.asarray(unique_tokens, dtype=float)[..., None])
+    best = np.argmin(losses, axis=-1)[..., None]
+    every = (losses, params, np.broadcast_to(spent, losses.shape))
+    loss, n, used = (np.take_along_axis(values, best, axis=-1)[..., 0] for values in every)
+    return loss, n, used
 
 
 def critical_flops(

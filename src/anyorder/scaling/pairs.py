@@ -101,12 +101,38 @@ def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, A
     u = np.unique(runs.unique_tokens)
     if len(u) > POINTS:
         u = np.geomspace(u[0], u[-1], POINTS)
-    between = (BELOW * float(runs.flops.min()), ABOVE * float(runs.flops.max()))
+    between = searched(float(runs.flops.min()), float(runs.flops.max()))
     return [
         _pair(names, keep_e, u, between, best, samples)
         for names in itertools.combinations(best, 2)
         for keep_e in (True, False)
     ]
+
+
+def searched(lowest: float, highest: float) -> tuple[float, float]:
+    """Return between which compute crossings are looked for, of runs with so many FLOPs."""
+    return BELOW * lowest, ABOVE * highest
+
+
+def meet(
+    names: tuple[str, str],
+    keep_e: bool,
+    u: Array,
+    between: tuple[float, float],
+    best: Mapping[str, Array],
+    samples: Mapping[str, Array],
+) -> tuple[list[Crossing], Array]:
+    """Return where two families cross at each U, and C_crit of the fit and of each resample (1 + resamples, points)."""
+    one, other = (np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in names)
+    flops, sign = critical_flops(one, other, u, between, keep_e)
+    crossings = []
+    for column, tokens in enumerate(u):
+        met = flops[1:, column][np.isfinite(flops[1:, column])]
+        share = len(met) / max(len(flops) - 1, 1)
+        low, high = percentiles(met).tolist() if len(met) and share >= OFTEN else (math.nan, math.nan)
+        better = names[1] if sign[0, column] > 0 else names[0]
+        crossings.append(Crossing(float(tokens), float(flops[0, column]), (low, high), share, better))
+    return crossings, flops
 
 
 def _pair(
@@ -117,18 +143,10 @@ def _pair(
     best: Mapping[str, Array],
     samples: Mapping[str, Array],
 ) -> Pair:
-    one, other = (np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in names)
-    flops, sign = critical_flops(one, other, u, between, keep_e)
-    crossings = []
-    for column, tokens in enumerate(u):
-        met = flops[1:, column][np.isfinite(flops[1:, column])]
-        share = len(met) / max(len(flops) - 1, 1)
-        ends = percentiles(met) if len(met) and share >= OFTEN else np.full(2, np.nan)
-        better = names[1] if sign[0, column] > 0 else names[0]
-        crossings.append(Crossing(float(tokens), float(flops[0, column]), (ends[0], ends[1]), share, better))
+    crossings, flops = meet(names, keep_e, u, between, best, samples)
     lines = power_laws(flops, u)
     known = lines[1:][np.isfinite(lines[1:, 0])]
-    ends = np.full((2, 2), np.nan)
+    ends: Array = np.full((2, 2), np.nan)
     if len(known) >= OFTEN * (len(lines) - 1) and len(known):
         ends = percentiles(known)
     line = PowerLaw(*lines[0].tolist()) if np.isfinite(lines[0, 0]) else None
