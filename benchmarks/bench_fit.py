@@ -2,7 +2,7 @@
 
 Each draw plants a law on a grid of runs, multiplies the losses by log-normal noise, fits the law again and asks
 which of the seven constants lie in their 95 % intervals: in those that ``anyorder fit`` reports, which hold
-together, and in single ones. Seconds are CPU time of one core. 50 draws of all rows take about 12 minutes:
+together, and in single ones, each for itself. Seconds are CPU time of one core, with 200 resamples.
 
     python benchmarks/bench_fit.py --draws 50
 """
@@ -62,7 +62,7 @@ def row(name: str, noise: float, draws: int, two_step: bool) -> str:
         runs = grid.runs(constants, noise, seed)
         start = time.process_time()
         (found,) = fit(runs, FitConfig(two_step=two_step))
-        samples = bootstrap(found, 400, seed)
+        samples = bootstrap(found, 200, seed)
         ends = intervals(found, samples)["all"]
         seconds.append(time.process_time() - start)
         alone = intervals(found, samples, together=False)["all"]

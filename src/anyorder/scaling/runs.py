@@ -95,7 +95,10 @@ def make_runs(
         _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "a finite number above 0")
     n, d, u, losses = columns
     _refuse(
-        "unique_tokens", u, u > d * (1 + ROUNDING), "at most the run's tokens: only what it has seen counts"
+        "unique_tokens",
+        u,
+        u > d * (1 + ROUNDING),
+        "at most its tokens: of the data only what a run has seen counts",
     )
     names = [ALL] * len(n) if factorization is None else list(factorization)
     return Runs(n, d, u, losses, np.array(names, dtype=str))
