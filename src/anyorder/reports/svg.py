@@ -2,7 +2,6 @@
 
 import html
 import io
-import math
 import re
 
 import matplotlib
@@ -46,21 +45,21 @@ def plain_numbers(axis: Axis) -> None:
 
 def powers_of_ten(axis: Axis) -> None:
     """Label decades as 10¹⁸ in plain text: matplotlib's own labels go through its TeX parser, which is slow."""
-    axis.set_major_locator(LogLocator(numticks=9))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
 def power_of_ten(value: float) -> str:
-    """Write a decade as a power, and what is none as a plain number.
+    """Write a number as a multiple of a power of ten.
 
-    >>> power_of_ten(1e18), power_of_ten(0.01), power_of_ten(25.0)
-    ('10¹⁸', '10⁻²', '25')
+    >>> power_of_ten(1e18), power_of_ten(0.01), power_of_ten(5e7)
+    ('10¹⁸', '10⁻²', '5·10⁷')
     """
-    exponent = math.log10(value)
-    if abs(exponent - round(exponent)) > 1e-9:
-        return f"{value:g}"
-    return "10" + str(round(exponent)).translate(SUPERSCRIPTS)
+    digits, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return power if digits == "1" else f"{digits}·{power}"
 
 
 def to_svg(plot: Figure, name: str, description: str) -> str:
