@@ -18,7 +18,7 @@ from anyorder.scaling.critical import best_up_to
 from anyorder.scaling.intervals import percentiles
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.scaling.laws_file import ReadLaw, ReadLaws
-from anyorder.scaling.pairs import Crossing, meet, searched
+from anyorder.scaling.pairs import Crossing, meet, scan
 
 FAR = 10.0
 """Factor outside the runs' range from which there is no answer unless it is asked for."""
@@ -247,10 +247,8 @@ def outside(value: float, low: float, high: float) -> float:
 
 def _crossings(laws: ReadLaws, unique_tokens: float) -> dict[tuple[str, str], Crossing]:
     ends = [law.ranges["flops"] for law in laws.families.values()]
-    between = searched(min(low for low, _ in ends), max(high for _, high in ends))
     best = {family: law.constants for family, law in laws.families.items()}
     samples = {family: law.samples for family, law in laws.families.items()}
-    return {
-        names: meet(names, True, np.array([unique_tokens]), between, best, samples)[0][0]
-        for names in itertools.combinations(laws.families, 2)
-    }
+    flops = (min(low for low, _ in ends), max(high for _, high in ends))
+    scans = scan(best, samples, np.array([unique_tokens]), flops)
+    return {names: meet(names, True, scans)[0][0] for names in itertools.combinations(laws.families, 2)}
