@@ -152,12 +152,8 @@ def at(row, value):
         (changed(params=at(0, np.inf)), "params in row 1"),
         (changed(params=at(2, 0.0)), "params in row 3: 0.0 given"),
         (
-            changed(unique_tokens=at(6, 1e13)),
-            "unique_tokens in row 7: 10000000000000.0 given, allowed: at most",
-        ),
-        (
-            changed(unique_tokens=2e7),
-            "unique_tokens: '2e+07 in every run' given, allowed: at least two values",
+            changed(unique_tokens=1e13),
+            "unique_tokens: '1e+13 in every run' given, allowed: at least two values",
         ),
         (changed(params=1e8), "params: '1e+08 in every run' given"),
         (changed(loss=None, los=np.ones(30)), "did you mean 'loss'"),

@@ -29,7 +29,7 @@ class Runs:
     Attributes:
         params: (runs,) with embeddings.
         tokens: (runs,) seen in training, repetitions included.
-        unique_tokens: (runs,) different ones among them.
+        unique_tokens: (runs,) different ones in its data; above ``tokens`` where a run ends within its first epoch.
         loss: (runs,) validation loss, nats.
         factorization: (runs,) names.
     """
@@ -87,19 +87,15 @@ def make_runs(
 ) -> Runs:
     """Return checked runs; without ``factorization`` all are of one, called ``all``.
 
+    A run may end within its first epoch: the laws take min(U, D) as what it has seen, as in arXiv 2305.16264.
+
     Raises:
-        UserError: a value is not finite or not above 0, or a run has more unique tokens than tokens.
+        UserError: a value is not finite or not above 0.
     """
     columns = [np.asarray(column, dtype=float) for column in (params, tokens, unique_tokens, loss)]
     for name, column in zip(NUMBERS, columns, strict=True):
         _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "a finite number above 0")
     n, d, u, losses = columns
-    _refuse(
-        "unique_tokens",
-        u,
-        u > d * (1 + ROUNDING),
-        "at most its tokens: of the data only what a run has seen counts",
-    )
     names = [ALL] * len(n) if factorization is None else list(factorization)
     return Runs(n, d, u, losses, np.array(names, dtype=str))
 
