@@ -4,7 +4,6 @@ Simulation and tasks come from the package gym-aloha, whose own environment rend
 every step; this one renders only what is asked for, and adds the state of the objects.
 """
 
-import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import ConfigError, EnvError, bad_value
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import ConfigError, bad_value
 
 if TYPE_CHECKING:
     from anyorder.envs.so101.rendering import OffscreenRenderer
@@ -72,12 +71,12 @@ class AlohaConfig(EnvConfig, choice="aloha"):
         Raises:
             EnvError: gym-aloha is not installed.
         """
-        _require_aloha()
+        require_simulator("gym_aloha", "aloha")
         return AlohaEnv(self)
 
     def expert(self) -> Expert:
         """Make the scripted expert."""
-        _require_aloha()
+        require_simulator("gym_aloha", "aloha")
         from anyorder.envs.aloha_expert import AlohaExpert
 
         return AlohaExpert(self.task)
@@ -116,14 +115,13 @@ class AlohaEnv(gym.Env[Observation, Array]):
         self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
 
         self.action_space = _action_space(model.actuator_ctrlrange)
-        spaces: dict[str, gym.Space[Any]] = {
-            "agent_pos": gym.spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32),
-            "environment_state": gym.spaces.Box(-np.inf, np.inf, (len(self.environment_names),), np.float32),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (config.image_height, config.image_width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            len(self.state_names),
+            len(self.environment_names),
+            config.cameras,
+            config.image_height,
+            config.image_width,
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -208,9 +206,3 @@ def _action_space(ctrl_range: Array) -> gym.spaces.Box:
     arms[:, ARM_JOINTS] = (0.0, 1.0)
     low, high = arms.reshape(-1, 2).T.astype(np.float32)
     return gym.spaces.Box(low, high, dtype=np.float32)
-
-
-def _require_aloha() -> None:
-    if importlib.util.find_spec("gym_aloha") is None:
-        allowed = 'an installed simulator: pip install "lerobot_policy_anyorder[aloha]"'
-        raise EnvError(bad_value("env", "aloha", allowed))

@@ -1,6 +1,5 @@
 """The 50 manipulation tasks of Meta-World (arXiv 1910.10897) and their scripted experts."""
 
-import importlib.util
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import ConfigError, EnvError, bad_value, did_you_mean
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import ConfigError, bad_value, did_you_mean
 
 if TYPE_CHECKING:
     from anyorder.envs.so101.rendering import OffscreenRenderer
@@ -120,12 +119,12 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
         Raises:
             EnvError: Meta-World is not installed.
         """
-        _require_metaworld()
+        require_simulator("metaworld", "metaworld")
         return MetaworldEnv(self)
 
     def expert(self) -> Expert:
         """Make the expert that Meta-World ships for the task."""
-        _require_metaworld()
+        require_simulator("metaworld", "metaworld")
         return MetaworldExpert(self.task, self.expert_noise)
 
 
@@ -164,14 +163,9 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
 
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        spaces: dict[str, gym.Space[Any]] = {
-            "agent_pos": gym.spaces.Box(-np.inf, np.inf, (_STATE_SIZE,), np.float32),
-            "environment_state": gym.spaces.Box(-np.inf, np.inf, (len(self.environment_names),), np.float32),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (config.image_height, config.image_width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            _STATE_SIZE, len(self.environment_names), config.cameras, config.image_height, config.image_width
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -246,9 +240,3 @@ def _environment_names() -> list[str]:
     objects = [f"object{i}.{axis}" for i in (1, 2) for axis in ("x", "y", "z", "q0", "q1", "q2", "q3")]
     before = ["hand.x", "hand.y", "hand.z", "gripper.opening", *objects]
     return [*objects, *(f"previous.{name}" for name in before), "goal.x", "goal.y", "goal.z"]
-
-
-def _require_metaworld() -> None:
-    if importlib.util.find_spec("metaworld") is None:
-        allowed = 'an installed simulator: pip install "lerobot_policy_anyorder[metaworld]"'
-        raise EnvError(bad_value("env", "metaworld", allowed))

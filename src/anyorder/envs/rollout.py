@@ -230,11 +230,17 @@ def labels(envs: Sequence[gym.Env], episodes: Sequence[int]) -> Batch:
 
 
 def chunk_latency_ms(
-    env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
+    env_config: EnvConfig,
+    policy: BatchedPolicy,
+    *,
+    batch_size: int = 1,
+    calls: int = 20,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the median wall time in ms of a policy call that begins ``batch_size`` episodes.
+    """Return the median time in ms of a policy call that begins ``batch_size`` episodes.
 
-    The first call is not counted, since it allocates and compiles.
+    The first call is not counted, since it allocates and compiles. ``clock`` gives seconds: wall time, or
+    ``time.process_time``, which on one thread is the latency on an idle core, whatever else runs.
     """
     env = env_config.build()
     try:
@@ -247,7 +253,7 @@ def chunk_latency_ms(
     times_ms = []
     for _ in range(calls + 1):
         policy.reset()
-        start = time.perf_counter()
+        start = clock()
         policy.predict_action_chunk(batch).detach().cpu()
-        times_ms.append(1000 * (time.perf_counter() - start))
+        times_ms.append(1000 * (clock() - start))
     return median(times_ms[1:])

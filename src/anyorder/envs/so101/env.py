@@ -8,7 +8,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from anyorder.envs.base import Observation
+from anyorder.envs.base import Observation, observation_space
 from anyorder.envs.so101.randomization import RANDOMIZATIONS, Randomizer
 from anyorder.envs.so101.rendering import OffscreenRenderer
 from anyorder.envs.so101.scene import Scene, build_model
@@ -65,14 +65,9 @@ class So101Env(gym.Env[Observation, np.ndarray]):
 
         low, high = from_radians(LOW_RAD), from_radians(HIGH_RAD)
         self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32))
-        spaces: dict[str, gym.Space] = {
-            "agent_pos": _unbounded(len(JOINTS)),
-            "environment_state": _unbounded(len(self.environment_names)),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            len(JOINTS), len(self.environment_names), config.cameras, height, width
+        )
 
         self._latency_substeps = 0
         self._targets_rad: deque[np.ndarray] = deque()
@@ -153,7 +148,3 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers = {}
-
-
-def _unbounded(size: int) -> gym.spaces.Box:
-    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
