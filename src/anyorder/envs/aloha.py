@@ -5,7 +5,7 @@ every step; this one renders only what is asked for, and adds the state of the o
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,9 +13,6 @@ import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
 from anyorder.errors import ConfigError, bad_value
-
-if TYPE_CHECKING:
-    from anyorder.envs.so101.rendering import OffscreenRenderer
 
 _SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
@@ -98,6 +95,8 @@ class AlohaEnv(gym.Env[Observation, Array]):
     def __init__(self, config: AlohaConfig) -> None:
         from gym_aloha.constants import ACTIONS
 
+        from anyorder.envs.rendering import Renderers
+
         self.config = config
         self.task = config.task
         self.task_description = _SENTENCES[config.task]
@@ -112,7 +111,7 @@ class AlohaEnv(gym.Env[Observation, Array]):
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, config.image_width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, config.image_height)
-        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        self._renderers = Renderers()
 
         self.action_space = _action_space(model.actuator_ctrlrange)
         self.observation_space = observation_space(
@@ -163,12 +162,8 @@ class AlohaEnv(gym.Env[Observation, Array]):
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
-        from anyorder.envs.so101.rendering import OffscreenRenderer
-
         physics = self._sim.physics
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(physics.model.ptr, *size)
-        return self._renderers[size].render(physics.data.ptr, camera)
+        return self._renderers.render(physics.model.ptr, physics.data.ptr, camera, size)
 
     def render(self) -> Array:
         """Return a (360, 480, 3) uint8 picture from above."""
@@ -176,9 +171,7 @@ class AlohaEnv(gym.Env[Observation, Array]):
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
 
 
 def _simulation(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
 from anyorder.errors import ConfigError, bad_value, did_you_mean
-
-if TYPE_CHECKING:
-    from anyorder.envs.so101.rendering import OffscreenRenderer
 
 _SENTENCES = {
     "assembly-v3": "Pick up the nut and place it onto the peg.",
@@ -144,6 +141,8 @@ class MetaworldEnv(gym.Env[Observation, Array]):
     def __init__(self, config: MetaworldConfig) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+        from anyorder.envs.rendering import Renderers
+
         self.config = config
         self.task = config.task
         self.task_description = _SENTENCES[config.task]
@@ -160,7 +159,7 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         self._sim.seeded_rand_vec = True
         self._sim._set_task_called = True
         self._sim.model.vis.quality.offsamples = 0
-        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        self._renderers = Renderers()
 
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = observation_space(
@@ -194,11 +193,7 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
-        from anyorder.envs.so101.rendering import OffscreenRenderer
-
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(self._sim.model, *size)
-        picture = self._renderers[size].render(self._sim.data, camera)
+        picture = self._renderers.render(self._sim.model, self._sim.data, camera, size)
         return picture[::-1, ::-1].copy() if camera in _UPSIDE_DOWN else picture
 
     def render(self) -> Array:
@@ -207,9 +202,7 @@ class MetaworldEnv(gym.Env[Observation, Array]):
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
 
 
 class MetaworldExpert:
