@@ -41,7 +41,7 @@ DEMOS = {
 OTHER_DEMOS = 50
 """Of any other task."""
 POLICIES = (*OURS, *PEERS)
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 # What every cell imports, done once in the server that cells are forked from: 15 s of CPU time a cell saved.
 PRELOAD = [
     "lerobot.policies.factory",
