@@ -146,6 +146,7 @@ def work(cell: Cell) -> dict[str, Any]:
         "episodes": cell.episodes,
         "successes": found.successes,
         "mean_length": found.mean_length,
+        "mean_max_reward": found.mean_max_reward,
         "step_limit": step_limit(env),
         "rollout_cpu_s": round(time.process_time() - start, 2),
         "steps": steps,

@@ -133,6 +133,7 @@ class _Episode:
         self.video: EpisodeVideo | None = None
         self.ended = False
         self._return = 0.0
+        self._max_reward = -np.inf
         self._length = 0
         self._latencies_ms: list[float] = []
         self._forwards: int | None = None
@@ -152,6 +153,7 @@ class _Episode:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.observations.append(observation)
         self._return += float(reward)
+        self._max_reward = max(self._max_reward, float(reward))
         self._length += 1
         self._success = self._success or bool(info["is_success"])
         limit = self.env.unwrapped.max_episode_steps  # type: ignore[attr-defined]
@@ -173,6 +175,7 @@ class _Episode:
             seed=self.seed,
             success=self._success,
             return_=self._return,
+            max_reward=self._max_reward,
             length=self._length,
             chunk_latency_ms=round(median(self._latencies_ms), 3),
             forwards=self._forwards,
