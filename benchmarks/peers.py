@@ -76,6 +76,7 @@ def main() -> None:
             for policy in options.policies
         ]
         failed = [] if options.table_only else measure(cells, options.workers)
+        print(overview(cells, offered, options.policies), flush=True)
         for task in offered:
             print(table(task, [cell for cell in cells if cell.task == task], options.policies), flush=True)
     except UserError as error:
@@ -142,6 +143,32 @@ def measure(cells: list[Cell], workers: int) -> list[str]:
     return failed
 
 
+def overview(cells: list[Cell], tasks: list[str], policies: list[str]) -> str:
+    """Return the successes of every policy on every task, those of all training seeds together."""
+    lines = ["\n| policy | " + " | ".join(tasks) + " |", "|---|" + "---|" * len(tasks)]
+    for policy in policies:
+        found = [
+            [r for cell in cells if (cell.task, cell.policy) == (task, policy) and (r := cell.result())]
+            for task in tasks
+        ]
+        if any(found):
+            lines.append(f"| {label(policy)} | " + " | ".join(success(results) for results in found) + " |")
+    return "\n".join(lines)
+
+
+def label(policy: str) -> str:
+    return f"LeRobot {policy}" if policy in PEERS else policy
+
+
+def success(results: list[dict[str, Any]]) -> str:
+    """Return pooled successes with Wilson's interval; nothing where no cell is done."""
+    if not results:
+        return ""
+    successes, episodes = (sum(result[key] for result in results) for key in ("successes", "episodes"))
+    low, high = wilson_interval(successes, episodes)
+    return f"{successes}/{episodes} = {successes / episodes:.0%} [{low:.0%}, {high:.0%}]"
+
+
 def table(task: str, cells: list[Cell], policies: list[str]) -> str:
     """Return a task's table of the cells on disk."""
     found = [result for cell in cells if (result := cell.result()) is not None]
@@ -167,16 +194,13 @@ def table(task: str, cells: list[Cell], policies: list[str]) -> str:
 def row(policy: str, results: list[dict[str, Any]]) -> str:
     """Return a policy's line: successes pooled, everything else the mean over its training seeds."""
     mean: Callable[[str], float] = lambda key: sum(result[key] for result in results) / len(results)  # noqa: E731
-    successes, episodes = (sum(result[key] for result in results) for key in ("successes", "episodes"))
-    low, high = wilson_interval(successes, episodes)
     by_seed = ", ".join(f"{result['successes'] / result['episodes']:.0%}" for result in results)
     graded = f" {mean('mean_max_reward'):.3f} |" if results[0]["task"] in GRADED else ""
     nll = ""
     if results[0]["nll_nats_per_value"] is not None:
         nll = ("" if results[0]["nll_is_exact"] else "<= ") + f"{mean('nll_nats_per_value'):.3f}"
     return (
-        f"| {'LeRobot ' if policy in PEERS else ''}{policy} | {mean('params'):,.0f} "
-        f"| {successes}/{episodes} = {successes / episodes:.0%} [{low:.0%}, {high:.0%}] | {by_seed} |{graded} {nll} "
+        f"| {label(policy)} | {mean('params'):,.0f} | {success(results)} | {by_seed} |{graded} {nll} "
         f"| {mean('steps'):,.0f} | {mean('train_cpu_s'):.0f} | {mean('samples_per_s'):.0f} "
         f"| {mean('chunk_latency_ms'):.1f} | {mean('training_memory_mib'):.0f} |"
     )
