@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import torch
@@ -19,8 +19,7 @@ from torch import nn
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.datasets.origin import Origin
 from anyorder.envs import EnvConfig
-from anyorder.envs.features import to_batch
-from anyorder.envs.rollout import labels, rollout
+from anyorder.envs.rollout import chunk_latency_ms, rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
 from anyorder.training.evaluate import validate
@@ -126,7 +125,7 @@ def work(cell: Cell) -> dict[str, Any]:
     policy, seconds = fit(learner, steps)
     memory = peak_mib() - before
     env = rollout_env(cell.data, chunks)
-    latency = chunk_latency_ms(env, policy)
+    latency = chunk_latency_ms(env, policy, clock=time.process_time)
     torch.manual_seed(cell.seed)  # LeRobot's policies draw from torch's own generator
     if isinstance(policy, AnyOrderPolicy):
         policy.manual_seed(cell.seed)
@@ -147,6 +146,7 @@ def work(cell: Cell) -> dict[str, Any]:
         "episodes": cell.episodes,
         "successes": found.successes,
         "mean_length": found.mean_length,
+        "mean_max_reward": found.mean_max_reward,
         "step_limit": step_limit(env),
         "rollout_cpu_s": round(time.process_time() - start, 2),
         "steps": steps,
@@ -180,26 +180,6 @@ def step_limit(env_config: EnvConfig) -> int:
     limit: int = env.unwrapped.max_episode_steps  # type: ignore[attr-defined]
     env.close()
     return limit
-
-
-def chunk_latency_ms(env_config: EnvConfig, policy: Any, calls: int = 20) -> float:
-    """Return the median CPU time in ms of the call that begins one episode; the first call is not counted.
-
-    On one thread that is the latency on an idle core, whatever else runs on the machine.
-    """
-    env = env_config.build()
-    try:
-        observation, _ = env.reset(seed=0)
-    finally:
-        env.close()
-    times = []
-    for _ in range(calls + 1):
-        policy.reset()
-        batch = {**to_batch([[observation]]), **labels([env], [0])}
-        start = time.process_time()
-        policy.predict_action_chunk(batch)
-        times.append(1000 * (time.process_time() - start))
-    return median(times[1:])
 
 
 def sweep_cell(folder: Path, task: str, policy: str, steps: int, lr: float) -> float:

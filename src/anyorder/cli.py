@@ -23,6 +23,7 @@ VERBS = {
     "report": "one page that compares runs",
     "study": "run many small trainings, see where they stand, collect them into a table",
     "fit": "scaling laws of a table of runs: constants with intervals, critical compute",
+    "advise": "which factorization to train on your data with your compute, by fitted laws",
     "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
 }
 GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}
@@ -89,7 +90,8 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
     free = tuple(f"{name}." for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE))
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
-    register_groups()
+    if groups_of(text):
+        register_groups()
     overrides = [register_study(word) for word in overrides]
     check_optional(text, overrides)
     with initialize_config_module("anyorder.configs", version_base="1.3"):
@@ -122,6 +124,15 @@ def readable(message: str, overrides: list[str], keys: list[str]) -> str:
         allowed = f"a known key{close}" if close else f"one of {', '.join(k for k in keys if '.' not in k)}"
         return bad_value(name, given, allowed)
     return bad_value("arguments", " ".join(overrides), f"key=value ({' '.join(message.split())[:160]})")
+
+
+def groups_of(text: str) -> list[str]:
+    """Return the groups that a verb's YAML chooses from: registering them imports torch, which takes seconds.
+
+    >>> groups_of("defaults: [_self_]\\nenv: null"), groups_of("defaults:\\n  - factorization: autoregressive")
+    ([], ['factorization'])
+    """
+    return [name for name in GROUPS if re.search(rf"^  - (optional )?{name}(@[\w.]+)?:", text, re.MULTILINE)]
 
 
 def register_groups() -> None:
@@ -229,10 +240,11 @@ def explanation(verb: str) -> str:
     lines = [f"anyorder {verb} key=value ...", ""]
     lines += [line.removeprefix("# ").removeprefix("#") for line in header.strip().splitlines()]
     lines += ["", "Settings and their defaults:", "", *without_defaults_list(body)]
-    register_groups()
-    for group, plural in GROUPS.items():
-        if re.search(rf"\b{group}(@[\w.]+)?:", body):
-            lines += ["", f"{plural.capitalize()} ({group}=NAME):", *group_lines(group)]
+    chosen = groups_of(body)
+    if chosen:
+        register_groups()
+    for group in chosen:
+        lines += ["", f"{GROUPS[group].capitalize()} ({group}=NAME):", *group_lines(group)]
     return "\n".join(lines)
 
 

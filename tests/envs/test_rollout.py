@@ -105,7 +105,9 @@ class RightPolicy:
 
 
 def records(result):
-    return [(e.index, e.seed, e.success, e.return_, e.length, e.forwards) for e in result.episodes]
+    return [
+        (e.index, e.seed, e.success, e.return_, e.max_reward, e.length, e.forwards) for e in result.episodes
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +125,7 @@ def test_results_do_not_depend_on_the_batch_size():
         assert sorted(STARTED) == list(range(7, 28))
     assert [e.seed for e in alone.episodes] == list(range(7, 28))
     assert 0 < alone.successes < 21  # the rest ran out of steps
-    assert all(e.return_ == e.length / 2 for e in alone.episodes)
+    assert all(e.return_ == e.length / 2 and e.max_reward == 1 / 2 for e in alone.episodes)
 
 
 def test_only_running_episodes_reach_the_policy():
@@ -161,7 +163,7 @@ def test_files_are_written_as_episodes_end(tmp_path):
     assert seen == [(i, 6, i) for i in range(1, 7)]
     lines = [json.loads(line) for line in (output / "episodes.jsonl").read_text().splitlines()]
     assert sorted(line["index"] for line in lines) == list(range(6))
-    keys = {"index", "seed", "success", "return", "length", "chunk_latency_ms", "forwards"}
+    keys = {"index", "seed", "success", "return", "max_reward", "length", "chunk_latency_ms", "forwards"}
     assert all(set(line) == keys for line in lines)
     summary = json.loads((output / "summary.json").read_text())
     assert summary["env"] == "countdown"

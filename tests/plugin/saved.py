@@ -6,6 +6,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from anyorder.datasets.statistics import Statistics
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
+from anyorder.policies.fitting import fit
 
 STATE, ACTIONS, HORIZON = 3, 2, 6
 
@@ -31,7 +32,9 @@ def policy(factorization="masked_diffusion", **settings):
     chunks = 40 * torch.sin(steps + torch.rand(100, 1, ACTIONS, generator=generator) * 6)
     statistics = {"observation.state": Statistics.of(state.numpy()).as_lerobot()}
     torch.manual_seed(0)
-    return AnyOrderPolicy.fit(config, statistics, {"observation.state": state, "action": chunks}, fps=30.0)
+    return AnyOrderPolicy(
+        config, fit(config, statistics, {"observation.state": state, "action": chunks}, fps=30.0)
+    )
 
 
 def save(made, folder):

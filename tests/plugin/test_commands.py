@@ -90,6 +90,7 @@ def test_lerobot_eval_and_our_rollout_agree_episode_by_episode(trained):
     ours = rollout(env, load_policy(policy, "cpu"), episodes=4, seed=7, batch_size=4)
     assert metrics["successes"] == [episode.success for episode in ours.episodes]
     assert metrics["sum_rewards"] == [episode.return_ for episode in ours.episodes]
+    assert metrics["max_rewards"] == [episode.max_reward for episode in ours.episodes]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from anyorder.datasets.statistics import Statistics
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
-from anyorder.policies.fitting import pooled
+from anyorder.policies.fitting import fit, pooled
 from anyorder.training.checkpoint import load_policy
 
 HORIZON = 4
@@ -56,7 +56,7 @@ def make(**changes):
     statistics = {name: Statistics.of(many[name].numpy()).as_lerobot() for name in SHAPES if name != CAMERA}
     batch = {**many, "action": torch.rand(50, HORIZON, 2, generator=torch.Generator().manual_seed(2))}
     torch.manual_seed(0)
-    policy = AnyOrderPolicy.fit(config, statistics, batch, fps=30.0, tasks=["Lift.", "Push."])
+    policy = AnyOrderPolicy(config, fit(config, statistics, batch, fps=30.0, tasks=["Lift.", "Push."]))
     with torch.no_grad():  # regression's last layer starts at zero
         policy.network.value_out.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(3))
     return policy
@@ -204,7 +204,7 @@ def test_vectors_and_actions_of_one_number(moments):
     batch = {"observation.grip": grip, "action": torch.rand(20, HORIZON, generator=generator)}
     statistics = {"observation.grip": Statistics.of(grip.numpy().reshape(20, -1)[:, 0]).as_lerobot()}
     config = settings(input_features=features, output_features=action, n_obs_steps=moments)
-    policy = AnyOrderPolicy.fit(config, statistics, batch, fps=30.0)
+    policy = AnyOrderPolicy(config, fit(config, statistics, batch, fps=30.0))
     loss, _ = policy(batch)
     assert torch.isfinite(loss)
     with_axis = {"observation.grip": grip.unsqueeze(-1), "action": batch["action"].unsqueeze(-1)}
@@ -225,7 +225,7 @@ def test_a_shared_backbone_travels_in_the_checkpoint(tmp_path):
     vision = VisionConfig(width=16, features=8, keypoints=4, shared=True)
     config = settings(input_features=features, encoder=EncoderConfig(2, 16, vision=vision))
     batch = {name: torch.rand(3, 3, 24, 32) for name in features}
-    policy = AnyOrderPolicy.fit(config, {}, {"action": torch.rand(9, HORIZON, 2)}, fps=30.0)
+    policy = AnyOrderPolicy(config, fit(config, {}, {"action": torch.rand(9, HORIZON, 2)}, fps=30.0))
     policy.save_pretrained(tmp_path)
     save_file(policy.state_dict(), tmp_path / "weights.safetensors")  # as checkpoints for resuming do
     loaded = load_policy(tmp_path, "cpu")

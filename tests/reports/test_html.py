@@ -6,7 +6,7 @@ import pytest
 
 from anyorder.errors import ConfigError
 from anyorder.reports import html as page_module
-from anyorder.reports import write_report
+from anyorder.reports.html import write_report
 from tests.reports.fake_runs import write_run, write_video
 
 VOID = {"meta", "link", "img", "br"}

@@ -14,7 +14,8 @@ from anyorder.errors import UserError
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.fit import fit
 from anyorder.scaling.law import CONSTANTS
-from anyorder.scaling.laws import fit_laws, read_laws, to_dict
+from anyorder.scaling.laws import fit_laws
+from anyorder.scaling.laws_file import read_laws, to_dict
 from anyorder.scaling.runs import read_runs
 from tests.commands.test_cli import fails
 from tests.reports.test_html import Page
@@ -65,7 +66,7 @@ def test_laws_json(two):
 def test_laws_can_be_read_back(two):
     laws = read_laws(two / "laws.json")
     written = json.loads((two / "laws.json").read_text())["laws"]
-    for family, law in laws.items():
+    for family, law in laws.families.items():
         assert law.constants[:7].tolist() == [written[family]["constants"][name] for name in CONSTANTS[:7]]
         assert law.samples.shape == (100, 10)
         low, high = law.ranges["unique_tokens"]
@@ -149,9 +150,10 @@ def at(row, value):
         (changed(loss=at(4, -1.0)), "loss in row 5"),
         (changed(loss=at(4, np.nan)), "loss in row 5"),
         (changed(params=at(0, np.inf)), "params in row 1"),
+        (changed(params=at(2, 0.0)), "params in row 3: 0.0 given"),
         (
-            changed(unique_tokens=1e8),
-            "unique_tokens: '1e+08 in every run' given, allowed: at least two values",
+            changed(unique_tokens=1e13),
+            "unique_tokens: '1e+13 in every run' given, allowed: at least two values",
         ),
         (changed(params=1e8), "params: '1e+08 in every run' given"),
         (changed(loss=None, los=np.ones(30)), "did you mean 'loss'"),
@@ -200,7 +202,7 @@ def test_bad_words(words, said, tmp_path, capsys):
 
 def test_two_steps_need_runs_of_one_epoch():
     runs = planted(AR, 60)
-    with pytest.raises(UserError, match="runs of one epoch, as two_step=true: 0 given, allowed: at least 8"):
+    with pytest.raises(UserError, match="runs of one epoch, as two_step=true: 0 given, allowed: at least 9"):
         fit(runs.where(~runs.single_epoch), FitConfig(two_step=True))
 
 

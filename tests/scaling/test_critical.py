@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from anyorder.scaling.config import FitConfig
-from anyorder.scaling.critical import PowerLaw, best_loss, critical_flops, gap, power_laws
+from anyorder.scaling.critical import PowerLaw, best_loss, critical_flops, lowest_losses, power_laws
 from anyorder.scaling.law import constants_array, predict
-from anyorder.scaling.laws import compare_pairs, fit_laws
+from anyorder.scaling.laws import fit_laws
+from anyorder.scaling.pairs import compare_pairs
 from tests.scaling.planted import AR, DIFFUSION, planted, together
 
 U = np.array([25e6, 50e6, 100e6])
@@ -16,6 +17,14 @@ U = np.array([25e6, 50e6, 100e6])
 
 def plain(a, b, alpha, beta, e=1.7):
     return constants_array({"A": a, "B": b, "E": e, "alpha": alpha, "beta": beta})
+
+
+def cross(one, other, u, between, keep_e=True):
+    return critical_flops(*(lowest_losses(c[None], u, between) for c in (one, other)), keep_e)
+
+
+def gap(one, other, flops, unique_tokens):
+    return float(best_loss(one, flops, unique_tokens)[0] - best_loss(other, flops, unique_tokens)[0])
 
 
 def lowest(c, flops):
@@ -48,7 +57,7 @@ def test_crossing_of_two_laws_in_closed_form():
     k = [(lowest(c, 1.0) - 1.7) for c in (one, other)]
     p = [0.15, 0.18]
     exact = (k[1] / k[0]) ** (1 / (p[1] - p[0]))
-    found, sign = critical_flops(one[None], other[None], U, (exact / 1e5, exact * 1e5))
+    found, sign = cross(one, other, U, (exact / 1e5, exact * 1e5))
     np.testing.assert_allclose(found, exact, rtol=1e-6)
     assert (sign == 1).all()
     assert np.isnan(power_laws(found, U)).all()
@@ -56,10 +65,10 @@ def test_crossing_of_two_laws_in_closed_form():
 
 def test_e_decides_unless_dropped():
     one, other = plain(400, 400, 0.3, 0.3, e=1.0), plain(1500, 1500, 0.36, 0.36, e=9.0)
-    kept, sign = critical_flops(one[None], other[None], U, (1e14, 1e30))
+    kept, sign = cross(one, other, U, (1e14, 1e30))
     assert np.isnan(kept).all()
     assert (sign == -1).all()
-    assert np.isfinite(critical_flops(one[None], other[None], U, (1e14, 1e30), keep_e=False)[0]).all()
+    assert np.isfinite(cross(one, other, U, (1e14, 1e30), keep_e=False)[0]).all()
 
 
 def test_equal_exponents_scale_with_the_square_of_u():
@@ -67,18 +76,37 @@ def test_equal_exponents_scale_with_the_square_of_u():
     equal = {"A": 400, "alpha": 0.34, "beta": 0.34, "E": 1.7}
     one = constants_array({**equal, "B": 900, "R_D": 20, "R_N": 30})
     other = constants_array({**equal, "B": 1400, "R_D": 400, "R_N": 900})
-    found, _ = critical_flops(one[None], other[None], U, (1e14, 1e26), keep_e=False)
+    found, _ = cross(one, other, U, (1e14, 1e26), keep_e=False)
     np.testing.assert_allclose(found[0] / found[0, 0], (U / U[0]) ** 2, rtol=1e-6)
     slope, _ = power_laws(found, U)[0]
     assert slope == pytest.approx(0.5, abs=1e-6)
 
 
 def test_the_gap_is_zero_at_the_crossing_and_changes_sign_there():
-    found, sign = critical_flops(AR[None], DIFFUSION[None], U, (1e14, 1e26))
+    found, sign = cross(AR, DIFFUSION, U, (1e14, 1e26))
     assert (sign == 1).all()
     for c, u in zip(found[0], U, strict=True):
-        assert abs(float(gap(AR, DIFFUSION, c, u))) < 1e-8
-        assert float(gap(AR, DIFFUSION, 0.9 * c, u)) < 0 < float(gap(AR, DIFFUSION, 1.1 * c, u))
+        assert abs(gap(AR, DIFFUSION, c, u)) < 1e-8
+        assert gap(AR, DIFFUSION, 0.9 * c, u) < 0 < gap(AR, DIFFUSION, 1.1 * c, u)
+
+
+def test_nobody_is_made_to_overfit():
+    """A law that rises again against one that is a little worse and does not: brute force over N and all C' <= C."""
+    early = AR.copy()
+    early[7:] = 0.02, 0.6, 0.5
+    patient = DIFFUSION.copy()
+    patient[2] += 0.6
+    between = (1e16, 1e24)
+    (found,), (sign,) = (x[:, 0] for x in cross(early, patient, U[:1], between))
+    flops = np.geomspace(*between, 801)
+    n = np.geomspace(1e5, 1e12, 2001)[:, None]
+    each = [predict(c, n, flops / 6 / n, U[0]).min(0) for c in (early, patient)]
+    assert each[0][-1] > each[0].min() + 0.5
+    a, b = (np.minimum.accumulate(loss) for loss in each)
+    last = np.flatnonzero(np.diff(np.sign(a - b)))[-1]
+    assert flops[last] * 0.999 <= found <= flops[last + 1] * 1.001
+    assert sign == 1
+    assert each[0][last] > a[last]  # where every FLOP had to be spent, the crossing would lie below
 
 
 def test_published_power_law():
@@ -96,7 +124,7 @@ def test_planted_families_cross_where_they_should():
     kept, dropped = laws.pairs
     assert (kept.keep_e, dropped.keep_e) == (True, False)
     u = np.array([point.unique_tokens for point in kept.crossings])
-    exact, _ = critical_flops(AR[None], DIFFUSION[None], u, (1e14, 1e26))
+    exact, _ = cross(AR, DIFFUSION, u, (1e14, 1e26))
     inside = [p.interval[0] <= c <= p.interval[1] for p, c in zip(kept.crossings, exact[0], strict=True)]
     assert np.mean(inside) >= 0.7
     slope = power_laws(exact, u)[0, 0]

@@ -5,7 +5,7 @@ import pytest
 
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.fit import fit, objective, r_squared
-from anyorder.scaling.intervals import bootstrap, in_words, intervals, percentiles
+from anyorder.scaling.intervals import bootstrap, in_words, intervals
 from anyorder.scaling.law import CONSTANTS, constants_array
 from anyorder.scaling.runs import make_runs, read_runs
 from anyorder.scaling.select import compare_laws, simplest
@@ -84,11 +84,22 @@ def test_tied_exponents():
 def test_two_steps_take_the_first_from_one_epoch_alone():
     runs = planted(AR, 200)
     found = only(runs, two_step=True)
-    alone = only(runs.where(runs.single_epoch), law="chinchilla")
+    alone = only(runs.where(runs.single_epoch), fixed=Fixed(R_D=3.0))
     np.testing.assert_allclose(found.of("all")[:5], alone.of("all")[:5], rtol=1e-4)
     assert len(found.stages) == 2
     told = intervals(found, bootstrap(found, 100, 0))["all"]
     assert set(told) == set(SEVEN)
+    assert all(told[name].low <= AR[i] <= told[name].high for i, name in enumerate(SEVEN))
+    plain = only(runs, two_step=True, law="data_decay")
+    chinchilla = only(runs.where(runs.single_epoch), law="chinchilla")
+    np.testing.assert_allclose(plain.of("all")[:5], chinchilla.of("all")[:5], rtol=1e-4)
+
+
+def test_two_steps_without_repetition_do_not_tell_its_worth():
+    runs = planted(AR, 200)
+    found = only(runs.where(runs.single_epoch), two_step=True)
+    told = intervals(found, bootstrap(found, 100, 0))["all"]["R_D"]
+    assert (told.open_low, told.open_high) == (True, True)
 
 
 def test_families_share_e_or_not():
@@ -101,30 +112,32 @@ def test_families_share_e_or_not():
     assert sum(one.objective(*one.families) for one in own) < sum(map(shared.objective, shared.families))
 
 
-def covered(draws, runs):
-    """Return which constants lie in their interval, (draws, 7), of the profile and of the bootstrap."""
-    hits = []
-    for seed in range(draws):
-        found = only(planted(AR, runs, seed=seed))
-        samples = bootstrap(found, 200, seed)
-        told = intervals(found, samples)["all"]
-        ends = percentiles(samples[:, 0])
-        profiles = [told[name].low <= AR[i] <= told[name].high for i, name in enumerate(SEVEN)]
-        hits.append((profiles, [ends[i, 0] <= AR[i] <= ends[i, 1] for i in range(7)]))
-        assert all(told[name].identified for name in SEVEN)
-    return np.array(hits)
-
-
 def test_planted_constants_lie_in_their_intervals():
-    assert covered(4, 300).mean((0, 2)).min() >= 0.85
+    """Of four draws more than one misses in 1.4 % of cases; benchmarks/bench_fit.py takes 50."""
+    inside = []
+    for seed in range(4):
+        found = only(planted(AR, 300, seed=seed))
+        told = intervals(found, bootstrap(found, 200, seed))["all"]
+        inside.append(all(told[name].low <= AR[i] <= told[name].high for i, name in enumerate(SEVEN)))
+        assert all(told[name].identified for name in SEVEN)
+    assert np.mean(inside) >= 0.75
 
 
-@pytest.mark.slow
-def test_planted_constants_lie_in_their_intervals_often_enough():
-    hits = covered(50, 300)
-    print("profile", hits[:, 0].mean(0), "bootstrap", hits[:, 1].mean(0))
-    assert hits[:, 0].mean(0).min() >= 0.9
-    assert hits[:, 1].mean(0).min() >= 0.9
+def test_intervals_that_hold_together_are_wider_than_single_ones():
+    found = only(planted(AR, 100))
+    samples = bootstrap(found, 200, 0)
+    together, single = (intervals(found, samples, together=t)["all"] for t in (True, False))
+    for name in SEVEN:
+        assert together[name].low < single[name].low < single[name].high < together[name].high
+        assert together[name].high / together[name].low < (single[name].high / single[name].low) ** 1.6
+
+
+def test_without_noise_intervals_have_the_width_of_the_minimiser():
+    found = only(planted(AR, 100, noise=0))
+    told = intervals(found, bootstrap(found, 100, 0))["all"]
+    for index, name in enumerate(SEVEN):
+        assert told[name].low <= AR[index] <= told[name].high
+        assert told[name].high / told[name].low < 1.001
 
 
 def test_a_decay_that_never_shows_is_not_identified():

@@ -270,14 +270,16 @@ def test_the_table_can_be_fitted(ran, capsys):
         assert row["tokens"] == row["unique_tokens"] * row["epochs"]
         assert row["loss_final_se"] > 0
         assert row["success"] is None
-    for loss in (None, "loss_best", "test_best"):
-        runs, _ = read_runs(out / "runs.parquet", loss=loss)
+    for loss in ("loss_final", "loss_best", "test_best"):
+        runs, _ = read_runs(out / "runs.parquet", loss)
         assert runs.families == ("ar", "masked")
-        assert runs.loss.tolist() == [row[loss or "loss_final"] for row in rows]
-    runs, _ = read_runs(out / "runs.parquet", families=["masked"])
-    assert runs.families == ("masked",)
-    # It reads the table and says what is wrong with so small a one.
-    assert "runs of ar: 3 given" in fails(capsys, "fit", f"runs={out / 'runs.parquet'}", f"out={out / 'fit'}")
+        assert runs.loss.tolist() == [row[loss] for row in rows]
+    # `fit` reads the table and says what is wrong with so small a one.
+    words = ("fit", f"runs={out / 'runs.parquet'}", f"out={out / 'fit'}")
+    assert "loss=loss_final" in fails(capsys, *words)
+    assert "runs of ar: 3 given" in fails(capsys, *words, "loss=loss_final")
+    assert "runs: 4 given" in fails(capsys, *words, "loss=loss_final", "families=[masked]")
+    assert "families: 'maskd' given, allowed: ar, masked" in fails(capsys, *words, "families=[maskd]")
 
 
 def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.scaling.config import FitConfig, Fixed
+from anyorder.scaling.facts import PROTOCOLS
 from anyorder.scaling.law import AUTO, LAWS
 
 
@@ -17,17 +18,20 @@ class FitCommandConfig:
 
     runs: str
     out: str = "outputs/fit"
-    loss: str | None = None
     families: list[str] = field(default_factory=list)
     law: str = "data_constrained"
     fixed: Fixed = field(default_factory=Fixed)
     tied: bool = False
     shared_e: bool = False
     two_step: bool = False
+    loss: str = "loss"
+    protocol: str | None = None
     bootstrap: int = 400
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.protocol not in (None, *PROTOCOLS):
+            raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
         if self.bootstrap < 100:
             raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
         if Path(self.out).exists():
@@ -51,16 +55,22 @@ def run(config: FitCommandConfig, console: Console) -> None:
         quality_rows,
         scaling_page,
     )
-    from anyorder.scaling.laws import fit_laws, write_laws
-    from anyorder.scaling.runs import read_runs
+    from anyorder.scaling.facts import facts_of
+    from anyorder.scaling.laws import fit_laws
+    from anyorder.scaling.laws_file import LAWS_FILE, write_laws
+    from anyorder.scaling.runs import of_families, read_table, runs_of
 
-    runs, others = read_runs(config.runs, config.loss, config.families)
+    table = of_families(read_table(config.runs), config.families)
+    runs, others = runs_of(table, config.loss)
+    facts = facts_of(table, runs, config.loss, config.protocol)
     if others:
         console.print(f"columns not used: {', '.join(others)}", markup=False)
     with console.status("fitting"):
-        laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, choose=config.law == AUTO)
+        laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts)
     for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
         console.print(rich_table(titles, rows))
+    if facts.protocol is not None:
+        console.print(f"the losses ({config.loss}) are {PROTOCOLS[facts.protocol]}", markup=False)
     for line in [*notes(laws, runs), *(pair.text() for pair in laws.pairs)]:
         console.print(line, markup=False)
     folder = Path(config.out)
@@ -68,7 +78,7 @@ def run(config: FitCommandConfig, console: Console) -> None:
         f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
         f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
     )
-    write_laws(laws, folder / "laws.json")
+    write_laws(laws, folder / LAWS_FILE)
     write_whole(folder / "report.html", scaling_page(laws, runs, subtitle))
     console.print(f"laws: {folder / 'laws.json'}\nreport: {folder / 'report.html'}", markup=False)
 

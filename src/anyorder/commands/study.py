@@ -224,7 +224,12 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
     planned = len(read_study(config.out)["members"])
     missing = f" ({planned - len(rows)} of {planned} are missing)" if planned > len(rows) else ""
     console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)
-    console.print(f"next: anyorder fit runs={path}    # or loss=loss_best", markup=False, highlight=False)
+    next_words = f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best"
+    console.print(next_words, markup=False, highlight=False)
+        f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best",
+        markup=False,
+        highlight=False,
+    )
 
 
 def span(values: Sequence[float]) -> str:

@@ -4,19 +4,15 @@ Simulation and tasks come from the package gym-aloha, whose own environment rend
 every step; this one renders only what is asked for, and adds the state of the objects.
 """
 
-import importlib.util
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import ConfigError, EnvError, bad_value
-
-if TYPE_CHECKING:
-    from anyorder.envs.so101.rendering import OffscreenRenderer
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import ConfigError, bad_value
 
 _SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
@@ -72,12 +68,12 @@ class AlohaConfig(EnvConfig, choice="aloha"):
         Raises:
             EnvError: gym-aloha is not installed.
         """
-        _require_aloha()
+        require_simulator("gym_aloha", "aloha")
         return AlohaEnv(self)
 
     def expert(self) -> Expert:
         """Make the scripted expert."""
-        _require_aloha()
+        require_simulator("gym_aloha", "aloha")
         from anyorder.envs.aloha_expert import AlohaExpert
 
         return AlohaExpert(self.task)
@@ -99,6 +95,8 @@ class AlohaEnv(gym.Env[Observation, Array]):
     def __init__(self, config: AlohaConfig) -> None:
         from gym_aloha.constants import ACTIONS
 
+        from anyorder.envs.rendering import Renderers
+
         self.config = config
         self.task = config.task
         self.task_description = _SENTENCES[config.task]
@@ -113,17 +111,16 @@ class AlohaEnv(gym.Env[Observation, Array]):
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, config.image_width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, config.image_height)
-        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        self._renderers = Renderers()
 
         self.action_space = _action_space(model.actuator_ctrlrange)
-        spaces: dict[str, gym.Space[Any]] = {
-            "agent_pos": gym.spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32),
-            "environment_state": gym.spaces.Box(-np.inf, np.inf, (len(self.environment_names),), np.float32),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (config.image_height, config.image_width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            len(self.state_names),
+            len(self.environment_names),
+            config.cameras,
+            config.image_height,
+            config.image_width,
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -165,12 +162,8 @@ class AlohaEnv(gym.Env[Observation, Array]):
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
-        from anyorder.envs.so101.rendering import OffscreenRenderer
-
         physics = self._sim.physics
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(physics.model.ptr, *size)
-        return self._renderers[size].render(physics.data.ptr, camera)
+        return self._renderers.render(physics.model.ptr, physics.data.ptr, camera, size)
 
     def render(self) -> Array:
         """Return a (360, 480, 3) uint8 picture from above."""
@@ -178,9 +171,7 @@ class AlohaEnv(gym.Env[Observation, Array]):
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
 
 
 def _simulation(name: str) -> Any:
@@ -208,9 +199,3 @@ def _action_space(ctrl_range: Array) -> gym.spaces.Box:
     arms[:, ARM_JOINTS] = (0.0, 1.0)
     low, high = arms.reshape(-1, 2).T.astype(np.float32)
     return gym.spaces.Box(low, high, dtype=np.float32)
-
-
-def _require_aloha() -> None:
-    if importlib.util.find_spec("gym_aloha") is None:
-        allowed = 'an installed simulator: pip install "lerobot_policy_anyorder[aloha]"'
-        raise EnvError(bad_value("env", "aloha", allowed))

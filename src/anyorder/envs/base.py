@@ -1,6 +1,8 @@
 """What every environment and every expert offers: the one interface that recording and rollouts know."""
 
+import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from anyorder.choices import Choice
+from anyorder.errors import EnvError, bad_value
 
 Observation = dict[str, Any]
 """Raw observation: ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
@@ -48,3 +51,32 @@ class EnvConfig(Choice, ABC):
     @abstractmethod
     def expert(self) -> Expert:
         """Make the task's scripted expert."""
+
+
+def observation_space(
+    state: int, environment: int, cameras: Sequence[str], height: int, width: int
+) -> gym.spaces.Dict:
+    """Return the space of an ``Observation``.
+
+    Args:
+        state: size of ``agent_pos``.
+        environment: size of ``environment_state``.
+        cameras: names; none leaves ``pixels`` out.
+        height: of a picture, in pixels.
+        width: likewise.
+    """
+    sizes = {"agent_pos": state, "environment_state": environment}
+    spaces: dict[str, gym.Space[Any]] = {
+        name: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in sizes.items()
+    }
+    if cameras:
+        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
+        spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(cameras, picture))
+    return gym.spaces.Dict(spaces)
+
+
+def require_simulator(package: str, extra: str) -> None:
+    """Raise an EnvError that names the extra to install unless a simulator's package is there."""
+    if importlib.util.find_spec(package) is None:
+        allowed = f'an installed simulator: pip install "lerobot_policy_anyorder[{extra}]"'
+        raise EnvError(bad_value("env", extra, allowed))

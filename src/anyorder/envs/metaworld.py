@@ -1,19 +1,15 @@
 """The 50 manipulation tasks of Meta-World (arXiv 1910.10897) and their scripted experts."""
 
-import importlib.util
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import ConfigError, EnvError, bad_value, did_you_mean
-
-if TYPE_CHECKING:
-    from anyorder.envs.so101.rendering import OffscreenRenderer
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import ConfigError, bad_value, did_you_mean
 
 _SENTENCES = {
     "assembly-v3": "Pick up the nut and place it onto the peg.",
@@ -120,12 +116,12 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
         Raises:
             EnvError: Meta-World is not installed.
         """
-        _require_metaworld()
+        require_simulator("metaworld", "metaworld")
         return MetaworldEnv(self)
 
     def expert(self) -> Expert:
         """Make the expert that Meta-World ships for the task."""
-        _require_metaworld()
+        require_simulator("metaworld", "metaworld")
         return MetaworldExpert(self.task, self.expert_noise)
 
 
@@ -145,6 +141,8 @@ class MetaworldEnv(gym.Env[Observation, Array]):
     def __init__(self, config: MetaworldConfig) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+        from anyorder.envs.rendering import Renderers
+
         self.config = config
         self.task = config.task
         self.task_description = _SENTENCES[config.task]
@@ -161,17 +159,12 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         self._sim.seeded_rand_vec = True
         self._sim._set_task_called = True
         self._sim.model.vis.quality.offsamples = 0
-        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        self._renderers = Renderers()
 
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        spaces: dict[str, gym.Space[Any]] = {
-            "agent_pos": gym.spaces.Box(-np.inf, np.inf, (_STATE_SIZE,), np.float32),
-            "environment_state": gym.spaces.Box(-np.inf, np.inf, (len(self.environment_names),), np.float32),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (config.image_height, config.image_width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            _STATE_SIZE, len(self.environment_names), config.cameras, config.image_height, config.image_width
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -200,11 +193,7 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
-        from anyorder.envs.so101.rendering import OffscreenRenderer
-
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(self._sim.model, *size)
-        picture = self._renderers[size].render(self._sim.data, camera)
+        picture = self._renderers.render(self._sim.model, self._sim.data, camera, size)
         return picture[::-1, ::-1].copy() if camera in _UPSIDE_DOWN else picture
 
     def render(self) -> Array:
@@ -213,9 +202,7 @@ class MetaworldEnv(gym.Env[Observation, Array]):
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
 
 
 class MetaworldExpert:
@@ -246,9 +233,3 @@ def _environment_names() -> list[str]:
     objects = [f"object{i}.{axis}" for i in (1, 2) for axis in ("x", "y", "z", "q0", "q1", "q2", "q3")]
     before = ["hand.x", "hand.y", "hand.z", "gripper.opening", *objects]
     return [*objects, *(f"previous.{name}" for name in before), "goal.x", "goal.y", "goal.z"]
-
-
-def _require_metaworld() -> None:
-    if importlib.util.find_spec("metaworld") is None:
-        allowed = 'an installed simulator: pip install "lerobot_policy_anyorder[metaworld]"'
-        raise EnvError(bad_value("env", "metaworld", allowed))

@@ -3,7 +3,6 @@
 Simulation and task come from the package gym-pusht; this environment renders only what is asked for.
 """
 
-import importlib.util
 import math
 import os
 import warnings
@@ -14,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import ConfigError, EnvError, bad_value
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import ConfigError, bad_value
 
 WORKSPACE = 512.0
 """Side of the square table in pixels, the unit of all lengths."""
@@ -78,12 +77,12 @@ class PushtConfig(EnvConfig, choice="pusht"):
         Raises:
             EnvError: gym-pusht is not installed.
         """
-        _require_pusht()
+        require_simulator("gym_pusht", "pusht")
         return PushtEnv(self)
 
     def expert(self) -> Expert:
         """Make the scripted expert."""
-        _require_pusht()
+        require_simulator("gym_pusht", "pusht")
         from anyorder.envs.pusht_expert import PushtExpert
 
         return PushtExpert(self.expert_noise)
@@ -112,14 +111,13 @@ class PushtEnv(gym.Env[Observation, Array]):
 
         self._sim = _simulation(config)
         self.action_space = gym.spaces.Box(0.0, WORKSPACE, (2,), np.float32)
-        spaces: dict[str, gym.Space[Any]] = {
-            "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
-            "environment_state": gym.spaces.Box(-np.inf, np.inf, (len(self.environment_names),), np.float32),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (config.image_height, config.image_width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            len(self.state_names),
+            len(self.environment_names),
+            config.cameras,
+            config.image_height,
+            config.image_width,
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -171,9 +169,3 @@ def _simulation(config: PushtConfig) -> Any:
         visualization_width=_RENDER_SIZE,
         visualization_height=_RENDER_SIZE,
     )
-
-
-def _require_pusht() -> None:
-    if importlib.util.find_spec("gym_pusht") is None:
-        allowed = 'an installed simulator: pip install "lerobot_policy_anyorder[pusht]"'
-        raise EnvError(bad_value("env", "pusht", allowed))

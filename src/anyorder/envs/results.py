@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode; ``seed`` reset its environment.
+    """One episode; ``seed`` reset its environment, ``return_`` is the sum of its rewards, ``max_reward`` the best.
 
     ``chunk_latency_ms`` is the median wall time of the policy calls it took part in (a call may serve many
     episodes at once), ``forwards`` the network passes of these calls, None if the policy does not count them.
@@ -24,6 +24,7 @@ class EpisodeResult:
     seed: int
     success: bool
     return_: float
+    max_reward: float
     length: int
     chunk_latency_ms: float
     forwards: int | None = None
@@ -67,6 +68,11 @@ class RolloutResult:
         return statistics.fmean(episode.return_ for episode in self.episodes)
 
     @property
+    def mean_max_reward(self) -> float:
+        """Return the mean over episodes of the best reward of a step: of PushT the largest coverage."""
+        return statistics.fmean(episode.max_reward for episode in self.episodes)
+
+    @property
     def chunk_latency_ms(self) -> float:
         """Return the median over episodes of their latency."""
         return statistics.median(episode.chunk_latency_ms for episode in self.episodes)
@@ -82,6 +88,7 @@ class RolloutResult:
             "interval": f"Wilson, {CONFIDENCE:.0%}",
             "mean_length": self.mean_length,
             "mean_return": self.mean_return,
+            "mean_max_reward": self.mean_max_reward,
             "chunk_latency_ms": self.chunk_latency_ms,
         }
 

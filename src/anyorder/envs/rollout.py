@@ -133,6 +133,7 @@ class _Episode:
         self.video: EpisodeVideo | None = None
         self.ended = False
         self._return = 0.0
+        self._max_reward = -np.inf
         self._length = 0
         self._latencies_ms: list[float] = []
         self._forwards: int | None = None
@@ -152,6 +153,7 @@ class _Episode:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.observations.append(observation)
         self._return += float(reward)
+        self._max_reward = max(self._max_reward, float(reward))
         self._length += 1
         self._success = self._success or bool(info["is_success"])
         limit = self.env.unwrapped.max_episode_steps  # type: ignore[attr-defined]
@@ -173,6 +175,7 @@ class _Episode:
             seed=self.seed,
             success=self._success,
             return_=self._return,
+            max_reward=self._max_reward,
             length=self._length,
             chunk_latency_ms=round(median(self._latencies_ms), 3),
             forwards=self._forwards,
@@ -230,11 +233,17 @@ def labels(envs: Sequence[gym.Env], episodes: Sequence[int]) -> Batch:
 
 
 def chunk_latency_ms(
-    env_config: EnvConfig, policy: BatchedPolicy, *, batch_size: int = 1, calls: int = 20
+    env_config: EnvConfig,
+    policy: BatchedPolicy,
+    *,
+    batch_size: int = 1,
+    calls: int = 20,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the median wall time in ms of a policy call that begins ``batch_size`` episodes.
+    """Return the median time in ms of a policy call that begins ``batch_size`` episodes.
 
-    The first call is not counted, since it allocates and compiles.
+    The first call is not counted, since it allocates and compiles. ``clock`` gives seconds: wall time, or
+    ``time.process_time``, which on one thread is the latency on an idle core, whatever else runs.
     """
     env = env_config.build()
     try:
@@ -247,7 +256,7 @@ def chunk_latency_ms(
     times_ms = []
     for _ in range(calls + 1):
         policy.reset()
-        start = time.perf_counter()
+        start = clock()
         policy.predict_action_chunk(batch).detach().cpu()
-        times_ms.append(1000 * (time.perf_counter() - start))
+        times_ms.append(1000 * (clock() - start))
     return median(times_ms[1:])

@@ -25,16 +25,16 @@ class AnyOrderConfig(PreTrainedConfig):
         factorization_options: its settings, by name.
         tokenizer: which one (see ``anyorder tokenize``); continuous factorizations use none.
         tokenizer_options: its settings, by name.
-        tokenizer_spec: sizes of the fitted tokenizer; filled by ``AnyOrderPolicy.fit``.
+        tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
         network: the trunk, the same for every factorization.
         encoder: the observation encoder.
         n_obs_steps: moments observed at once, the present one included.
-        tasks: sentences of the training data; filled by ``AnyOrderPolicy.fit``.
-        text_size: numbers the task's text encoder gives; filled by ``AnyOrderPolicy.fit``.
+        tasks: sentences of the training data; filled by ``fitting.fit``.
+        text_size: numbers the task's text encoder gives; filled by ``fitting.fit``.
         relative_actions: predict targets relative to the present state, for the dimensions that have the name of one
             of ``observation.state``.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
-            to, or -1; empty for all absolute. Filled by ``AnyOrderPolicy.fit``.
+            to, or -1; empty for all absolute. Filled by ``fitting.fit``.
         observation_noise: standard deviation of noise on the normalised observations in training; against
             overfitting, and against drifting off the demonstrations.
         context_dropout: share of training samples whose observation is hidden; guidance needs it.
@@ -43,7 +43,7 @@ class AnyOrderConfig(PreTrainedConfig):
         guidance: classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
-        fps: control rate of the training data in Hz; filled by ``AnyOrderPolicy.fit``.
+        fps: control rate of the training data in Hz; filled by ``fitting.fit``.
     """
 
     chunk_size: int = 6

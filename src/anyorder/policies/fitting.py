@@ -86,7 +86,17 @@ def fit(
     tasks: Sequence[str] = (),
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> Fitted:
-    """Fit to statistics of the observations and to all action chunks; see ``AnyOrderPolicy.fit``."""
+    """Fit normalisation and tokenizer to statistics of the observations and to all action chunks.
+
+    Args:
+        config: settings; what depends on the data (``tokenizer_spec``, ``fps``, ...) is filled in.
+        statistics: exact statistics of each observation, by name.
+        batch: every chunk to learn from, with its observations, in raw units: ``action`` (count, chunk size,
+            action size) fixes the actions' normalisation and the tokenizer.
+        fps: control rate of the data in Hz.
+        tasks: its sentences.
+        names: of the dimensions of ``observation.state`` and ``action``, for relative actions.
+    """
     config.fps = fps
     config.tasks = list(tasks)
     if config.encoder.language == "auto":

@@ -1,10 +1,9 @@
 """The policy: normalise, tokenise, factorise; raw observations in, raw actions out."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
@@ -17,7 +16,7 @@ from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.checks import check_dataset, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
-from anyorder.policies.fitting import Fitted, fit, fit_to_dataset, reference
+from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
@@ -46,7 +45,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
         Args:
             config: settings.
-            fitted: normalisation and tokenizer of a new policy; without it the weights to be loaded hold them.
+            fitted: normalisation and tokenizer of a new policy (``fitting.py``); without it the weights to be
+                loaded hold them.
             dataset_meta: LeRobot's metadata of the dataset, which ``lerobot-train`` gives: a policy that was never
                 fitted fits itself to all of its episodes that are on disk.
         """
@@ -67,9 +67,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.network: SlotNetwork | ChunkNetwork
         if self.factorization.discrete:
             if config.tokenizer_spec is None:
-                raise ConfigError(
-                    bad_value("tokenizer_spec", None, "a fitted tokenizer: use AnyOrderPolicy.fit")
-                )
+                raise ConfigError(bad_value("tokenizer_spec", None, "that of a fitted tokenizer"))
             self.tokenizer = TokenizerConfig.load(config.tokenizer, config.tokenizer_spec)
             length, vocab = self.tokenizer.length, self.tokenizer.vocab_size
             if self.factorization.reads == "values":
@@ -85,29 +83,6 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.forwards = 0
         self.manual_seed(0)
         self.reset()
-
-    @classmethod
-    def fit(
-        cls,
-        config: AnyOrderConfig,
-        statistics: Mapping[str, Mapping[str, np.ndarray]],
-        batch: Mapping[str, Tensor],
-        fps: float,
-        tasks: Sequence[str] = (),
-        names: Mapping[str, Sequence[str]] | None = None,
-    ) -> Self:
-        """Make a policy with normalisation and tokenizer fitted to data, and a fresh network.
-
-        Args:
-            config: settings; what depends on the data (``tokenizer_spec``, ``fps``, ...) is filled in.
-            statistics: exact statistics of each observation, by name.
-            batch: every chunk to learn from, with its observations, in raw units: ``action`` (count, chunk size,
-                action size) fixes the actions' normalisation and the tokenizer.
-            fps: control rate of the data in Hz.
-            tasks: its sentences.
-            names: of the dimensions of ``observation.state`` and ``action``, for relative actions.
-        """
-        return cls(config, fit(config, statistics, batch, fps, tasks, names))
 
     def _adopt(self, fitted: Fitted) -> None:
         """Take over what was fitted to data, and pretrained weights where they are wanted."""

@@ -1,17 +1,4 @@
-"""Reports of runs: tables, plots, contact sheets and one self-contained HTML page."""
+"""Reports of runs: tables, plots, contact sheets and self-contained HTML pages.
 
-from anyorder.reports.contact_sheet import contact_sheet, read_strip
-from anyorder.reports.html import write_report
-from anyorder.reports.runs import RunSummary, read_run, read_runs
-from anyorder.reports.table import to_markdown, to_rich
-
-__all__ = [
-    "RunSummary",
-    "contact_sheet",
-    "read_run",
-    "read_runs",
-    "read_strip",
-    "to_markdown",
-    "to_rich",
-    "write_report",
-]
+Names are imported from the modules, so that a page about scaling laws does not load what a page about runs needs.
+"""

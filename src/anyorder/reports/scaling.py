@@ -16,7 +16,8 @@ from anyorder.reports.scaling_plots import (
     residual_plot,
 )
 from anyorder.scaling.law import CONSTANTS, LAWS
-from anyorder.scaling.laws import Laws, to_dict
+from anyorder.scaling.laws import Laws
+from anyorder.scaling.laws_file import to_dict
 from anyorder.scaling.runs import Runs
 
 CONSTANT_TITLES = ("family", "constant", "value", "95 % interval", "identified")
@@ -65,6 +66,13 @@ def notes(laws: Laws, runs: Runs) -> list[str]:
     lines = [
         f"{family}: {note}" if several else note for family, law in laws.laws.items() for note in law.notes
     ]
+    for family in runs.families if {"beta", "R_D"} <= set(laws.config.fitted()) else ():
+        once = runs.of(family).single_epoch
+        name = f"{family}: " if several else ""
+        if once.all():
+            lines.append(f"{name}no run repeats its data, so that nothing tells R_D.")
+        elif not once.any():
+            lines.append(f"{name}no run is of one epoch: what fresh data are worth rests on the law's form.")
     repeated = int((~runs.single_epoch).sum())
     if laws.config.law == "chinchilla" and repeated:
         lines.append(

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anyorder.reports.style import MARKERS, family_colours
-from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
+from anyorder.reports.palette import MARKERS, family_colours
+from anyorder.reports.svg import INK, dress, figure, plain_numbers, powers_of_ten, to_svg
 from anyorder.scaling.critical import best_loss
 from anyorder.scaling.intervals import percentiles
 from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
@@ -75,6 +75,7 @@ def decay_plot(laws: Laws) -> str:
             epochs, worth, color=colour, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label
         )
     axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
     axes.set_ylim(0, 1.03)
     return finished(plot, axes, "decay", "Worth of a repeated token over epochs, by family")
 
@@ -142,6 +143,7 @@ def residual_plot(runs: Runs, laws: Laws) -> str:
         dress(axes, label, "")
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_xscale("log")
+        powers_of_ten(axes.xaxis)
     panels[0].set_ylabel("measured over predicted, %", color=INK, fontsize=10)
     for family, colour in family_colours(runs.families).items():
         mine = runs.of(family)
@@ -187,12 +189,15 @@ def several_panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def log_axes(axes: Axes) -> None:
-    """Make both axes logarithmic; a loss spans less than a decade or two, so its numbers are plain."""
+    """Make both axes logarithmic; what spans less than two decades, as a loss does, has plain numbers."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    if high < 100 * low:
-        plain_numbers(axes.yaxis)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        if high < 100 * low and high < 1e5:
+            plain_numbers(axis)
+        else:
+            powers_of_ten(axis)
 
 
 def finished(plot: Figure, axes: Axes, name: str, description: str) -> str:

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from anyorder.reports.page import finite, render
+from anyorder.reports.palette import MARKERS, PALETTE
 from anyorder.reports.settings_diff import flatten, written
-from anyorder.reports.style import MARKERS, PALETTE
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.rate_distortion import POINT_TITLES, RateDistortion, RatePoint

@@ -49,7 +49,8 @@ class FitConfig:
         fixed: constants to hold, in every family.
         tied: alpha = beta.
         shared_e: one E for all families.
-        two_step: A, B, E, alpha, beta from the runs of one epoch alone, then the others from all runs.
+        two_step: A, B, E, alpha, beta from the runs of one epoch alone, then the others from all runs. R_N takes part
+            in the first step too, and is fitted anew in the second: parameters beyond N_opt(U) saturate at one epoch.
     """
 
     law: str = "data_constrained"
@@ -79,6 +80,12 @@ class FitConfig:
         """Return the names of the constants that are fitted."""
         return tuple(name for name in CONSTANTS if name not in self.held())
 
+    def first_step(self) -> tuple[str, ...]:
+        """Return what is fitted to the runs of one epoch in the first of two steps; nothing where all of it is held."""
+        if not set(STEP_ONE) & set(self.fitted()):
+            return ()
+        return tuple(name for name in self.fitted() if name in (*STEP_ONE, "R_N"))
+
 
 def check(runs: Runs, config: FitConfig) -> None:
     """Refuse runs that cannot tell the constants, one line each.
@@ -94,8 +101,8 @@ def check(runs: Runs, config: FitConfig) -> None:
         of = "" if len(runs.families) == 1 else f" of {family}"
         needs = [(len(mine), names, f"runs{of}")]
         if config.two_step:
-            first = tuple(name for name in names if name in STEP_ONE)
-            needs.append((int(mine.single_epoch.sum()), first, f"runs of one epoch{of}, as two_step=true"))
+            what = f"runs of one epoch{of}, as two_step=true"
+            needs.append((int(mine.single_epoch.sum()), config.first_step(), what))
         for count, fitted, what in needs:
             if fitted and count < len(fitted) + SPARE_RUNS:
                 allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}"

@@ -1,9 +1,11 @@
 """Critical compute: from which training compute on one factorization has the lower loss than another.
 
 At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N,
-C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). C_crit(U) is where the gap of
-two families is 0. The paper drops E in this comparison, as two fits can differ in what they count as entropy;
-kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in the tokens of the table.
+C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). Where a law rises again, as the
+one of overfitting does, a family is not made to spend what harms it: the lowest loss at up to C counts.
+C_crit(U) is where the gap of two families is 0. The paper drops E in this comparison, as two fits can differ
+in what they count as entropy; kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in
+the tokens of the table.
 """
 
 import math
@@ -22,15 +24,13 @@ GOLDEN_STEPS = 24
 SCAN_PER_DECADE = 4
 SCAN_STEPS = 12
 """Of golden section while looking for brackets, which leaves 3e-3 of N and 1e-6 of the loss."""
-BISECTIONS = 26
+STEPS = 11
+"""Of false position, which leave 1e-8 of C."""
+SPARED_DECADES = 8
 
 
 def best_loss(
-    constants: Array,
-    flops: ArrayLike,
-    unique_tokens: ArrayLike,
-    keep_e: bool = True,
-    steps: int = GOLDEN_STEPS,
+    constants: Array, flops: ArrayLike, unique_tokens: ArrayLike, steps: int = GOLDEN_STEPS
 ) -> tuple[Array, Array]:
     """Return the lowest loss at a compute and the N that has it.
 
@@ -38,7 +38,6 @@ def best_loss(
         constants: (..., 10); the other arguments broadcast against the leading axes.
         flops: C.
         unique_tokens: U.
-        keep_e: False leaves E out of the loss.
         steps: of golden section.
 
     Returns:
@@ -46,9 +45,6 @@ def best_loss(
         section to 1e-5 of N.
     """
     c = np.asarray(constants, dtype=float)
-    if not keep_e:
-        c = c.copy()
-        c[..., CONSTANTS.index("E")] = 0.0
     tokens_times_params = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
     alpha, beta = c[..., 3], c[..., 4]
     log_g = (np.log(alpha * c[..., 0]) - np.log(beta * c[..., 1])) / (alpha + beta)
@@ -84,51 +80,104 @@ def best_loss(
     return loss(log_n), np.exp(log_n)
 
 
-def gap(
-    one: Array,
-    other: Array,
-    flops: ArrayLike,
-    unique_tokens: ArrayLike,
-    keep_e: bool = True,
-    steps: int = GOLDEN_STEPS,
-) -> Array:
-    """Return the lowest loss of ``one`` minus that of ``other``; as in ``best_loss``."""
-    first, second = (best_loss(c, flops, unique_tokens, keep_e, steps)[0] for c in (one, other))
-    return first - second
+def best_up_to(constants: Array, flops: ArrayLike, unique_tokens: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return the lowest loss at up to a compute, its N, and the compute it takes; as ``best_loss``.
+
+    All of the compute, unless the law rises again: then the best of a grid that goes down by 8 decades.
+    """
+    c, c_max = np.asarray(constants, dtype=float), np.asarray(flops, dtype=float)
+    if not c[..., CONSTANTS.index("O")].any():
+        loss, n = best_loss(c, c_max, unique_tokens)
+        return loss, n, np.broadcast_to(c_max, loss.shape)
+    spent = c_max[..., None] * np.logspace(0, -SPARED_DECADES, 20 * SPARED_DECADES + 1)
+    losses, params = best_loss(c[..., None, :], spent, np.asarray(unique_tokens, dtype=float)[..., None])
+    best = np.argmin(losses, axis=-1)[..., None]
+    every = (losses, params, np.broadcast_to(spent, losses.shape))
+    loss, n, used = (np.take_along_axis(values, best, axis=-1)[..., 0] for values in every)
+    return loss, n, used
 
 
-def critical_flops(
-    one: Array, other: Array, unique_tokens: Array, between: tuple[float, float], keep_e: bool = True
-) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class Lowest:
+    """The lowest losses of a family at up to a compute, over compute.
+
+    Attributes:
+        constants: (sets, 10).
+        unique_tokens: (points,) values of U.
+        log_flops: (steps,) ln C.
+        excess: (sets, points, steps) loss without E.
+    """
+
+    constants: Array
+    unique_tokens: Array
+    log_flops: Array
+    excess: Array
+
+
+def lowest_losses(constants: Array, unique_tokens: Array, between: tuple[float, float]) -> Lowest:
+    """Scan compute between two values, FLOPs, for each of the constants (sets, 10) and of the values of U (points,)."""
+    decades = math.log10(between[1] / between[0])
+    count = max(2, math.ceil(decades * SCAN_PER_DECADE) + 1)
+    log_c = np.linspace(np.log(between[0]), np.log(between[1]), count)
+    u = np.asarray(unique_tokens, dtype=float)
+    bare = without_e(constants)
+    loss, _ = best_loss(bare[:, None, None], np.exp(log_c), u[:, None], SCAN_STEPS)
+    return Lowest(constants, u, log_c, np.minimum.accumulate(loss, axis=-1))
+
+
+def without_e(constants: Array) -> Array:
+    """Return constants with E = 0."""
+    bare = np.array(constants, dtype=float)
+    bare[..., CONSTANTS.index("E")] = 0.0
+    return bare
+
+
+def critical_flops(one: Lowest, other: Lowest, keep_e: bool = True) -> tuple[Array, Array]:
     """Return the compute at which the order of two families changes for the last time.
 
     Args:
-        one: (sets, 10) constants.
-        other: (sets, 10) constants.
-        unique_tokens: (points,) values of U.
-        between: lowest and highest C to look at, FLOPs.
-        keep_e: as in ``best_loss``.
+        one: scanned over the same U and compute as ``other``.
+        other: likewise.
+        keep_e: compare the losses themselves, or without E.
 
     Returns:
-        C_crit (sets, points), nan where the order never changes, found by bisection in ln C; and the sign of
+        C_crit (sets, points), nan where the order never changes, found by false position in ln C; and the sign of
         ``L_one - L_other`` above it (or everywhere), (sets, points).
     """
-    first, last = np.log(between[0]), np.log(between[1])
-    count = max(2, int(np.ceil((last - first) / np.log(10) * SCAN_PER_DECADE)) + 1)
-    log_c = np.linspace(first, last, count)
-    u = np.asarray(unique_tokens, dtype=float)
-    a, b = one[:, None, None], other[:, None, None]
-    scanned = np.sign(gap(a, b, np.exp(log_c)[None, None], u[None, :, None], keep_e, SCAN_STEPS))
+    pair = (one, other)
+    e = [scan.constants[:, CONSTANTS.index("E"), None] * keep_e for scan in pair]
+    difference = one.excess - other.excess + (e[0] - e[1])[..., None]
+    scanned = sign_of(difference)
     changes = scanned[..., 1:] * scanned[..., :-1] < 0
     found = changes.any(-1)
-    index = np.where(found, changes.shape[-1] - 1 - np.argmax(changes[..., ::-1], axis=-1), 0)
-    low, high = log_c[index], log_c[index + 1]
-    above = np.take_along_axis(scanned, (index + 1)[..., None], axis=-1)[..., 0]
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        over = np.sign(gap(one[:, None], other[:, None], np.exp(middle), u[None], keep_e)) == above
-        low, high = np.where(over, low, middle), np.where(over, middle, high)
-    return np.where(found, np.exp(0.5 * (low + high)), np.nan), np.where(found, above, scanned[..., -1])
+    index = np.where(found, changes.shape[-1] - 1 - np.argmax(changes[..., ::-1], axis=-1), 0)[..., None]
+    low, high = one.log_flops[index[..., 0]], one.log_flops[index[..., 0] + 1]
+    at_low, at_high = (np.take_along_axis(difference, i, axis=-1)[..., 0] for i in (index, index + 1))
+    above = sign_of(at_high)
+    before = [np.take_along_axis(scan.excess, index, axis=-1)[..., 0] for scan in pair]
+    for step in range(STEPS):
+        if step % 3 == 2:  # now and then the middle, as one end may stay
+            log_c = 0.5 * (low + high)
+        else:
+            slope = np.where(found, at_high - at_low, 1.0)
+            log_c = np.where(found, low - at_low * (high - low) / slope, low)
+        losses = [
+            np.minimum(
+                least, best_loss(without_e(scan.constants)[:, None], np.exp(log_c), one.unique_tokens)[0]
+            )
+            for least, scan in zip(before, pair, strict=True)
+        ]
+        value = losses[0] - losses[1] + e[0] - e[1]
+        over = sign_of(value) == above
+        low, at_low = np.where(over, low, log_c), np.where(over, at_low, value)
+        high, at_high = np.where(over, log_c, high), np.where(over, value, at_high)
+    nearest = np.where(np.abs(at_low) < np.abs(at_high), low, high)
+    return np.where(found, np.exp(nearest), np.nan), np.where(found, above, scanned[..., -1])
+
+
+def sign_of(difference: Array) -> Array:
+    """Return -1 or 1; an exact 0, as where the scan hits the crossing itself, counts as 1."""
+    return np.where(difference < 0, -1.0, 1.0)
 
 
 @dataclass(frozen=True)

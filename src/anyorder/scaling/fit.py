@@ -136,8 +136,11 @@ def fit_group(runs: Runs, config: FitConfig) -> Fit:
     stages: list[Stage] = []
     for rows, names in steps(runs, config):
         held = constants.copy()
-        if config.two_step and not stages and set(names) <= set(STEP_ONE):
-            held[:, 5:] = constants_array(dict.fromkeys(STEP_ONE, 1.0))[5:]
+        if config.two_step and names == config.first_step():  # repetition has no part in it
+            absent = [
+                i for i, name in enumerate(CONSTANTS) if name not in {*STEP_ONE, *names, *config.held()}
+            ]
+            held[:, absent] = constants_array(dict.fromkeys(STEP_ONE, 1.0))[absent]
         stage = solve(runs, rows, names, config, held)
         fitted = [CONSTANTS.index(name) for name in names]
         constants[:, fitted] = stage.constants()[:, fitted]
@@ -148,10 +151,12 @@ def fit_group(runs: Runs, config: FitConfig) -> Fit:
 def steps(runs: Runs, config: FitConfig) -> list[tuple[np.ndarray, tuple[str, ...]]]:
     """Return which rows each step fits which constants to."""
     names, everything = config.fitted(), np.arange(len(runs))
-    first = tuple(name for name in names if name in STEP_ONE)
-    second = tuple(name for name in names if name not in STEP_ONE)
-    planned = [(np.flatnonzero(runs.single_epoch), first), (everything, second)]
-    return [step for step in (planned if config.two_step else [(everything, names)]) if step[1]]
+    if config.two_step:
+        second = tuple(name for name in names if name not in STEP_ONE)
+        planned = [(np.flatnonzero(runs.single_epoch), config.first_step()), (everything, second)]
+    else:
+        planned = [(everything, names)]
+    return [step for step in planned if step[1]]
 
 
 def solve(runs: Runs, rows: np.ndarray, names: tuple[str, ...], config: FitConfig, held: Array) -> Stage:

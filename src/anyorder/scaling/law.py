@@ -133,7 +133,7 @@ def predict(constants: ArrayLike, params: ArrayLike, tokens: ArrayLike, unique_t
     u = np.minimum(d, unique_tokens)
     model = c[..., 0] * effective_params(params, u, c) ** -c[..., 3]
     data = c[..., 1] * effective_tokens(d, u, c[..., 5]) ** -c[..., 4]
-    excess = c[..., 7] * (np.asarray(params, float) / u) ** c[..., 8] * (d / u - 1) ** c[..., 9]
+    excess = _excess(np.asarray(params, dtype=float) / u, d / u - 1, c[..., 7], c[..., 8], c[..., 9])
     return c[..., 2] + model + data + excess
 
 
@@ -162,7 +162,7 @@ def log_loss(
     d_eff = u + u * saturated(repeats, r_d)
     log_n, log_d = np.log(n_eff), np.log(d_eff)
     model, data = a * np.exp(-alpha * log_n), b * np.exp(-beta * log_d)
-    excess = o * (params / u) ** gamma * repeats**kappa
+    excess = _excess(params / u, repeats, o, gamma, kappa)
     loss = e + model + data + excess
     if not wanted:
         return np.log(loss), {}
@@ -188,6 +188,11 @@ def log_loss(
         lambda: kappa * np.log(np.maximum(repeats, 1e-300)) * excess,
     )
     return np.log(loss), {index: derivatives[index]() / loss for index in wanted}
+
+
+def _excess(per_token: Array, repeats: Array, o: Array, gamma: Array, kappa: Array) -> Array:
+    """Return the overfitting term; most laws have none, and powers are what a law's evaluation costs."""
+    return o * per_token**gamma * repeats**kappa if o.any() else np.zeros(1)
 
 
 def _by_log_scale(excess: Array, scale: Array) -> Array:

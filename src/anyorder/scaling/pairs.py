@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anyorder.scaling.critical import PowerLaw, critical_flops, power_laws
+from anyorder.scaling.critical import Lowest, PowerLaw, critical_flops, lowest_losses, power_laws
 from anyorder.scaling.intervals import percentiles
 from anyorder.scaling.law import Array
 from anyorder.scaling.runs import Runs
@@ -101,36 +101,50 @@ def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, A
     u = np.unique(runs.unique_tokens)
     if len(u) > POINTS:
         u = np.geomspace(u[0], u[-1], POINTS)
-    between = (BELOW * float(runs.flops.min()), ABOVE * float(runs.flops.max()))
+    scans = scan(best, samples, u, (float(runs.flops.min()), float(runs.flops.max())))
     return [
-        _pair(names, keep_e, u, between, best, samples)
-        for names in itertools.combinations(best, 2)
-        for keep_e in (True, False)
+        _pair(names, keep_e, scans) for names in itertools.combinations(best, 2) for keep_e in (True, False)
     ]
 
 
-def _pair(
-    names: tuple[str, str],
-    keep_e: bool,
-    u: Array,
-    between: tuple[float, float],
-    best: Mapping[str, Array],
-    samples: Mapping[str, Array],
-) -> Pair:
-    one, other = (np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in names)
-    flops, sign = critical_flops(one, other, u, between, keep_e)
+def scan(
+    best: Mapping[str, Array], samples: Mapping[str, Array], u: Array, flops: tuple[float, float]
+) -> dict[str, Lowest]:
+    """Return the lowest losses of each family, of the fit and of its resamples.
+
+    Args:
+        best: constants (10,) by family.
+        samples: bootstrap constants (resamples, 10) by family, equally many.
+        u: (points,) values of U.
+        flops: the cheapest and the dearest run; compute is looked at well beyond.
+    """
+    between = (BELOW * flops[0], ABOVE * flops[1])
+    each = {name: np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in best}
+    return {name: lowest_losses(constants, u, between) for name, constants in each.items()}
+
+
+def meet(names: tuple[str, str], keep_e: bool, scans: Mapping[str, Lowest]) -> tuple[list[Crossing], Array]:
+    """Return where two families cross at each U, and C_crit of the fit and of each resample (1 + resamples, points)."""
+    flops, sign = critical_flops(scans[names[0]], scans[names[1]], keep_e)
     crossings = []
-    for column, tokens in enumerate(u):
+    for column, tokens in enumerate(scans[names[0]].unique_tokens):
         met = flops[1:, column][np.isfinite(flops[1:, column])]
         share = len(met) / max(len(flops) - 1, 1)
-        ends = percentiles(met) if len(met) and share >= OFTEN else np.full(2, np.nan)
+        low, high = percentiles(met).tolist() if len(met) and share >= OFTEN else (math.nan, math.nan)
         better = names[1] if sign[0, column] > 0 else names[0]
-        crossings.append(Crossing(float(tokens), float(flops[0, column]), (ends[0], ends[1]), share, better))
-    lines = power_laws(flops, u)
+        crossings.append(Crossing(float(tokens), float(flops[0, column]), (low, high), share, better))
+    return crossings, flops
+
+
+def _pair(names: tuple[str, str], keep_e: bool, scans: Mapping[str, Lowest]) -> Pair:
+    crossings, flops = meet(names, keep_e, scans)
+    log_c = scans[names[0]].log_flops
+    lines = power_laws(flops, scans[names[0]].unique_tokens)
     known = lines[1:][np.isfinite(lines[1:, 0])]
-    ends = np.full((2, 2), np.nan)
+    ends: Array = np.full((2, 2), np.nan)
     if len(known) >= OFTEN * (len(lines) - 1) and len(known):
         ends = percentiles(known)
     line = PowerLaw(*lines[0].tolist()) if np.isfinite(lines[0, 0]) else None
     slope, intercept = ends.tolist()
-    return Pair(names, keep_e, tuple(crossings), line, tuple(slope), tuple(intercept), between, lines[1:])
+    looked_at = (float(np.exp(log_c[0])), float(np.exp(log_c[-1])))
+    return Pair(names, keep_e, tuple(crossings), line, tuple(slope), tuple(intercept), looked_at, lines[1:])

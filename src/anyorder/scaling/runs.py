@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 from anyorder.errors import UserError, bad_value, did_you_mean
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN, Array
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 NUMBERS = {"params": "N", "tokens": "D", "unique_tokens": "U", "loss": "val_loss"}
 """Columns a table needs, and what the papers' own tables call them."""
-OF_STUDIES = "loss_final"
-"""The loss in the table of a study when none is named: at the end of each run, as the papers fit it."""
 FAMILY = "factorization"
 ALL = "all"
-ONE_EPOCH = 1 + 1e-9
-"""Tokens over unique tokens up to which a run counts as one epoch."""
+ROUNDING = 0.01
+"""By how much the tokens of a run of one epoch may miss its unique tokens: the last batch is cut, or wraps around."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Runs:
     Attributes:
         params: (runs,) with embeddings.
         tokens: (runs,) seen in training, repetitions included.
-        unique_tokens: (runs,) to draw from.
+        unique_tokens: (runs,) different ones in its data; above ``tokens`` where a run ends within its first epoch.
         loss: (runs,) validation loss, nats.
         factorization: (runs,) names.
     """
@@ -59,7 +61,7 @@ class Runs:
     @property
     def single_epoch(self) -> NDArray[np.bool_]:
         """Which runs repeat nothing, (runs,)."""
-        return self.epochs <= ONE_EPOCH
+        return self.epochs <= 1 + ROUNDING
 
     def of(self, family: str) -> "Runs":
         """Return the runs of one factorization."""
@@ -85,36 +87,31 @@ def make_runs(
 ) -> Runs:
     """Return checked runs; without ``factorization`` all are of one, called ``all``.
 
+    A run may end within its first epoch: the laws take min(U, D) as what it has seen, as in arXiv 2305.16264.
+
     Raises:
         UserError: a value is not finite or not above 0.
     """
     columns = [np.asarray(column, dtype=float) for column in (params, tokens, unique_tokens, loss)]
     for name, column in zip(NUMBERS, columns, strict=True):
-        wrong = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
-        if len(wrong):
-            place = f"{name} in row {wrong[0] + 1}"
-            more = f" ({len(wrong)} rows are wrong)" if len(wrong) > 1 else ""
-            raise UserError(bad_value(place, float(column[wrong[0]]), f"a finite number above 0{more}"))
-    names = [ALL] * len(columns[0]) if factorization is None else list(factorization)
+        _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "a finite number above 0")
     n, d, u, losses = columns
+    names = [ALL] * len(n) if factorization is None else list(factorization)
     return Runs(n, d, u, losses, np.array(names, dtype=str))
 
 
-def read_runs(
-    path: str | Path, loss: str | None = None, families: Sequence[str] = ()
-) -> tuple[Runs, list[str]]:
-    """Read a CSV or parquet table; ``N, D, U, val_loss`` and a study's ``loss_final`` are understood as well.
+def _refuse(name: str, column: Array, wrong: NDArray[np.bool_], allowed: str) -> None:
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        more = f" ({len(rows)} rows are wrong)" if len(rows) > 1 else ""
+        raise UserError(bad_value(f"{name} in row {rows[0] + 1}", float(column[rows[0]]), allowed + more))
 
-    Args:
-        path: of the table.
-        loss: the column to take as the loss, as a study's ``loss_best``.
-        families: keep these alone; all when empty.
 
-    Returns:
-        The runs, and the names of columns that were not used.
+def read_table(path: str | Path) -> "pa.Table":
+    """Read a CSV or parquet file whole.
 
     Raises:
-        UserError: no such table, a column is missing or not made of numbers, or a value is impossible.
+        UserError: there is none, it cannot be read, or it has a column twice.
     """
     import pyarrow as pa
     from pyarrow import csv, parquet
@@ -126,43 +123,85 @@ def read_runs(
         table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(bad_value("runs", str(path), f"a table that can be read ({error})")) from error
-    used = {name: name if name in table.column_names else other for name, other in NUMBERS.items()}
-    if loss is not None or (used["loss"] not in table.column_names and OF_STUDIES in table.column_names):
-        used["loss"] = loss or OF_STUDIES
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
-        raise UserError(bad_value(f"columns of {path.name}", table.column_names, f"{twice[0]} once"))
-    missing = [name for name, column in used.items() if column not in table.column_names]
-    others = [name for name in table.column_names if name not in (*used.values(), FAMILY)]
-    needed = f"columns {', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
+        raise UserError(bad_value("columns of runs", table.column_names, f"{twice[0]} once"))
+    return table
+
+
+def of_families(table: "pa.Table", families: Sequence[str]) -> "pa.Table":
+    """Return the rows of some families, all when none is named.
+
+    Raises:
+        UserError: a name that the table does not have.
+    """
+    if not families:
+        return table
+    names = table[FAMILY].to_pylist() if FAMILY in table.column_names else [ALL] * len(table)
+    for name in families:
+        if name not in names:
+            allowed = ", ".join(dict.fromkeys(map(str, names))) + did_you_mean(name, map(str, names))
+            raise UserError(bad_value("families", name, allowed))
+    return table.filter([name in families for name in names])
+
+
+def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
+    """Return the runs of a table; ``N, D, U, val_loss`` are understood as well.
+
+    Args:
+        table: one run a row.
+        loss: the column of the loss.
+
+    Returns:
+        The runs, and the names of columns that were not used.
+
+    Raises:
+        UserError: a column is missing or not made of numbers, or a value is impossible.
+    """
+    names = table.column_names
+    used = {name: name if name in names else other for name, other in NUMBERS.items()}
+    if loss != "loss":
+        used["loss"] = loss
+    missing = [loss if name == "loss" else name for name, column in used.items() if column not in names]
+    others = [name for name in names if name not in (*used.values(), FAMILY)]
+    needed = f"{', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
     if missing:
         close = "".join(did_you_mean(name, missing) for name in others)
-        raise UserError(bad_value(f"columns of {path.name}", table.column_names, needed + close))
-    if FAMILY not in table.column_names:
+        kinds = [name for name in others if name.startswith("loss")]
+        choice = f", or loss={kinds[0]} for another column" if missing == ["loss"] and kinds else ""
+        raise UserError(
+            bad_value("columns of runs", names, f"with {', '.join(missing)}: {needed}{close}{choice}")
+        )
+    if FAMILY not in names:
         # A misspelt name would silently merge the families.
         misspelt = [name for name in others if did_you_mean(name, [FAMILY])]
         if misspelt:
-            raise UserError(
-                bad_value(f"columns of {path.name}", misspelt[0], f"{needed}, did you mean {FAMILY!r}?")
-            )
-    numbers = []
-    for name, column in used.items():
-        try:
-            numbers.append(table[column].cast(pa.float64(), safe=False).to_numpy())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(
-                bad_value(f"column {name}", str(table[column].type), "numbers in every row")
-            ) from error
-    names = None
-    if FAMILY in table.column_names:
-        names = table[FAMILY].to_pylist()
-        if any(name is None or not str(name).strip() for name in names):
+            raise UserError(bad_value("columns of runs", misspelt[0], f"{needed}, did you mean {FAMILY!r}?"))
+    n, d, u, losses = (numbers(table, column) for column in used.values())
+    families = None
+    if FAMILY in names:
+        families = table[FAMILY].to_pylist()
+        if any(name is None or not str(name).strip() for name in families):
             raise UserError(bad_value(f"column {FAMILY}", "an empty cell", "a name in every row"))
-        names = [str(name) for name in names]
-    n, d, u, losses = numbers
-    runs = make_runs(n, d, u, losses, names)
-    for name in families:
-        if name not in runs.families:
-            close = did_you_mean(name, runs.families)
-            raise UserError(bad_value("families", name, ", ".join(runs.families) + close))
-    return runs.where(np.isin(runs.factorization, families)) if families else runs, others
+        families = [str(name) for name in families]
+    return make_runs(n, d, u, losses, families), others
+
+
+def numbers(table: "pa.Table", name: str) -> Array:
+    """Return a column as floats, an empty cell as nan.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    import pyarrow as pa
+
+    try:
+        # By way of a list, as to_numpy imports pandas, which takes longer than the fit.
+        return np.array(table[name].cast(pa.float64(), safe=False).to_pylist(), dtype=float)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(bad_value(f"column {name}", str(table[name].type), "numbers in every row")) from error
+
+
+def read_runs(path: str | Path, loss: str = "loss") -> tuple[Runs, list[str]]:
+    """Read the runs of a CSV or parquet file: ``runs_of(read_table(path), loss)``."""
+    return runs_of(read_table(path), loss)

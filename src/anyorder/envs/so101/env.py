@@ -8,9 +8,9 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from anyorder.envs.base import Observation
+from anyorder.envs.base import Observation, observation_space
+from anyorder.envs.rendering import Renderers
 from anyorder.envs.so101.randomization import RANDOMIZATIONS, Randomizer
-from anyorder.envs.so101.rendering import OffscreenRenderer
 from anyorder.envs.so101.scene import Scene, build_model
 from anyorder.envs.so101.servo import SERVOS
 from anyorder.envs.so101.tasks import TASKS
@@ -61,18 +61,13 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         self.scene = Scene(model, cubes)
         names = [cube.name for cube in cubes]
         self._randomizer = Randomizer(model, names, RANDOMIZATIONS[config.randomization])
-        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        self._renderers = Renderers()
 
         low, high = from_radians(LOW_RAD), from_radians(HIGH_RAD)
         self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32))
-        spaces: dict[str, gym.Space] = {
-            "agent_pos": _unbounded(len(JOINTS)),
-            "environment_state": _unbounded(len(self.environment_names)),
-        }
-        if config.cameras:
-            picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(config.cameras, picture))
-        self.observation_space = gym.spaces.Dict(spaces)
+        self.observation_space = observation_space(
+            len(JOINTS), len(self.environment_names), config.cameras, height, width
+        )
 
         self._latency_substeps = 0
         self._targets_rad: deque[np.ndarray] = deque()
@@ -140,9 +135,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(self.scene.model, *size)
-        return self._renderers[size].render(self.scene.data, camera)
+        return self._renderers.render(self.scene.model, self.scene.data, camera, size)
 
     def render(self) -> np.ndarray | None:
         """Return a (360, 480, 3) uint8 picture of the whole scene, or None without a render mode."""
@@ -150,10 +143,4 @@ class So101Env(gym.Env[Observation, np.ndarray]):
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
-
-
-def _unbounded(size: int) -> gym.spaces.Box:
-    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self._renderers.close()

@@ -57,6 +57,27 @@ class OffscreenRenderer:
         self._free()
 
 
+class Renderers:
+    """Pictures of one model in any size; each size gets an OpenGL context when first asked for."""
+
+    def __init__(self) -> None:
+        self._of_size: dict[tuple[int, int], OffscreenRenderer] = {}
+
+    def render(
+        self, model: mujoco.MjModel, data: mujoco.MjData, camera: str, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return what ``camera`` sees, (height, width, 3) uint8; ``size`` is width and height."""
+        if size not in self._of_size:
+            self._of_size[size] = OffscreenRenderer(model, *size)
+        return self._of_size[size].render(data, camera)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        for renderer in self._of_size.values():
+            renderer.close()
+        self._of_size = {}
+
+
 def _context_class() -> Any:
     """Return the context of the library in MUJOCO_GL, even where MuJoCo was imported before it was set."""
     library = os.environ.get("MUJOCO_GL", "").lower()

@@ -1,0 +1,151 @@
+"""``anyorder advise``: which factorization to train on a dataset, with so much compute, by fitted scaling laws."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from anyorder.errors import ConfigError, bad_value
+
+
+@dataclass
+class AdviseConfig:
+    """Settings; ``configs/advise.yaml`` explains them."""
+
+    laws: str
+    dataset: str | None = None
+    validation_fraction: float = 0.1
+    values_per_token: float | None = None
+    unique_tokens: float | None = None
+    flops: float | None = None
+    minutes: float | None = None
+    flops_per_s: float | None = None
+    extrapolate: bool = False
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        for one, other, what in (
+            ("dataset", "unique_tokens", "a dataset folder, or unique_tokens=... in its stead"),
+            ("flops", "minutes", "a number, or minutes=... in its stead"),
+        ):
+            given = [name for name in (one, other) if getattr(self, name) is not None]
+            if len(given) != 1:
+                both = f"{one} and {other}" if given else None
+                raise ConfigError(bad_value(one, both, what))
+        for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(bad_value(name, value, "a finite number above 0"))
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(
+                bad_value("validation_fraction", self.validation_fraction, "a number in [0, 1)")
+            )
+        if self.out is not None and (Path(self.out).exists() or not self.out.endswith(".json")):
+            raise ConfigError(bad_value("out", self.out, "a new file whose name ends in .json"))
+
+
+def run(config: AdviseConfig, console: Console) -> None:
+    """Read the laws, count the dataset, answer."""
+    import json
+
+    from anyorder.commands.fit import rich_table
+    from anyorder.reports.page import finite, write_whole
+    from anyorder.scaling.advise import advise
+    from anyorder.scaling.laws_file import read_laws
+
+    laws = read_laws(config.laws)
+    if config.dataset is None:
+        assert config.unique_tokens is not None
+        unique_tokens, told = config.unique_tokens, f"U = {config.unique_tokens:,.0f} unique tokens"
+    else:
+        unique_tokens, told = count_tokens(
+            config.dataset, config.validation_fraction, config.values_per_token or laws.facts.values_per_token
+        )
+    console.print(told, markup=False, highlight=False)
+    flops = compute(config, laws.families, laws.facts.flops_per_s)
+    if config.minutes is not None and config.flops_per_s is None:
+        console.print(
+            "FLOPs a second are those of the runs' machine; flops_per_s=... tells yours", markup=False
+        )
+    for family, value in (
+        flops.items() if len(set(flops.values())) > 1 else [("C", next(iter(flops.values())))]
+    ):
+        console.print(f"{family} = {value:.3g} FLOPs (6 N D)", markup=False, highlight=False)
+    advice = advise(laws, unique_tokens, flops, config.extrapolate)
+    rows = [
+        [
+            o.family,
+            f"{o.nll:.4g}",
+            f"{o.interval[0]:.4g} to {o.interval[1]:.4g}",
+            f"{o.probability:.2f}",
+            f"{o.params:.3g}",
+            f"{o.epochs:.3g}",
+        ]
+        for o in advice.families
+    ]
+    titles = ("family", "expected NLL", "95 % interval", "P(lowest)", "parameters", "epochs")
+    console.print(rich_table(titles, rows))
+    console.print(advice.headline(), markup=False)
+    for line in advice.lines():
+        console.print(f"- {line}", markup=False)
+    if config.out is not None:
+        content: dict[str, Any] = {
+            "unique_tokens": unique_tokens,
+            "protocol": advice.protocol,
+            "headline": advice.headline(),
+            "notes": advice.lines(),
+            "families": [asdict(o) for o in advice.families],
+            "critical": [
+                {"families": list(names), **asdict(crossing)} for names, crossing in advice.crossings.items()
+            ],
+        }
+        write_whole(Path(config.out), json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+        console.print(f"advice: {config.out}", markup=False)
+
+
+def count_tokens(dataset: str, held_out: float, values_per_token: float | None) -> tuple[float, str]:
+    """Return the unique tokens of a dataset that training sees, and how they were counted, in words.
+
+    Args:
+        dataset: a folder, or a name on the hub.
+        held_out: share of the episodes kept for validation.
+        values_per_token: action values that a token stands for.
+
+    Raises:
+        UserError: no such dataset, or it is not known how many values a token stands for.
+    """
+    from anyorder.datasets.folder import read_info, resolve_root
+
+    if values_per_token is None:
+        allowed = "action values that a token of the laws stands for, as laws.json does not say (bins: 1)"
+        raise ConfigError(bad_value("values_per_token", None, allowed))
+    folder = Path(dataset)
+    named = not folder.is_dir() and dataset.count("/") == 1
+    info = read_info(resolve_root(None if named else folder, dataset if named else None, images=False))
+    if "action" not in info.features:
+        raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))
+    size = math.prod(info.features["action"]["shape"])
+    tokens = info.total_frames * (1 - held_out) * size / values_per_token
+    minutes = info.total_frames / info.fps / 60
+    return tokens, (
+        f"U = {tokens:,.0f} unique tokens: {info.total_episodes} demonstrations, {minutes:.3g} minutes, {size} action "
+        f"values a frame, {values_per_token:.3g} values a token, {held_out:.0%} held out"
+    )
+
+
+def compute(config: AdviseConfig, families: Any, measured: dict[str, float]) -> dict[str, float]:
+    """Return the FLOPs of each family.
+
+    Raises:
+        ConfigError: minutes were given, and nobody knows how many FLOPs a second there are.
+    """
+    if config.flops is not None:
+        return dict.fromkeys(families, config.flops)
+    assert config.minutes is not None
+    speeds = dict.fromkeys(families, config.flops_per_s) if config.flops_per_s is not None else measured
+    if unknown := [family for family in families if family not in speeds]:
+        allowed = f"6 N D a second on your machine, as laws.json has no time of {unknown[0]}'s runs"
+        raise ConfigError(bad_value("flops_per_s", config.flops_per_s, allowed))
+    return {family: 60 * config.minutes * (speeds[family] or 0.0) for family in families}
