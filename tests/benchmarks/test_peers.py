@@ -155,13 +155,16 @@ def test_a_table_pools_the_seeds(tmp_path):
         ("params", "steps", "train_cpu_s", "samples_per_s", "chunk_latency_ms", "training_memory_mib"), 7.0
     )
     shared = {"demos": 50, "budget": "samples=64", "episodes": 10, "step_limit": 99, **numbers}
-    cells = [Cell(tmp_path, "task", "mip", seed, "samples=64", 10) for seed in range(3)]
+    cells = [Cell(tmp_path, "pusht", "mip", seed, "samples=64", 10) for seed in range(3)]
     for cell, successes in zip(cells[:2], (1, 9), strict=True):  # the third has not run yet
         cell.path.parent.mkdir(parents=True, exist_ok=True)
-        found = {"policy": "mip", "successes": successes, "nll_nats_per_value": None, **shared}
+        found = {"task": "pusht", "policy": "mip", "successes": successes, "mean_max_reward": successes / 10}
+        found |= {"nll_nats_per_value": None, **shared}
         cell.path.write_text(json.dumps(found))
-    line = peers.table("task", cells, ["mip"]).splitlines()[-1]
-    assert "| 10/20 = 50% [30%, 70%] | 10%, 90% |" in line
+    line = peers.table("pusht", cells, ["mip"]).splitlines()[-1]
+    assert "| 10/20 = 50% [30%, 70%] | 10%, 90% | 0.500 |" in line
+    lines = peers.overview(cells, ["pusht", "lift"], ["mip", "act"]).splitlines()
+    assert lines[-1] == "| mip | 10/20 = 50% [30%, 70%] |  |"  # no line for a policy without a cell
 
 
 @pytest.mark.parametrize(

@@ -226,10 +226,6 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
     console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)
     next_words = f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best"
     console.print(next_words, markup=False, highlight=False)
-        f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best",
-        markup=False,
-        highlight=False,
-    )
 
 
 def span(values: Sequence[float]) -> str:

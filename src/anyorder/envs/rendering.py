@@ -3,12 +3,14 @@
 import importlib
 import os
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mujoco
 import numpy as np
 
 from anyorder.errors import EnvError
+
+if TYPE_CHECKING:  # importing the environments loads no simulator
+    import mujoco
 
 
 class OffscreenRenderer:
@@ -18,7 +20,9 @@ class OffscreenRenderer:
         EnvError: no OpenGL library works; the message names the packages to install.
     """
 
-    def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
+    def __init__(self, model: "mujoco.MjModel", width: int, height: int) -> None:
+        import mujoco
+
         try:
             self._window = _context_class()(width, height)
             self._window.make_current()
@@ -41,8 +45,10 @@ class OffscreenRenderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
-    def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+    def render(self, data: "mujoco.MjData", camera: str) -> np.ndarray:
         """Return what ``camera`` sees, (height, width, 3) uint8."""
+        import mujoco
+
         self._camera.fixedcamid = self._model.camera(camera).id
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
@@ -64,7 +70,7 @@ class Renderers:
         self._of_size: dict[tuple[int, int], OffscreenRenderer] = {}
 
     def render(
-        self, model: mujoco.MjModel, data: mujoco.MjData, camera: str, size: tuple[int, int]
+        self, model: "mujoco.MjModel", data: "mujoco.MjData", camera: str, size: tuple[int, int]
     ) -> np.ndarray:
         """Return what ``camera`` sees, (height, width, 3) uint8; ``size`` is width and height."""
         if size not in self._of_size:
@@ -80,13 +86,15 @@ class Renderers:
 
 def _context_class() -> Any:
     """Return the context of the library in MUJOCO_GL, even where MuJoCo was imported before it was set."""
+    import mujoco
+
     library = os.environ.get("MUJOCO_GL", "").lower()
     if library in ("egl", "osmesa"):
         return importlib.import_module(f"mujoco.{library}").GLContext
     return mujoco.GLContext
 
 
-def _free(window: Any, context: mujoco.MjrContext) -> None:
+def _free(window: Any, context: "mujoco.MjrContext") -> None:
     window.make_current()
     context.free()
     window.free()
