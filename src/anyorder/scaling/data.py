@@ -231,8 +231,3 @@ class StudyData:
                     hashed.update(key.encode())
                     hashed.update(chunks.columns[key].contiguous().numpy().tobytes())
         return hashed.hexdigest()[:16]
-
-
-def spread(count: int, most: int) -> Tensor:
-    """Return at most ``most`` of ``count`` rows, evenly spread, as ``anyorder train`` validates."""
-    return torch.linspace(0, count - 1, min(most, count)).long()

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
-from anyorder.scaling.data import Inputs, StudyData, spread, token_epochs
+from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
     ERROR,
     PROGRESS,
@@ -28,7 +28,8 @@ from anyorder.scaling.grid import RunSettings
 from anyorder.scaling.score import score
 from anyorder.settings import to_plain
 from anyorder.training.data import seeded
-from anyorder.training.optimise import learning_rate, ramped_average
+from anyorder.training.evaluate import evenly_spread
+from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
 
 SAVE_S, PROGRESS_S = 60.0, 5.0
 """Seconds between states that a killed run continues from, and between signs of life."""
@@ -46,8 +47,8 @@ class HeldOut:
     def of(cls, data: StudyData, chunks: int, test_chunks: int) -> "HeldOut":
         """Take evenly spread chunks of the held-out episodes."""
         return cls(
-            data.inputs(data.validation, spread(data.validation.frames, chunks)),
-            data.inputs(data.test, spread(data.test.frames, test_chunks)),
+            data.inputs(data.validation, evenly_spread(data.validation.frames, chunks)),
+            data.inputs(data.test, evenly_spread(data.test.frames, test_chunks)),
         )
 
 
@@ -72,13 +73,7 @@ class Training:
         self.policy = data.policy(settings.factorization, settings.network, settings.encoder)
         self.average = AveragedModel(self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay))
         self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.policy.get_optim_params(),
-            lr=settings.optimizer.lr,
-            betas=settings.optimizer.betas,
-            weight_decay=settings.optimizer.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.policy, settings.optimizer)
         self.moments = {
             -(-self.visits.ends[epoch - 1] // settings.batch_size): epoch
             for epoch in settings.evaluation.epochs(settings.epochs)
@@ -214,7 +209,7 @@ def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:
     """Return a finished run's scores: ``final`` at its end, ``best`` where its validation NLL was lowest."""
     evaluation, policy = training.settings.evaluation, training.averaged
     moments = {"final": training.history[-1], "best": min(training.history, key=lambda m: m["nll"])}
-    learnt = training.inputs.rows(spread(len(training.inputs.codes), evaluation.chunks))
+    learnt = training.inputs.rows(evenly_spread(len(training.inputs.codes), evaluation.chunks))
     result: dict[str, Any] = {
         "steps": training.steps,
         "exact": policy.factorization.exact,

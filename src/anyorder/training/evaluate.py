@@ -58,7 +58,7 @@ def validate(
     policy.eval()
     device = next(policy.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    rows = torch.linspace(0, chunks.frames - 1, min(limit, chunks.frames)).long()
+    rows = evenly_spread(chunks.frames, limit)
     losses, nlls, tokens = [], [], 0
     for part in rows.split(EVAL_BATCH):
         batch = chunks.batch(part, raw=True)
@@ -81,6 +81,15 @@ def validate(
         exact=policy.factorization.exact,
         chunks=len(rows),
     )
+
+
+def evenly_spread(count: int, most: int) -> Tensor:
+    """Return at most ``most`` of ``count`` rows, evenly spread, (rows,) int64.
+
+    >>> evenly_spread(9, 3).tolist(), evenly_spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return torch.linspace(0, count - 1, min(most, count)).long()
 
 
 def clustered_error(values: Tensor, cluster: Tensor) -> float | None:
@@ -150,7 +159,7 @@ def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, see
     rows = (chunks.columns["frame_index"] >= 2).nonzero().flatten()
     if not len(rows) or not moving.any():
         return None
-    rows = rows[torch.linspace(0, len(rows) - 1, min(limit, len(rows)), device=rows.device).long()]
+    rows = rows[evenly_spread(len(rows), limit).to(rows.device)]
     errors = []
     for part in rows.split(EVAL_BATCH):
         batch = chunks.batch(part, raw=True)

@@ -31,7 +31,7 @@ from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
-from anyorder.training.optimise import learning_rate, optimise, ramped_average
+from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
 from anyorder.training.progress import StepClock, TrainingProgress, decoding
 
 EARLY_DRAWS = 1 / 8
@@ -96,13 +96,7 @@ def train(config: TrainConfig) -> TrainResult:
     torch.manual_seed(config.seed)
     policy = make_policy(config, train_chunks)
     policy.to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        policy.get_optim_params(),
-        lr=config.optimizer.lr,
-        betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay,
-        fused=accelerator.device.type in ("cpu", "cuda"),
-    )
+    optimizer = make_optimizer(policy, config.optimizer)
     average = AveragedModel(policy, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
     averaged = cast(AnyOrderPolicy, average.module)
     start = load_checkpoint(checkpoint, policy, average, optimizer) if checkpoint else 0

@@ -1,4 +1,4 @@
-"""One optimiser step, the learning rate over a run, and the averaging of weights."""
+"""The optimiser, one step of it, the learning rate over a run, and the averaging of weights."""
 
 import math
 from typing import Any
@@ -8,8 +8,20 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import OptimizerConfig, TrainConfig
 from anyorder.training.data import seeded
+
+
+def make_optimizer(policy: AnyOrderPolicy, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW over a policy's two groups of parameters, fused where its device can."""
+    return torch.optim.AdamW(
+        policy.get_optim_params(),
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=next(policy.parameters()).device.type in ("cpu", "cuda"),
+    )
 
 
 def optimise(
