@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 def installed(monkeypatch):
     """Install the hooks for one test."""
     monkeypatch.setattr(LeRobotDataset, "__getitems__", None, raising=False)
-    for name in ("load_state_dict", "set_epoch"):
+    for name in ("load_state_dict", "set_epoch", "_iter_epoch"):
         monkeypatch.setattr(EpisodeAwareSampler, name, getattr(EpisodeAwareSampler, name))
     fast_loading.install()
 
@@ -96,16 +96,23 @@ class Frames(torch.utils.data.Dataset):
 
 def order(batches, resumed_at=0):
     """Return which frames ``lerobot-train`` sees from a step on: its sampler, under accelerate's loader."""
+    return [seen for seen, _, _ in steps(batches, resumed_at)]
+
+
+def steps(batches, resumed_at=0, generator=None):
+    """Return the frames of each step, a random number it draws, and torch's generator after it."""
     frames = Frames(50)
     sampler = EpisodeAwareSampler([0, 20], [20, 50], shuffle=True, seed=7)
     if resumed_at:
+        if generator is not None:
+            torch.set_rng_state(generator)
         sampler.load_state_dict(compute_sampler_state(resumed_at, len(sampler), BATCH, 1))
     loader = Accelerator(cpu=True, step_scheduler_with_optimizer=False).prepare(
         DataLoader(frames, batch_size=BATCH, sampler=sampler)
     )
     seen = []
     while len(seen) < batches:
-        seen += [batch.tolist() for batch in loader]
+        seen += [(batch.tolist(), torch.rand(()).item(), torch.get_rng_state()) for batch in loader]
     return seen[:batches]
 
 
@@ -116,6 +123,16 @@ PER_EPOCH = 7  # batches of 8 in 50 frames
 def test_a_resumed_run_sees_what_an_undisturbed_one_does(installed, step):
     whole = order(5 * PER_EPOCH)
     assert order(5 * PER_EPOCH - step, resumed_at=step) == whole[step:]
+
+
+@pytest.mark.parametrize("step", [3, PER_EPOCH, 2 * PER_EPOCH + 4])
+def test_a_resumed_run_draws_what_an_undisturbed_one_does(installed, step):
+    # Masked diffusion draws its masks, so a loader that draws one number more changes every step that follows.
+    whole = steps(4 * PER_EPOCH)
+    resumed = steps(4 * PER_EPOCH - step, resumed_at=step, generator=whole[step - 1][2])
+    assert [(frames, drawn) for frames, drawn, _ in resumed] == [
+        (frames, drawn) for frames, drawn, _ in whole[step:]
+    ]
 
 
 def test_without_the_repair_a_resumed_run_replays_the_first_epoch():

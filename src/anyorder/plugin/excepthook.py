@@ -40,7 +40,10 @@ def lerobot_command() -> str | None:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Do as the hook does while LeRobot, which logs whatever a plugin raises and goes on, is importing it."""
+    """Do as the hook does where LeRobot's commands catch what is raised and lose its message.
+
+    They go on when a plugin cannot be imported, and of settings they only say that they could not be read.
+    """
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Opt-in: LeRobot's datasets give whole batches from memory, and its sampler resumes in the right epoch.
+"""Opt-in: LeRobot's datasets give whole batches from memory, and its sampler resumes where it was.
 
 ``ANYORDER_FAST_LOADING=1 lerobot-train ...`` turns it on. LeRobot's command has no hook for a dataset or a loader, but
 torch asks a dataset for ``__getitems__`` first, so a method added to ``LeRobotDataset`` is enough. Loader processes
@@ -6,7 +6,7 @@ started by "spawn" (LeRobot's default) do not load plugins and stay slow: use ``
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ from anyorder.errors import ConfigError, bad_value
 
 SWITCH = "ANYORDER_FAST_LOADING"
 
+_iter_epoch = EpisodeAwareSampler._iter_epoch
 _NUMBERS = ("float", "int", "uint", "bool")
 _held: "WeakKeyDictionary[LeRobotDataset, Columns | None]" = WeakKeyDictionary()
 
@@ -38,16 +39,22 @@ def install_if_asked(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def install() -> None:
-    """Give LeRobot's datasets ``__getitems__`` and let its sampler resume in the right epoch."""
+    """Give LeRobot's datasets ``__getitems__`` and let its sampler resume where it was."""
     LeRobotDataset.__getitems__ = items
     EpisodeAwareSampler.load_state_dict = load_state_dict
     EpisodeAwareSampler.set_epoch = set_epoch
+    EpisodeAwareSampler._iter_epoch = iter_epoch
 
 
 def load_state_dict(sampler: EpisodeAwareSampler, state: dict[str, int]) -> None:
-    """Restore LeRobot's sampler, and remember in which epoch it is; see ``set_epoch``."""
+    """Restore LeRobot's sampler, and remember its epoch (see ``set_epoch``) and torch's generator.
+
+    ``lerobot-train`` has restored the generator when it comes here. Its loader, new in this process, then draws a seed
+    that an undisturbed run draws only where an epoch starts: in the middle of one, the draw is taken back.
+    """
     sampler._epoch = sampler._restored_epoch = state["epoch"]
     sampler._start_index = state["start_index"]
+    sampler._restored_generator = torch.get_rng_state() if state["start_index"] else None
 
 
 def set_epoch(sampler: EpisodeAwareSampler, epoch: int) -> None:
@@ -57,6 +64,15 @@ def set_epoch(sampler: EpisodeAwareSampler, epoch: int) -> None:
     sends a resumed run back to the order of the first epoch (LeRobot's pull request 4692).
     """
     sampler._epoch = epoch + getattr(sampler, "_restored_epoch", 0)
+
+
+def iter_epoch(sampler: EpisodeAwareSampler, epoch: int, start: int) -> Iterator[int]:
+    """Give the frames of an epoch from ``start`` on; the first time, with the generator ``load_state_dict`` found."""
+    generator = getattr(sampler, "_restored_generator", None)
+    if generator is not None:
+        sampler._restored_generator = None
+        torch.set_rng_state(generator)
+    yield from _iter_epoch(sampler, epoch, start)
 
 
 def items(dataset: LeRobotDataset, indices: list[int]) -> list[dict[str, Any]]:

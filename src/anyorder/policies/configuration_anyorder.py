@@ -10,6 +10,7 @@ from lerobot.utils.constants import OBS_STATE
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
+from anyorder.plugin.excepthook import one_line
 from anyorder.tokenizers import TokenizerConfig
 
 
@@ -78,6 +79,15 @@ class AnyOrderConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        with one_line():
+            self.check()
+
+    def check(self) -> None:
+        """Check every setting that needs no data.
+
+        Raises:
+            ConfigError: a setting has a value it cannot have.
+        """
         if self.chunk_size < 1:
             raise ConfigError(bad_value("chunk_size", self.chunk_size, "an integer >= 1"))
         if not 1 <= self.n_action_steps <= self.chunk_size:
