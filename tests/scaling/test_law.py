@@ -79,6 +79,18 @@ def test_the_law_falls_in_data_and_the_extension_bends_upward():
     assert (steps[-5:] > 0).all()
 
 
+@pytest.mark.parametrize("r_n", [1e-3, 34.0, 1e12])
+def test_constants_that_a_fit_passes_by_overflow_nothing(r_n):
+    # N_opt(U) underflows or overflows: a fit to runs that N hardly matters for goes there.
+    params, tokens, unique = np.array([1e4, 3e6]), np.array([1e3, 1e8]), np.array([1e3, 1e5])
+    for a, b in ((1e-3, 1e6), (1e6, 1e-3)):
+        constants = np.array([[a, b, 0.1, 0.01, 2.0, 100.0, r_n, 1e-4, 1.0, 1.0]])
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            loss, derivatives = log_loss(constants, params, tokens, unique, tuple(range(10)))
+        assert np.isfinite(loss).all()
+        assert all(np.isfinite(found).all() for found in derivatives.values())
+
+
 def test_derivatives():
     n, d, u = table()
     constants = np.stack([AR, PUBLISHED])

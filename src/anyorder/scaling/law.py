@@ -32,6 +32,8 @@ CONSTANTS = ("A", "B", "E", "alpha", "beta", "R_D", "R_N", "O", "gamma", "kappa"
 """All constants, positive, in the order of every array of them."""
 FLOPS_PER_PARAM_TOKEN = 6.0
 """Training costs C = 6 N D for every family."""
+LOG_BOUND = 100.0
+"""Of ln N_opt."""
 NEUTRAL = {"R_D": np.inf, "R_N": np.inf, "O": 0.0, "gamma": 1.0, "kappa": 1.0}
 """Values at which a constant does nothing."""
 AUTO = "auto"
@@ -106,10 +108,13 @@ def optimal_params(unique_tokens: ArrayLike, constants: ArrayLike) -> Array:
 
 
 def _log_optimal(log_u: Array, c: Array) -> Array:
-    """Return ln N_opt(U) = ln G + (beta / alpha) ln(G U), G = (alpha A / (beta B))^(1 / (alpha + beta))."""
+    """Return ln N_opt(U) = ln G + (beta / alpha) ln(G U), G = (alpha A / (beta B))^(1 / (alpha + beta)).
+
+    Within bounds that no number of parameters comes near to, as a fit passes by constants that would overflow.
+    """
     alpha, beta = c[..., 3], c[..., 4]
     log_g = (np.log(alpha * c[..., 0]) - np.log(beta * c[..., 1])) / (alpha + beta)
-    return log_g + beta / alpha * (log_g + log_u)
+    return np.clip(log_g + beta / alpha * (log_g + log_u), -LOG_BOUND, LOG_BOUND)
 
 
 def effective_params(params: ArrayLike, unique_tokens: ArrayLike, constants: ArrayLike) -> Array:
