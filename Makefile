@@ -39,7 +39,10 @@ lint: setup ## ruff and mypy
 bench: setup ## measure speed and memory; prints Markdown
 	@for script in benchmarks/bench_*.py; do $(RUN)/python $$script || exit 1; done
 
+scaling-laws: setup ## tables and figures of docs/scaling-laws.md from its runs (minutes)
+	@$(RUN)/python benchmarks/scaling_laws.py
+
 wheel: setup ## build the wheel into dist/
 	@bash scripts/setup.sh --uv build --wheel --quiet
 
-.PHONY: help setup demo test test-slow coverage mutate lint bench wheel
+.PHONY: help setup demo test test-slow coverage mutate lint bench scaling-laws wheel

@@ -1,25 +1,26 @@
-"""The figures and tables of docs/scaling-laws.md, from the runs in docs/scaling-laws; takes a minute.
+"""The figures and tables of docs/scaling-laws.md, from the runs in docs/scaling-laws; takes minutes.
 
     python benchmarks/scaling_laws.py
 
-``runs.parquet`` is what ``anyorder study collect`` wrote. Tables stand in the document between ``<!-- name -->`` and
-``<!-- /name -->``; what is said about them is written by hand.
+``runs.parquet`` and its sisters are what ``anyorder study collect`` wrote. Tables stand in the document
+between ``<!-- name -->`` and ``<!-- /name -->``; what is said about them is written by hand.
 """
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pyarrow as pa
+from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
-from anyorder.reports.palette import PALETTE
-from anyorder.reports.scaling import CONSTANT_TITLES, HELD_OUT_TITLES, constant_rows, held_out_rows, notes
+from anyorder.reports.scaling import CONSTANT_TITLES, HELD_OUT_TITLES, constant_rows, held_out_rows
 from anyorder.reports.scaling_plots import (
     critical_plot,
     decay_plot,
@@ -28,62 +29,116 @@ from anyorder.reports.scaling_plots import (
     pareto_plot,
     residual_plot,
 )
-from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
+from anyorder.scaling.advise import advise
 from anyorder.scaling.config import FitConfig
 from anyorder.scaling.facts import facts_of
 from anyorder.scaling.laws import Laws, fit_laws
+from anyorder.scaling.laws_file import LAWS_FILE, read_laws, write_laws
 from anyorder.scaling.runs import Runs, of_families, read_table, runs_of
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling-laws.md"
 FOLDER = DOCUMENT.with_suffix("")
+STUDIES = ("", "-so101", "-cr5")
+ADVISED = ("so101", "cr5", "drawer")
 PROTOCOLS = {"final": "at the end of a run", "best": "early stopping"}
 LEAST_RUNS = 25
 """A family of fewer runs gets no law."""
 GREY = "#7d8590"
 """Ink of a figure that is a file of its own: readable on white and on black."""
 
-Row = dict[str, Any]
-
 
 def main() -> None:
     """Write every figure and table."""
-    table = read_table(FOLDER / "runs.parquet")
-    rows: list[Row] = table.to_pylist()
-    tables = {
-        "runs": runs_table(rows),
-        "repeats": repeats_table(rows),
-        "regularisation": settings_table(rows, "ar", regularisations(rows)),
-        "orders": orders_table(rows),
-    }
-    save("epochs", epochs_plot(rows))
-    if any(row["success"] is not None for row in rows):
-        tables["success"] = success_text(rows)
-        save("success", success_plot(rows))
-    for protocol in PROTOCOLS:
-        laws, runs = fitted(table, protocol)
-        tables[f"laws-{protocol}"] = laws_text(laws, runs)
-        for name, svg in law_plots(laws, runs).items():
-            save(f"{name}-{protocol}", svg)
+    tables = {}
+    for study in STUDIES:
+        table = read_table(FOLDER / f"runs{study}.parquet")
+        rows: list[Row] = table.to_pylist()
+        names = list(dict.fromkeys(row["factorization"] for row in rows))
+        dropouts = [name for name in names if name.startswith("ar dropout=") and enough(rows, name)]
+        tables[f"runs{study}"] = runs_table(rows)
+        tables[f"gaps{study}"] = gaps_table(rows, ["ar"])
+        tables[f"gaps-dropout{study}"] = gaps_table(rows, ["ar", *dropouts])
+        tables[f"orders{study}"] = orders_table(rows)
+        if swept := regularisations(rows):
+            tables[f"regularisation{study}"] = settings_table(rows, "ar", [*swept, "masked"])
+        if any(row["success"] is not None for row in rows):
+            tables[f"success{study}"] = success_text(rows)
+            save(f"success{study}", success_plot(rows))
+        save(f"epochs{study}", epochs_plot(rows))
+        for protocol in PROTOCOLS:
+            laws, runs = fitted(table, protocol)
+            tables[f"laws-{protocol}{study}"] = laws_text(laws)
+            for name, svg in law_plots(laws, runs).items():
+                save(f"{name}-{protocol}{study}", svg)
+    tables["advice"] = advice_table()
     DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables))
+
+
+def enough(rows: Sequence[Row], family: str) -> bool:
+    """Whether a family has runs enough for a law."""
+    return sum(row["factorization"] == family for row in rows) >= LEAST_RUNS
 
 
 def fitted(table: pa.Table, protocol: str) -> tuple[Laws, Runs]:
     """Fit all families that have runs enough, the law chosen by held-out runs."""
-    names = table["factorization"].to_pylist()
-    families = [name for name in dict.fromkeys(names) if names.count(name) >= LEAST_RUNS]
+    names = dict.fromkeys(table["factorization"].to_pylist())
+    families = [name for name in names if enough(table.to_pylist(), name)]
     chosen, column = of_families(table, families), f"loss_{protocol}"
     runs = runs_of(chosen, column)[0]
     return fit_laws(runs, FitConfig(), choose=True, facts=facts_of(chosen, runs, column)), runs
 
 
-def laws_text(laws: Laws, runs: Runs) -> str:
-    """Return the constants, how the law was chosen, and where families cross."""
-    critical = "\n".join(f"- {pair.text()}" for pair in laws.pairs)
-    minded = "\n".join(f"- {line}" for line in notes(laws, runs))
-    held_out = markdown(HELD_OUT_TITLES, held_out_rows(laws))
-    return "\n\n".join(
-        [markdown(CONSTANT_TITLES, constant_rows(laws)), minded, f"Critical compute:\n\n{critical}", held_out]
+def laws_text(laws: Laws) -> str:
+    """Return the constants, where families cross, and how the law was chosen."""
+    critical = "\n".join(f"- {pair.text()}" for pair in laws.pairs if pair.keep_e)
+    lines = [[*line[:3], line[3].replace(" to 1e+12", " to no end"), line[4]] for line in constant_rows(laws)]
+    quality = ", ".join(f"{family} {law.r2:.3f} ({law.runs} runs)" for family, law in laws.laws.items())
+    tables = [markdown(CONSTANT_TITLES, lines), markdown(HELD_OUT_TITLES, held_out_rows(laws))]
+    return "\n\n".join([tables[0], f"R² on raw losses: {quality}.", critical, tables[1]])
+
+
+def advice_table() -> str:
+    """Return what the main study's laws of early stopping expect of other datasets, and what training gave there.
+
+    Both at the same compute and all unique tokens of the other table; there, validation chose size and epochs.
+    """
+    laws, _ = fitted(read_table(FOLDER / "runs.parquet"), "best")
+    with tempfile.TemporaryDirectory() as folder:
+        write_laws(laws, Path(folder) / LAWS_FILE)
+        known = read_laws(folder)
+    lines = []
+    for name in ADVISED:
+        rows: list[Row] = read_table(FOLDER / f"runs-{name}.parquet").to_pylist()
+        unique = max(row["unique_tokens"] for row in rows)
+        mine = [row for row in rows if row["unique_tokens"] == unique]
+        families = [family for family in known.families if any(r["factorization"] == family for r in mine)]
+        flops = max(row["flops"] for row in mine)
+        asked = replace(known, families={family: known.families[family] for family in families})
+        for outlook in advise(asked, unique, flops).families:
+            best = min(
+                (row for row in mine if row["factorization"] == outlook.family), key=lambda r: r["loss_best"]
+            )
+            lines.append(
+                [
+                    f"{name}, U = {rounded(unique):,}, {flops:.1e} FLOPs",
+                    outlook.family,
+                    f"{outlook.nll:.3f} [{outlook.interval[0]:.3f}, {outlook.interval[1]:.3f}]",
+                    f"{outlook.probability:.2f}",
+                    f"{outlook.params:,.0f}, {outlook.epochs:.0f}",
+                    f"{best['test_best']:.3f} ± {best['test_best_se']:.3f}",
+                    f"{best['params']:,}, {best['epochs_best']:.0f}",
+                ]
+            )
+    titles = (
+        "dataset",
+        "family",
+        "expected NLL",
+        "P(lowest)",
+        "parameters, epochs",
+        "trained, test NLL",
+        "its own",
     )
+    return markdown(titles, lines)
 
 
 def law_plots(laws: Laws, runs: Runs) -> dict[str, str]:
@@ -99,13 +154,16 @@ def law_plots(laws: Laws, runs: Runs) -> dict[str, str]:
 
 
 def runs_table(rows: Sequence[Row]) -> str:
-    """Return what was run, a row a family."""
+    """Return what was run: a row a family with a law, one for all others."""
+    names = list(dict.fromkeys(row["factorization"] for row in rows))
+    groups = {name: [name] for name in names if enough(rows, name)}
+    others = [name for name in names if name not in groups]
     lines = []
-    for family in dict.fromkeys(row["factorization"] for row in rows):
-        mine = [row for row in rows if row["factorization"] == family]
+    for title, members in [*groups.items(), (f"{len(others)} variants", others)]:
+        mine = [row for row in rows if row["factorization"] in members]
         lines.append(
             [
-                family,
+                title,
                 str(len(mine)),
                 *(span([row[k] for row in mine]) for k in ("params", "unique_tokens", "epochs")),
                 f"{sum(row['flops'] for row in mine):.2g}",
@@ -114,33 +172,36 @@ def runs_table(rows: Sequence[Row]) -> str:
         )
     hours = sum(row["wall_s"] for row in rows) / 3600
     total = (
-        f"{len(rows)} runs, {hours:.1f} hours of one core, {len(rows) / hours:.0f} runs an hour of one core."
+        f"{len(rows)} runs, {hours:.1f} hours of one core: {len(rows) / hours:.0f} runs an hour of one core."
     )
     titles = ("family", "runs", "parameters", "unique tokens", "epochs", "FLOPs", "CPU minutes")
     return f"{markdown(titles, lines)}\n\n{total}"
 
 
-def repeats_table(rows: Sequence[Row]) -> str:
-    """Return masked less AR, test NLL, over unique tokens and epochs, averaged over equal sizes."""
-    main_rows = [row for row in rows if plain(row)]
-    ar = {key(row): row for row in main_rows if row["factorization"] == "ar"}
-    pairs = [(ar[key(row)], row) for row in main_rows if row["factorization"] == "masked" and key(row) in ar]
-    epochs = sorted({row["epochs"] for _, row in pairs})
-    uniques = sorted({rounded(row["unique_tokens"]) for _, row in pairs})
+def gaps_table(rows: Sequence[Row], bases: Sequence[str], other: str = "masked") -> str:
+    """Return test NLL of a family less that of others, over unique tokens and epochs, averaged over equal sizes.
+
+    Of several others, the one with the lowest validation loss counts, at each size, unique tokens and epochs.
+    """
+    found = {
+        name: {key(row): row for row in rows if row["factorization"] == name} for name in (other, *bases)
+    }
+    cells = [cell for cell in found[other] if all(cell in found[name] for name in bases)]
+    epochs = sorted({cell[2] for cell in cells})
     parts = []
     for protocol, words in PROTOCOLS.items():
         lines = []
-        for unique in uniques:
-            cells = [f"{unique:,}"]
+        for unique in sorted({rounded(cell[1]) for cell in cells}):
+            line = [f"{unique:,}"]
             for count in epochs:
-                gaps = [
-                    other[f"test_{protocol}"] - one[f"test_{protocol}"]
-                    for one, other in pairs
-                    if rounded(one["unique_tokens"]) == unique and one["epochs"] == count
-                ]
-                cells.append(mean_text(gaps))
-            lines.append(cells)
-        titles = (f"U, {words}", *(f"{count} epochs" for count in epochs))
+                gaps = []
+                for cell in cells:
+                    if rounded(cell[1]) == unique and cell[2] == count:
+                        base = min((found[name][cell] for name in bases), key=lambda r: r[f"loss_{protocol}"])
+                        gaps.append(found[other][cell][f"test_{protocol}"] - base[f"test_{protocol}"])
+                line.append(mean_text(gaps))
+            lines.append(line)
+        titles = (f"U, {words}", *("1 epoch" if count == 1 else f"{count} epochs" for count in epochs))
         parts.append(markdown(titles, lines))
     return "\n\n".join(parts)
 
@@ -154,8 +215,9 @@ def regularisations(rows: Sequence[Row]) -> list[str]:
 
 def settings_table(rows: Sequence[Row], base: str, names: Sequence[str]) -> str:
     """Return test NLL of families on the cells that all of them have, early stopping and final."""
-    wanted = list(dict.fromkeys([base, *names, "masked"]))
-    by_name = {name: {key(row): row for row in rows if row["factorization"] == name} for name in wanted}
+    by_name = {
+        name: {key(row): row for row in rows if row["factorization"] == name} for name in (base, *names)
+    }
     cells = sorted(set.intersection(*(set(found) for found in by_name.values())), key=lambda k: (k[1], k[2]))
     lines = []
     for name, found in by_name.items():
@@ -167,14 +229,13 @@ def settings_table(rows: Sequence[Row], base: str, names: Sequence[str]) -> str:
 
 
 def orders_table(rows: Sequence[Row]) -> str:
-    """Return test NLL over the number of orders, plain and regularised."""
-    names = ["ar", "orders2", "orders4", "orders16", "orders64"]
-    parts = [settings_table(rows, "ar", names)]
-    regularised = [row["factorization"] for row in rows if row["grid"] == "orders_regularised"]
-    if regularised:
-        words = regularised[0].partition(" ")[2]
-        parts.append(settings_table(rows, f"ar {words}", [f"{name} {words}" for name in (*names, "masked")]))
-    return "\n\n".join(parts)
+    """Return test NLL over the number of orders, plain and with dropout."""
+    orders = [name for name in dict.fromkeys(r["factorization"] for r in rows) if name.startswith("orders")]
+    single = [name for name in orders if " " not in name]
+    regularised = [name for name in orders if name.endswith("dropout=0.2")]
+    masked = [name for name in ("masked dropout=0.2",) if any(r["factorization"] == name for r in rows)]
+    plain = settings_table(rows, "ar", [*single, "masked"])
+    return f"{plain}\n\n{settings_table(rows, 'ar dropout=0.2', [*regularised, *masked])}"
 
 
 def success_text(rows: Sequence[Row]) -> str:
@@ -205,79 +266,9 @@ def success_text(rows: Sequence[Row]) -> str:
     return f"{told}\n\n{markdown(titles, lines)}"
 
 
-def success_plot(rows: Sequence[Row]) -> str:
-    """Return success over test NLL."""
-    plot = figure(8.4, 3.4)
-    axes = plot.subplots()
-    dress(axes, "test NLL at the end of the run, nats per action token", "success, %")
-    rolled = [row for row in rows if row["success"] is not None]
-    colours = colour_of([row["factorization"].split()[0] for row in rolled])
-    for name, colour in colours.items():
-        mine = [row for row in rolled if row["factorization"].split()[0] == name]
-        x, y = ([scale * row[k] for row in mine] for k, scale in (("test_final", 1), ("success", 100)))
-        spread = [
-            [100 * abs(row["success"] - row[k]) for row in mine] for k in ("success_low", "success_high")
-        ]
-        axes.errorbar(x, y, yerr=spread, fmt="o", color=colour, label=name, elinewidth=0.8, markersize=4)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    return to_svg(plot, "success", "Success in simulation over test NLL, one point a run")
-
-
-def epochs_plot(rows: Sequence[Row]) -> str:
-    """Return the lowest loss over sizes against epochs, a panel a U: early stopping solid, final dashed."""
-    shown = [row for row in rows if row["grid"] in ("main", "regularised")]
-    uniques = sorted({rounded(row["unique_tokens"]) for row in shown})
-    colours = colour_of([row["factorization"] for row in shown])
-    plot = figure(8.4, 2.9 * -(-len(uniques) // 3))
-    panels = plot.subplots(-(-len(uniques) // 3), 3, squeeze=False).ravel()
-    for axes, unique in zip(panels, uniques, strict=False):
-        dress(axes, "epochs", "test NLL, nats a token", f"U = {unique:,}")
-        for name, colour in colours.items():
-            mine = [r for r in shown if r["factorization"] == name and rounded(r["unique_tokens"]) == unique]
-            counts = sorted({row["epochs"] for row in mine})
-            for protocol, dashes in (("best", "-"), ("final", ":")):
-                lowest = [
-                    min(row[f"test_{protocol}"] for row in mine if row["epochs"] == count) for count in counts
-                ]
-                label = name if protocol == "best" else None
-                axes.plot(counts, lowest, dashes, marker=".", color=colour, label=label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        plain_numbers(axes.xaxis)
-        plain_numbers(axes.yaxis)
-        axes.set_xticks([1, 4, 16, 60, 250, 1000])
-    for axes in panels[len(uniques) :]:
-        axes.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    plot.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
-    return to_svg(
-        plot, "epochs", "Lowest test NLL over sizes against epochs, one panel a number of unique tokens"
-    )
-
-
-def colour_of(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour a name, in the order of their first appearance."""
-    found = list(dict.fromkeys(names))
-    return {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(found)}
-
-
-def plain(row: Row) -> bool:
-    """Whether a run has no other regularisation than the study's own."""
-    return " " not in row["factorization"]
-
-
 def key(row: Row) -> tuple[int, float, int, int]:
     """What two runs must share to be compared: width, unique tokens, epochs, seed."""
     return row["width"], row["unique_tokens"], row["epochs"], row["seed"]
-
-
-def rounded(value: float) -> int:
-    """Return two significant digits of a number of tokens, which whole frames make uneven.
-
-    >>> rounded(2996.0), rounded(274588.0)
-    (3000, 270000)
-    """
-    return int(float(f"{value:.2g}"))
 
 
 def mean_text(values: Sequence[float]) -> str:
