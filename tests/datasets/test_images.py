@@ -1,4 +1,5 @@
 import functools
+import re
 import shutil
 
 import pyarrow as pa
@@ -151,6 +152,8 @@ def test_a_damaged_video_is_named_before_work_begins(root, tmp_path, cache_gb):
     for part in (whole[: len(whole) // 2], b"", b"nonsense"):
         path.write_bytes(part)
         assert message().startswith(f"video file: {str(path)!r} given, allowed: a whole video")
+        assert message().count(path.name) == 1
+        assert re.search(r"with a frame at \d+\.\d\d s \(\w", message())
     path.unlink()
     assert message().startswith(f"video file: {str(path)!r} given, allowed: a file")
     ActionChunks.load(root, horizon=1)

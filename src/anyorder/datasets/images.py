@@ -100,9 +100,10 @@ class FrameReader:
         try:
             return decode_video_frames(place.path, times, TOLERANCE_S, video_backend(), return_uint8=True)
         except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:160]
-            allowed = f"a whole video with a frame at {times[0]:.4f} ... {times[-1]:.4f} s ({reason})"
-            raise DatasetError(bad_value("video file", str(place.path), allowed)) from error
+            moments = f"a frame at {times[0]:.2f} s"
+            if len(times) > 1:
+                moments = f"frames from {times[0]:.2f} to {times[-1]:.2f} s"
+            raise unreadable_video(place.path, f"a whole video with {moments}", error) from error
 
     def _pictures(self, key: str, rows: Tensor) -> Tensor:
         from PIL import UnidentifiedImageError
@@ -141,6 +142,13 @@ class FrameReader:
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def unreadable_video(path: Path, allowed: str, error: Exception) -> DatasetError:
+    """Return the error of a video that cannot be decoded, with the decoder's reason in short."""
+    # FFmpeg's errors have the reason by itself; LeRobot's name the file once more.
+    reason = str(getattr(error, "strerror", None) or error).replace(str(path), "it")
+    return DatasetError(bad_value("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})"))
 
 
 def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:
