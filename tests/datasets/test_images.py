@@ -190,7 +190,7 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
         (["dataset.observations=[observation.images.fil]"], f"did you mean '{FILM}'?"),
         (["dataset.mix=[{root: x}]"], "null beside dataset.mix"),
         (["dataset.root=null", "dataset.mix=[{rot: x}]"], "did you mean 'root'?"),
-        (["dataset.root=null", "dataset.mix=[{root: nowhere}]"], "root: 'nowhere' given"),
+        (["dataset.root=null", "dataset.mix=[{root: nowhere}]"], "dataset.mix root: 'nowhere' given"),
         (["dataset.root=null"], "(or dataset.repo_id, or dataset.mix)"),
     ],
 )
