@@ -51,7 +51,8 @@ def run(config: AdviseConfig, console: Console) -> None:
     import json
 
     from anyorder.commands.fit import rich_table
-    from anyorder.reports.page import finite, write_whole
+    from anyorder.files import write_whole
+    from anyorder.reports.page import finite
     from anyorder.scaling.advise import advise
     from anyorder.scaling.laws_file import read_laws
 
