@@ -156,8 +156,13 @@ class VideoPlace:
     start_s: float
 
 
-def video_places(info: DatasetInfo, camera: str) -> dict[int, VideoPlace]:
+def video_places(info: DatasetInfo, camera: str, partial: bool = False) -> dict[int, VideoPlace]:
     """Read from the episode table in which video file, and from when on, each episode is.
+
+    Args:
+        info: the dataset.
+        camera: the feature's name.
+        partial: leave out the episodes whose file is not there, as where only some were downloaded.
 
     Raises:
         DatasetError: the table is damaged or says nothing about this camera, or a video file is missing.
@@ -175,6 +180,8 @@ def video_places(info: DatasetInfo, camera: str) -> dict[int, VideoPlace]:
             chunk, number, start = (row[name] for name in columns)
             name = info.video_path.format(video_key=camera, chunk_index=chunk, file_index=number)
             places[int(row["episode_index"])] = VideoPlace(info.root / name, float(start))
+    if partial:
+        return {episode: place for episode, place in places.items() if place.path.is_file()}
     for path in {place.path for place in places.values()}:
         if not path.is_file():
             raise DatasetError(bad_value("video file", str(path), "a file, which the dataset's tables name"))
