@@ -11,3 +11,10 @@ def test_the_core_imports_neither_lerobot_nor_hydra():
     code += "; print([m for m in ('lerobot', 'hydra', 'mujoco', 'gymnasium') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_offering_the_choices_loads_no_library_that_a_member_alone_needs():
+    code = "import sys; from anyorder import cli; cli.register_groups()"
+    code += "; print([m for m in ('lerobot', 'mujoco', 'scipy', 'transformers') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"

@@ -132,7 +132,18 @@ def groups_of(text: str) -> list[str]:
     >>> groups_of("defaults: [_self_]\\nenv: null"), groups_of("defaults:\\n  - factorization: autoregressive")
     ([], ['factorization'])
     """
-    return [name for name in GROUPS if re.search(rf"^  - (optional )?{name}(@[\w.]+)?:", text, re.MULTILINE)]
+    chosen = {group for _, group, _ in defaults_list(text)}
+    return [name for name in GROUPS if name in chosen]
+
+
+def defaults_list(text: str) -> list[tuple[str, str, bool]]:
+    """Return the choices in a verb's YAML: what overrides each, its group, and whether it may be empty.
+
+    >>> defaults_list("defaults:\\n  - _self_\\n  - optional env@rollout.env: null")
+    [('env@rollout.env', 'env', True)]
+    """
+    found = re.findall(r"^  - (optional )?((\w+)(?:@[\w.]+)?):", text, re.MULTILINE)
+    return [(key, group, bool(optional)) for optional, key, group in found]
 
 
 def register_groups() -> None:
@@ -162,7 +173,7 @@ def register_groups() -> None:
 
 def check_optional(text: str, overrides: list[str]) -> None:
     """Refuse an unknown choice of a group that may be empty: Hydra would leave it out without a word."""
-    groups = dict(re.findall(r"^  - optional ((\w+)[@\w.]*):", text, re.MULTILINE))
+    groups = {key: group for key, group, optional in defaults_list(text) if optional}
     for word in overrides:
         key, _, value = word.partition("=")
         names = group_names(groups[key]) if key in groups else [value]

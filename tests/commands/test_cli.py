@@ -1,9 +1,12 @@
 """The command line: defaults, help, and one clear line with exit status 2 for whatever a user gets wrong."""
 
 import dataclasses
+import importlib
 import json
+import re
 import shutil
 import typing
+from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
@@ -49,6 +52,16 @@ def test_help_teaches(verb, capsys):
     assert f"anyorder {verb} " in text
     assert "Settings and their defaults" in text
     assert "defaults:" not in text.replace("Settings and their defaults:", "")
+
+
+@pytest.mark.parametrize("verb", ["record", "convert", "rollout"])
+def test_the_documents_table_has_every_setting(verb):
+    text = (Path(__file__).parents[2] / "docs" / f"{verb}.md").read_text()
+    table = text.partition("| setting |")[2].partition("\n\n")[0]
+    documented = re.findall(r"^\| `(\w+)(?:\.<\w+>)?` \|", table, re.MULTILINE)
+    run = importlib.import_module(f"anyorder.commands.{verb}").run
+    settings = [field.name for field in dataclasses.fields(typing.get_type_hints(run)["config"])]
+    assert sorted(documented) == sorted(settings)
 
 
 def test_overview_names_every_verb(capsys):

@@ -266,11 +266,11 @@ def load_error(root, **options):
 
 
 def test_a_missing_folder(tmp_path):
-    assert load_error(tmp_path / "no").endswith("allowed: the folder of a LeRobot dataset")
+    given = f"dataset.root: {str(tmp_path / 'no')!r} given"
+    assert load_error(tmp_path / "no") == f"{given}, allowed: the folder of a LeRobot dataset"
     assert "its meta/info.json cannot be read" in load_error(tmp_path)
-    assert (
-        load_error(None) == "root: None given, allowed: a dataset folder, or repo_id with its name on the hub"
-    )
+    allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
+    assert load_error(None) == f"dataset.root: None given, allowed: {allowed}"
 
 
 def test_an_older_version_names_the_converter(copied):
@@ -372,7 +372,7 @@ def test_an_unknown_name_on_the_hub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_LEROBOT_HOME", tmp_path)
     message = load_error(None, repo_id="nobody/nothing-of-this-name")
-    assert message.startswith("repo_id: 'nobody/nothing-of-this-name' given")
+    assert message.startswith("dataset.repo_id: 'nobody/nothing-of-this-name' given")
 
 
 def test_a_name_in_lerobots_cache(monkeypatch, tmp_path):

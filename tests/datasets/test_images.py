@@ -1,4 +1,5 @@
 import functools
+import re
 import shutil
 
 import pyarrow as pa
@@ -151,6 +152,8 @@ def test_a_damaged_video_is_named_before_work_begins(root, tmp_path, cache_gb):
     for part in (whole[: len(whole) // 2], b"", b"nonsense"):
         path.write_bytes(part)
         assert message().startswith(f"video file: {str(path)!r} given, allowed: a whole video")
+        assert message().count(path.name) == 1
+        assert re.search(r"with a frame at \d+\.\d\d s \(\w", message())
     path.unlink()
     assert message().startswith(f"video file: {str(path)!r} given, allowed: a file")
     ActionChunks.load(root, horizon=1)
@@ -187,7 +190,7 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
         (["dataset.observations=[observation.images.fil]"], f"did you mean '{FILM}'?"),
         (["dataset.mix=[{root: x}]"], "null beside dataset.mix"),
         (["dataset.root=null", "dataset.mix=[{rot: x}]"], "did you mean 'root'?"),
-        (["dataset.root=null", "dataset.mix=[{root: nowhere}]"], "root: 'nowhere' given"),
+        (["dataset.root=null", "dataset.mix=[{root: nowhere}]"], "dataset.mix root: 'nowhere' given"),
         (["dataset.root=null"], "(or dataset.repo_id, or dataset.mix)"),
     ],
 )

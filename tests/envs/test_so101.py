@@ -237,12 +237,12 @@ def test_latency_delays_the_servos():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "juggle"}, "task: 'juggle' given, allowed: lift, push"),
+        ({"task": "juggle"}, "^env.task: 'juggle' given, allowed: lift, push"),
         ({"servo": "hard"}, "soft, stiff"),
         ({"randomization": "wild"}, "none, mild, strong"),
         ({"cameras": ["top"]}, "front, wrist"),
         ({"cameras": ["front", "front"]}, "at most once"),
-        ({"image_width": 0}, "image_width: 0 given"),
+        ({"image_width": 0}, "^env.image_width: 0 given"),
         ({"max_episode_steps": -1}, "an integer >= 0"),
         ({"expert_noise_deg": -0.1}, "0 to 10"),
     ],

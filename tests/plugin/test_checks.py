@@ -2,17 +2,24 @@
 
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.envs import make_env_pre_post_processors
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
+from lerobot.utils.constants import ACTION
+from lerobot.utils.feature_utils import dataset_to_policy_features
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
 from anyorder.errors import CheckpointError, DatasetError, EnvError
+from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.plugin.checks import check_env
 from anyorder.plugin.envs import register_env_types
-from anyorder.policies.checks import check_dataset, check_weights
+from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
+from anyorder.policies.checks import check_dataset, check_videos, check_weights
+from tests.datasets.datasets_at_random import write_random
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
 from tests.plugin.saved import policy, save
 from tests.plugin.still import still_policy
@@ -94,3 +101,58 @@ def test_weights_of_another_action_are_refused_by_name(tmp_path):
     with pytest.raises(CheckpointError) as error:
         check_weights(type(policy("regression"))(config), file)
     assert str(error.value) == "shape of action: [5] given, allowed: [2], as the policy was trained with"
+
+
+FILM = "observation.images.film"
+
+
+def lerobots_policy(root, **settings):
+    """What `lerobot-train` makes of a dataset."""
+    meta = LeRobotDatasetMetadata("local/random", root=root)
+    features = dataset_to_policy_features(meta.features)
+    config = AnyOrderConfig(
+        input_features={name: feature for name, feature in features.items() if name != ACTION},
+        output_features={ACTION: features[ACTION]},
+        factorization="regression",
+        network=TransformerConfig(16, 1, 2),
+        encoder=EncoderConfig(2, 16),
+        device="cpu",
+        push_to_hub=False,
+        **settings,
+    )
+    return AnyOrderPolicy(config, dataset_meta=meta)
+
+
+def test_a_video_that_cannot_be_read_is_named_before_the_first_step(tmp_path):
+    root = tmp_path / "random"
+    write_random(root, seed=0, lengths=[8, 9])
+    config = lerobots_policy(root).config
+    (video,) = (root / "videos").rglob("*.mp4")
+    video.write_bytes(b"nonsense")
+    message = f"video file: {str(video)!r} given, allowed: a whole video"
+    with pytest.raises(DatasetError) as error:
+        lerobots_policy(root)
+    assert str(error.value).startswith(message)
+    config.pretrained_path = tmp_path
+    with pytest.raises(DatasetError) as error:
+        AnyOrderPolicy(config, dataset_meta=LeRobotDatasetMetadata("local/random", root=root))
+    assert str(error.value).startswith(message)
+    del config.input_features[FILM]  # a policy that does not look at it
+    check_videos(config, root)
+
+
+def test_videos_that_were_not_downloaded_or_are_a_little_late_are_let_through(tmp_path):
+    root = tmp_path / "random"
+    write_random(root, seed=0, lengths=[8, 9])
+    config = lerobots_policy(root).config
+    (table,) = (root / "meta" / "episodes").rglob("*.parquet")
+    rows = pq.read_table(table)
+    column = rows.schema.get_field_index(f"videos/{FILM}/from_timestamp")
+    late = pa.array(
+        [start + 0.01 for start in rows.column(column).to_pylist()], rows.schema.field(column).type
+    )
+    pq.write_table(rows.set_column(column, rows.schema.field(column), late), table)
+    check_videos(config, root)
+    for video in (root / "videos").rglob("*.mp4"):
+        video.unlink()
+    check_videos(config, root)

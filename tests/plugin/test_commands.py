@@ -97,7 +97,7 @@ def test_lerobot_eval_and_our_rollout_agree_episode_by_episode(trained):
     ("words", "line"),
     [
         (["--env.type=anyorder_so101", "--env.task=push"], "observation.environment_state"),
-        (["--env.type=anyorder_so101", "--env.task=fly"], "task: 'fly' given, allowed: lift"),
+        (["--env.type=anyorder_so101", "--env.task=fly"], "env.task: 'fly' given, allowed: lift"),
         (["--env.type=anyorder_metaworld", "--env.task=reach-v3"], "given, allowed: "),
     ],
 )
@@ -109,3 +109,10 @@ def test_what_does_not_fit_is_one_line_and_status_2(trained, words, line):
     assert last.startswith("lerobot-eval: ")
     assert line in last
     assert not any(text.startswith("Traceback") for text in done.stderr.splitlines()[-5:])
+
+
+def test_a_dataset_that_is_not_there_is_one_line_and_status_2(tmp_path):
+    done = run(tmp_path, "lerobot-train", *SMALL, "--dataset.root=nowhere", "--output_dir=none")
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert done.stderr.splitlines()[-1].startswith("lerobot-train: dataset.root: 'nowhere' given, allowed: ")
+    assert "make_dataset" not in done.stderr  # as a traceback would have it

@@ -137,8 +137,8 @@ def test_saved_settings_read_back():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--env.task=fly"], "task: 'fly' given, allowed: lift"),
-        (['--env.cameras=["back"]'], "cameras: "),
+        (["--env.task=fly"], "env.task: 'fly' given, allowed: lift"),
+        (['--env.cameras=["back"]'], "env.cameras: "),
         (["--env.fps=20"], "env.fps: 20 given, allowed: 30"),
     ],
 )

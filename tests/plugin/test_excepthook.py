@@ -1,14 +1,22 @@
 """One line and exit status 2 for bad input in LeRobot's commands."""
 
+import json
+import shutil
 import subprocess
 import sys
 
 import draccus
 import pytest
 from lerobot.configs import PreTrainedConfig
+from lerobot.configs.default import DatasetConfig
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets.factory import make_dataset
 from lerobot.envs.configs import EnvConfig
+from lerobot.policies.act.configuration_act import ACTConfig
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
+from anyorder.plugin.excepthook import unreadable_dataset
+from anyorder.policies import AnyOrderConfig
 
 PROGRAM = """
 from anyorder.errors import ConfigError
@@ -62,4 +70,50 @@ def test_a_wrong_setting_names_its_cause(kind, settings, line, monkeypatch, caps
         draccus.decode(kind | None, settings)
     assert left.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("lerobot-train: ") and told.count("\n") == 1 and line in told
+    assert told.startswith("lerobot-train: ")
+    assert told.count("\n") == 1
+    assert line in told
+
+
+def lerobots_error(root, policy=AnyOrderConfig):
+    """What `lerobot-train` raises when it opens a dataset."""
+    dataset = DatasetConfig("local/lift", root=str(root))
+    try:
+        make_dataset(TrainPipelineConfig(dataset, policy=policy(push_to_hub=False)))
+    except Exception as error:
+        return error
+    raise AssertionError("LeRobot can open it")
+
+
+def set_info(root, text):
+    (root / "meta" / "info.json").write_text(text)
+
+
+def test_a_dataset_of_another_version_names_it(lift_copy):
+    info = json.loads((lift_copy / "meta" / "info.json").read_text())
+    set_info(lift_copy, json.dumps({**info, "codebase_version": "v1.6"}))
+    found = unreadable_dataset(lerobots_error(lift_copy))
+    assert str(found).startswith("dataset version: 'v1.6' given, allowed: v3.0; ")
+    set_info(lift_copy, "{")
+    found = unreadable_dataset(lerobots_error(lift_copy))
+    assert str(found).startswith(
+        f"dataset.root: {str(lift_copy)!r} given, allowed: a LeRobot dataset of version"
+    )
+
+
+def test_a_missing_dataset_names_its_folder_and_why_the_hub_gave_none(lift_copy):
+    shutil.rmtree(lift_copy)
+    line = str(unreadable_dataset(lerobots_error(lift_copy)))
+    assert line.startswith(f"dataset.root: {str(lift_copy)!r} given, allowed: ")
+    assert "or dataset.repo_id with its name on the hub (" in line
+    assert "offline" in line
+
+
+def test_what_else_goes_wrong_with_a_dataset_keeps_its_traceback(lift_copy):
+    for file in (lift_copy / "data").rglob("*.parquet"):
+        file.write_bytes(b"nonsense")
+    assert unreadable_dataset(lerobots_error(lift_copy)) is None
+    shutil.rmtree(lift_copy)
+    assert unreadable_dataset(lerobots_error(lift_copy, ACTConfig)) is None
+    interrupted = KeyboardInterrupt().with_traceback(lerobots_error(lift_copy).__traceback__)
+    assert unreadable_dataset(interrupted) is None

@@ -9,16 +9,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lerobot.configs.default import DatasetConfig as LeRobotDatasetConfig
+from lerobot.configs.train import TrainPipelineConfig
 from safetensors.torch import load_file
 
 from anyorder.datasets.chunks import ActionChunks
-from anyorder.errors import CheckpointError, ConfigError
+from anyorder.envs import EnvConfig
+from anyorder.errors import CheckpointError, ConfigError, EnvError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training import loop
-from anyorder.training.checkpoint import last_checkpoint, load_policy
+from anyorder.training.checkpoint import last_checkpoint, load_policy, recorded_env
 from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy
 from anyorder.training.evaluate import chunk_error, clustered_error
@@ -237,6 +240,16 @@ def test_settings_travel_with_the_checkpoint(lift_root, tmp_path):
     saved = json.loads((folder / "train_config.json").read_text())
     assert saved["factorization"]["type"] == "autoregressive"
     assert saved["recorded_env"]["task"] == "lift"
+
+
+def test_lerobots_checkpoints_know_the_environment_by_their_dataset(lift_copy, tmp_path):
+    folder = tmp_path / "pretrained_model"
+    folder.mkdir()
+    TrainPipelineConfig(LeRobotDatasetConfig("local/lift", root=str(lift_copy))).save_pretrained(folder)
+    assert recorded_env(folder) == EnvConfig.from_options("so101", {"task": "lift"})
+    shutil.rmtree(lift_copy)
+    with pytest.raises(EnvError, match=rf"env: None given, allowed: env=NAME, as the dataset {lift_copy}"):
+        recorded_env(folder)
 
 
 def test_a_camera_policy_killed_and_resumed_equals_undisturbed(pictures_root, tmp_path, monkeypatch):

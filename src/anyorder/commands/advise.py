@@ -51,7 +51,8 @@ def run(config: AdviseConfig, console: Console) -> None:
     import json
 
     from anyorder.commands.fit import rich_table
-    from anyorder.reports.page import finite, write_whole
+    from anyorder.files import write_whole
+    from anyorder.reports.page import finite
     from anyorder.scaling.advise import advise
     from anyorder.scaling.laws_file import read_laws
 
@@ -123,7 +124,8 @@ def count_tokens(dataset: str, held_out: float, values_per_token: float | None) 
         raise ConfigError(bad_value("values_per_token", None, allowed))
     folder = Path(dataset)
     named = not folder.is_dir() and dataset.count("/") == 1
-    info = read_info(resolve_root(None if named else folder, dataset if named else None, images=False))
+    root = resolve_root(None if named else folder, dataset if named else None, images=False)
+    info = read_info(root, "dataset")
     if "action" not in info.features:
         raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))
     size = math.prod(info.features["action"]["shape"])

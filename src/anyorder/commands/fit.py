@@ -46,7 +46,7 @@ class FitCommandConfig:
 
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
-    from anyorder.reports.page import write_whole
+    from anyorder.files import write_whole
     from anyorder.reports.scaling import (
         CONSTANT_TITLES,
         QUALITY_TITLES,

@@ -39,7 +39,7 @@ def run(config: TokenizeConfig, console: Console) -> None:
     """Fit on the training episodes, measure on the held-out ones."""
     import torch
 
-    from anyorder.reports.page import write_whole
+    from anyorder.files import write_whole
     from anyorder.reports.tokenizers import tokenizer_page
     from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
     from anyorder.tokenizers.report import tokenizer_report

@@ -59,7 +59,8 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) 
     if root is not None:
         return Path(root)
     if repo_id is None:
-        raise DatasetError(bad_value("root", None, "a dataset folder, or repo_id with its name on the hub"))
+        allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
+        raise DatasetError(bad_value("dataset.root", None, allowed))
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -71,18 +72,18 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) 
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
-        raise DatasetError(bad_value("repo_id", repo_id, allowed)) from error
+        raise DatasetError(bad_value("dataset.repo_id", repo_id, allowed)) from error
 
 
-def read_info(root: Path) -> DatasetInfo:
-    """Read and check ``meta/info.json`` of the dataset folder ``root``.
+def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
+    """Read and check ``meta/info.json`` of the dataset folder ``root``; ``field`` is what a message calls it.
 
     Raises:
         DatasetError: no such folder, no LeRobot dataset in it, an older version, or nothing recorded yet.
     """
     path = root / "meta" / "info.json"
     if not root.is_dir():
-        raise DatasetError(bad_value("root", str(root), "the folder of a LeRobot dataset"))
+        raise DatasetError(bad_value(field, str(root), "the folder of a LeRobot dataset"))
     try:
         info = json.loads(path.read_text())
         version = str(info["codebase_version"])
@@ -96,7 +97,7 @@ def read_info(root: Path) -> DatasetInfo:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
-        raise DatasetError(bad_value("root", str(root), allowed)) from error
+        raise DatasetError(bad_value(field, str(root), allowed)) from error
     if not version.startswith("v3."):
         allowed = f"v3.0; version v2.1 becomes it by: anyorder convert source={root} root=<new folder>"
         raise DatasetError(bad_value("dataset version", version, allowed))
@@ -155,8 +156,13 @@ class VideoPlace:
     start_s: float
 
 
-def video_places(info: DatasetInfo, camera: str) -> dict[int, VideoPlace]:
+def video_places(info: DatasetInfo, camera: str, partial: bool = False) -> dict[int, VideoPlace]:
     """Read from the episode table in which video file, and from when on, each episode is.
+
+    Args:
+        info: the dataset.
+        camera: the feature's name.
+        partial: leave out the episodes whose file is not there, as where only some were downloaded.
 
     Raises:
         DatasetError: the table is damaged or says nothing about this camera, or a video file is missing.
@@ -174,6 +180,8 @@ def video_places(info: DatasetInfo, camera: str) -> dict[int, VideoPlace]:
             chunk, number, start = (row[name] for name in columns)
             name = info.video_path.format(video_key=camera, chunk_index=chunk, file_index=number)
             places[int(row["episode_index"])] = VideoPlace(info.root / name, float(start))
+    if partial:
+        return {episode: place for episode, place in places.items() if place.path.is_file()}
     for path in {place.path for place in places.values()}:
         if not path.is_file():
             raise DatasetError(bad_value("video file", str(path), "a file, which the dataset's tables name"))

@@ -32,12 +32,22 @@ class FrameReader:
         keys: its cameras.
         size: (height, width) that frames are scaled down to; None leaves them as recorded.
         columns: ``episode_index``, ``timestamp`` and ``index`` of the rows held.
+        partial: accept that some video files are not there; ``check`` passes over them.
+        tolerance_s: how far a frame may be from its time stamp.
     """
 
     def __init__(
-        self, info: DatasetInfo, keys: Sequence[str], size: Sequence[int] | None, columns: dict[str, Tensor]
+        self,
+        info: DatasetInfo,
+        keys: Sequence[str],
+        size: Sequence[int] | None,
+        columns: dict[str, Tensor],
+        *,
+        partial: bool = False,
+        tolerance_s: float = TOLERANCE_S,
     ) -> None:
         self.info = info
+        self.tolerance_s = tolerance_s
         self.keys = list(keys)
         self.size = None if size is None else (int(size[0]), int(size[1]))
         self.episode, self.timestamp, self.index = (
@@ -46,7 +56,7 @@ class FrameReader:
         self.recorded = {key: camera_shape(info, key) for key in self.keys}
         self.shapes = {key: (c, *(self.size or (h, w))) for key, (c, h, w) in self.recorded.items()}
         self.places: dict[str, dict[int, VideoPlace]] = {
-            key: video_places(info, key) for key in self.keys if self._is_video(key)
+            key: video_places(info, key, partial) for key in self.keys if self._is_video(key)
         }
         for key, (_, height, width) in self.recorded.items():
             if self.size is not None and (self.size[0] > height or self.size[1] > width):
@@ -66,7 +76,9 @@ class FrameReader:
         for key, places in self.places.items():
             last: dict[Path, tuple[float, int]] = {}
             for row in last_rows.tolist():
-                place = places[int(self.episode[row])]
+                place = places.get(int(self.episode[row]))
+                if place is None:  # not downloaded
+                    continue
                 last[place.path] = max(last.get(place.path, (-1.0, -1)), (place.start_s, row))
             for _, row in last.values():
                 self.read(key, torch.tensor([row]))
@@ -98,11 +110,14 @@ class FrameReader:
         place = self.places[key][int(self.episode[rows[0]])]
         times = [place.start_s + time for time in self.timestamp[rows].tolist()]
         try:
-            return decode_video_frames(place.path, times, TOLERANCE_S, video_backend(), return_uint8=True)
+            return decode_video_frames(
+                place.path, times, self.tolerance_s, video_backend(), return_uint8=True
+            )
         except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:160]
-            allowed = f"a whole video with a frame at {times[0]:.4f} ... {times[-1]:.4f} s ({reason})"
-            raise DatasetError(bad_value("video file", str(place.path), allowed)) from error
+            moments = f"a frame at {times[0]:.2f} s"
+            if len(times) > 1:
+                moments = f"frames from {times[0]:.2f} to {times[-1]:.2f} s"
+            raise unreadable_video(place.path, f"a whole video with {moments}", error) from error
 
     def _pictures(self, key: str, rows: Tensor) -> Tensor:
         from PIL import UnidentifiedImageError
@@ -141,6 +156,13 @@ class FrameReader:
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def unreadable_video(path: Path, allowed: str, error: Exception) -> DatasetError:
+    """Return the error of a video that cannot be decoded, with the decoder's reason in short."""
+    # FFmpeg's errors have the reason by itself; LeRobot's name the file once more.
+    reason = str(getattr(error, "strerror", None) or error).replace(str(path), "it")
+    return DatasetError(bad_value("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})"))
 
 
 def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anyorder.datasets.images import TOLERANCE_S
+from anyorder.datasets.images import TOLERANCE_S, unreadable_video
 from anyorder.errors import DatasetError, bad_value
 
 TICKS = 12_800
@@ -60,8 +60,7 @@ def read_video(path: Path, frames: int, fps: int) -> OldVideo:
             context = stream.codec_context
             pictures = VideoFormat(stream.height, stream.width, context.name, str(context.pix_fmt))
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DatasetError(bad_value("video file", str(path), f"a whole video ({reason})")) from error
+        raise unreadable_video(path, "a whole video", error) from error
     if len(times) != frames:
         raise DatasetError(bad_value(f"frames of {path}", len(times), f"{frames}, the rows of its episode"))
     off = float(np.abs(np.array(times) - np.arange(frames) / fps).max())

@@ -1,6 +1,7 @@
 """Where a recorded dataset came from: the environment, its expert and the seed of every episode."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -70,3 +71,12 @@ class Origin:
     def next_seed(self) -> int:
         """Return the first seed that no recorded episode has used."""
         return self.episodes[-1]["seed"] + 1 if self.episodes else self.seed
+
+
+def recorded_in(roots: Sequence[Path]) -> EnvConfig | None:
+    """Return the environment that these datasets were recorded in; None if it is not known, or not one."""
+    origins = [Origin.load(root) for root in roots]
+    first = origins[0]
+    if first is None or any(origin is None or origin.env != first.env for origin in origins):
+        return None
+    return first.env_config()

@@ -51,11 +51,11 @@ class AlohaConfig(EnvConfig, choice="aloha"):
 
     def __post_init__(self) -> None:
         if self.task not in _SENTENCES:
-            raise ConfigError(bad_value("task", self.task, ", ".join(_SENTENCES)))
+            raise ConfigError(bad_value("env.task", self.task, ", ".join(_SENTENCES)))
         if any(camera not in _CAMERAS for camera in self.cameras):
-            raise ConfigError(bad_value("cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
+            raise ConfigError(bad_value("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
         if self.max_episode_steps < 1:
-            raise ConfigError(bad_value("max_episode_steps", self.max_episode_steps, "an integer >= 1"))
+            raise ConfigError(bad_value("env.max_episode_steps", self.max_episode_steps, "an integer >= 1"))
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

@@ -62,14 +62,14 @@ class PushtConfig(EnvConfig, choice="pusht"):
 
     def __post_init__(self) -> None:
         if self.task != "pusht":
-            raise ConfigError(bad_value("task", self.task, "pusht"))
+            raise ConfigError(bad_value("env.task", self.task, "pusht"))
         if list(self.cameras) not in ([], list(_CAMERAS)):
-            raise ConfigError(bad_value("cameras", list(self.cameras), "[] or [top]"))
+            raise ConfigError(bad_value("env.cameras", list(self.cameras), "[] or [top]"))
         for name in ("image_width", "image_height", "max_episode_steps"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), "an integer >= 1"))
         if not 0 <= self.expert_noise <= 100:
-            raise ConfigError(bad_value("expert_noise", self.expert_noise, "a number from 0 to 100"))
+            raise ConfigError(bad_value("env.expert_noise", self.expert_noise, "a number from 0 to 100"))
 
     def build(self) -> gym.Env:
         """Make the environment.

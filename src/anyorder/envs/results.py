@@ -1,13 +1,13 @@
 """What rollouts found: one record an episode, and their summary with an interval."""
 
 import json
-import os
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import write_whole
 
 CONFIDENCE = 0.95
 
@@ -115,9 +115,7 @@ class ResultWriter:
 
     def finish(self, result: RolloutResult) -> None:
         """Write the summary; its presence says that the rollout is complete."""
-        partial = self.folder / "summary.json.partial"
-        partial.write_text(json.dumps(result.summary(), indent=1) + "\n")
-        os.replace(partial, self.folder / "summary.json")
+        write_whole(self.folder / "summary.json", json.dumps(result.summary(), indent=1) + "\n")
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

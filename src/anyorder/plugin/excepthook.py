@@ -1,15 +1,18 @@
 """Bad input inside LeRobot's commands: one line and exit status 2 instead of a traceback."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from anyorder.errors import UserError
+from anyorder.errors import DatasetError, UserError
 
 USAGE_ERROR = 2
+OURS = "anyorder"
+MAKES_DATASETS = ("lerobot.datasets.factory", "make_dataset")
 
 
 def install() -> None:
@@ -23,7 +26,7 @@ def install() -> None:
     earlier = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        found = user_error(error)
+        found = user_error(error) or unreadable_dataset(error)
         if found is None:
             earlier(kind, error, trace)
         else:
@@ -58,6 +61,36 @@ def user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
+
+
+def unreadable_dataset(error: BaseException) -> UserError | None:
+    """Return what is wrong with the ``--dataset.root`` of this package's policy, if LeRobot failed to open it.
+
+    Only its failure tells: to LeRobot, a folder that is not there is one to download the dataset into. Which folder it
+    was is read off the stack.
+    """
+    if not isinstance(error, Exception):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if (frame.f_globals["__name__"], frame.f_code.co_name) == MAKES_DATASETS:
+            root, policy = frame.f_locals["cfg"].dataset.root, frame.f_locals["cfg"].policy
+            if root is not None and policy is not None and policy.type == OURS:
+                return wrong_folder(Path(root), error)
+    return None
+
+
+def wrong_folder(root: Path, error: Exception) -> UserError | None:
+    """Return why ``root`` is no dataset; None if it is one. ``error`` is LeRobot's."""
+    from anyorder.datasets.folder import read_info
+
+    try:
+        read_info(root)
+    except DatasetError as found:
+        if (root / "meta" / "info.json").is_file():
+            return found
+        reason = " ".join(str(error).split())[:160]
+        return DatasetError(f"{found}, or dataset.repo_id with its name on the hub ({reason})")
+    return None
 
 
 def leave(command: str, error: UserError) -> NoReturn:

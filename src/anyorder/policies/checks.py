@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lerobot.configs import PolicyFeature, PreTrainedConfig
 from lerobot.utils.constants import ACTION
 from lerobot.utils.feature_utils import dataset_to_policy_features
@@ -34,6 +35,31 @@ def check_dataset(policy_config: PreTrainedConfig, dataset_meta: Any) -> None:
     if fps is not None and abs(dataset_meta.fps / fps - 1) > FPS_TOLERANCE:
         allowed = f"{fps:g} Hz, at which the policy has learnt, or at most 20 % off"
         raise DatasetError(bad_value(f"fps of dataset {dataset_meta.repo_id}", dataset_meta.fps, allowed))
+
+
+def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
+    """Check that the videos a policy looks at can be read; LeRobot would find out in the middle of the training.
+
+    Those that were not downloaded are passed over, and times may be a frame off, as ``--tolerance_s`` may allow it.
+
+    Raises:
+        DatasetError: names the file.
+    """
+    from anyorder.datasets.folder import INDEX_COLUMNS, read_columns, read_info, video_places
+    from anyorder.datasets.images import FrameReader, is_depth
+
+    info = read_info(root)
+    films = [
+        key
+        for key in policy_config.image_features
+        if key in info.cameras and info.features[key]["dtype"] == "video" and not is_depth(info, key)
+    ]
+    if not any(video_places(info, key, partial=True) for key in films):
+        return
+    columns = {
+        k: torch.from_numpy(v) for k, v in read_columns(info, list(INDEX_COLUMNS), partial=True).items()
+    }
+    FrameReader(info, films, None, columns, partial=True, tolerance_s=1 / info.fps).check()
 
 
 def shapes(features: Mapping[str, PolicyFeature] | None) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
-from anyorder.policies.checks import check_dataset, check_weights
+from anyorder.policies.checks import check_dataset, check_videos, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
@@ -56,6 +57,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 check_dataset(config, dataset_meta)
             else:
                 fitted = fit_to_dataset(config, dataset_meta)
+            check_videos(config, Path(dataset_meta.root))
         config.validate_features()
         spec = config.observation_spec
         sizes = {**spec.vectors, **spec.clouds, ACTION: config.action_size}

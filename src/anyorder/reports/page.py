@@ -1,7 +1,6 @@
-"""What every page shares: its templates, numbers that JSON can hold, and files that appear whole."""
+"""What every page shares: its templates, and numbers that JSON can hold."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,11 +31,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Put a text file in place in one move, so that a reader never sees half of it; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyorder.errors import UserError, bad_value
+from anyorder.files import whole
 from anyorder.scaling.files import (
     ERROR,
     PROGRESS,
@@ -15,7 +16,6 @@ from anyorder.scaling.files import (
     SUCCESS,
     read_json,
     run_folder,
-    whole,
     write_json,
 )
 from anyorder.scaling.grid import Member, as_plain

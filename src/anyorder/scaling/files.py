@@ -1,13 +1,11 @@
-"""The files of a study: where they lie, and how they appear whole."""
+"""The files of a study: where they lie, and JSON in them."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from anyorder.errors import UserError, bad_value
+from anyorder.files import write_whole
 
 STUDY = "study.json"
 SETTINGS, RESULT, ERROR, SUCCESS = "settings.json", "result.json", "error.json", "success.json"
@@ -19,24 +17,9 @@ def run_folder(out: str | Path, run: str) -> Path:
     return Path(out) / "runs" / run
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes ``path`` at once when the block ends well, on disk for good."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield staged
-        with staged.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole."""
-    with whole(path) as staged:
-        staged.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

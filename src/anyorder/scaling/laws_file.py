@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from anyorder.errors import UserError, bad_value
-from anyorder.reports.page import finite, write_whole
+from anyorder.files import write_whole
+from anyorder.reports.page import finite
 from anyorder.scaling.config import FitConfig
 from anyorder.scaling.facts import Facts
 from anyorder.scaling.intervals import percentiles

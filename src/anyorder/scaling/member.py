@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import whole
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
@@ -21,7 +22,6 @@ from anyorder.scaling.files import (
     STATE,
     WEIGHTS,
     read_json,
-    whole,
     write_json,
 )
 from anyorder.scaling.grid import RunSettings

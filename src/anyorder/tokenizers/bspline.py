@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.interpolate import BSpline
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
@@ -105,6 +104,8 @@ def spline_basis(horizon: int, points: int, degree: int) -> np.ndarray[Any, Any]
            [0.5, 0.5],
            [0. , 1. ]])
     """
+    from scipy.interpolate import BSpline  # a second to import, and everything imports this module
+
     degree = min(degree, points - 1)
     inner = np.linspace(0, 1, points - degree + 1)
     knots = np.concatenate([np.zeros(degree), inner, np.ones(degree)])

@@ -20,6 +20,7 @@ from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from anyorder.datasets.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
@@ -120,16 +121,25 @@ def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
 def recorded_env(path: str | Path) -> EnvConfig:
     """Return the environment that the policy's demonstrations were recorded in.
 
+    The checkpoints of ``lerobot-train`` do not say: there the dataset is asked, while its folder is in place.
+
     Raises:
-        EnvError: the checkpoint does not say; the data came from elsewhere.
+        EnvError: neither says; the data came from elsewhere.
     """
     folder = policy_folder(Path(path))
     require_files(folder, ("train_config.json",))
     with readable(folder):
-        plain = json.loads((folder / "train_config.json").read_text()).get(RECORDED_ENV)
-    if plain is None:
-        raise EnvError(bad_value("env", None, "an environment, as the checkpoint's data does not name one"))
-    env: EnvConfig = from_plain(EnvConfig, plain, "env")
+        settings = json.loads((folder / "train_config.json").read_text())
+        root = settings["dataset"]["root"]
+    env: EnvConfig | None = None
+    if settings.get(RECORDED_ENV) is not None:
+        env = from_plain(EnvConfig, settings[RECORDED_ENV], "env")
+    elif root is not None:
+        env = recorded_in([Path(root)])
+    if env is None:
+        where = "the checkpoint's data" if root is None else f"the dataset {root}"
+        allowed = f"env=NAME, as {where} does not name one (see `anyorder rollout --help`)"
+        raise EnvError(bad_value("env", None, allowed))
     return env
 
 

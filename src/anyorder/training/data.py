@@ -32,7 +32,8 @@ def load_chunks(
     """
     entries = config.mix or [MixEntry(config.root, config.repo_id, episodes=config.episodes)]
     roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
-    infos = [read_info(root) for root in roots]
+    field = "dataset.mix root" if config.mix else "dataset.root"
+    infos = [read_info(root, field) for root in roots]
     offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
     for name in config.observations:
         if name not in offered:

@@ -13,7 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.origin import Origin
+from anyorder.datasets.origin import recorded_in
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
@@ -244,11 +244,7 @@ def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
 
 def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
     """Return the environment that the data came from, if that is known and one."""
-    origins = [Origin.load(info.root) for info in (chunks.info, *chunks.others)]
-    first = origins[0]
-    if first is None or any(origin is None or origin.env != first.env for origin in origins):
-        return None
-    return first.env_config()
+    return recorded_in([info.root for info in (chunks.info, *chunks.others)])
 
 
 def evaluate(

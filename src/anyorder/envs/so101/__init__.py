@@ -54,16 +54,20 @@ class So101Config(EnvConfig, choice="so101"):
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(bad_value(name, getattr(self, name), ", ".join(allowed)))
+                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), ", ".join(allowed)))
         if any(camera not in _CAMERAS for camera in self.cameras) or len(set(self.cameras)) < len(
             self.cameras
         ):
-            raise ConfigError(bad_value("cameras", list(self.cameras), "each of front, wrist at most once"))
+            raise ConfigError(
+                bad_value("env.cameras", list(self.cameras), "each of front, wrist at most once")
+            )
         for name, least in (("image_width", 16), ("image_height", 16), ("max_episode_steps", 0)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise ConfigError(bad_value(name, getattr(self, name), f"an integer >= {least}"))
+                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), f"an integer >= {least}"))
         if not 0.0 <= self.expert_noise_deg <= 10.0:
-            raise ConfigError(bad_value("expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10"))
+            raise ConfigError(
+                bad_value("env.expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10")
+            )
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
