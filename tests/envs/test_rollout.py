@@ -18,7 +18,7 @@ STARTED = []  # the seeds of all resets, in order
 
 
 @dataclass
-class CountdownConfig(EnvConfig, choice="countdown"):
+class CountdownConfig(EnvConfig, choice="count_to_zero"):
     """Ends after a number of steps that the seed sets; success if the policy said the right thing at each."""
 
     task: str = "count"
@@ -166,7 +166,7 @@ def test_files_are_written_as_episodes_end(tmp_path):
     keys = {"index", "seed", "success", "return", "max_reward", "length", "chunk_latency_ms", "forwards"}
     assert all(set(line) == keys for line in lines)
     summary = json.loads((output / "summary.json").read_text())
-    assert summary["env"] == "countdown"
+    assert summary["env"] == "count_to_zero"
     assert summary["successes"] == result.successes
     assert summary["success_interval"] == list(result.interval)
     assert summary["chunk_latency_ms"] >= 0
