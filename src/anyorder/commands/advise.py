@@ -3,18 +3,24 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
+
+if TYPE_CHECKING:
+    from anyorder.datasets.folder import DatasetInfo
 
 
 @dataclass
 class AdviseConfig:
     """Settings; ``configs/advise.yaml`` explains them."""
 
-    laws: str
+    laws: str | None = None
+    pilot: float | None = None
+    pilot_out: str = "outputs/pilot"
+    workers: int = 0
     dataset: str | None = None
     validation_fraction: float = 0.1
     values_per_token: float | None = None
@@ -26,7 +32,11 @@ class AdviseConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
+        if self.pilot is not None and self.unique_tokens is not None:
+            allowed = "none with pilot=..., which learns from dataset=..."
+            raise ConfigError(bad_value("unique_tokens", self.unique_tokens, allowed))
         for one, other, what in (
+            ("laws", "pilot", "laws.json of `anyorder fit`, or pilot=MINUTES in its stead"),
             ("dataset", "unique_tokens", "a dataset folder, or unique_tokens=... in its stead"),
             ("flops", "minutes", "a number, or minutes=... in its stead"),
         ):
@@ -34,10 +44,12 @@ class AdviseConfig:
             if len(given) != 1:
                 both = f"{one} and {other}" if given else None
                 raise ConfigError(bad_value(one, both, what))
-        for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s"):
+        for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s", "pilot"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(bad_value(name, value, "a finite number above 0"))
+        if self.workers < 0:
+            raise ConfigError(bad_value("workers", self.workers, "an integer >= 0"))
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(
                 bad_value("validation_fraction", self.validation_fraction, "a number in [0, 1)")
@@ -47,7 +59,25 @@ class AdviseConfig:
 
 
 def run(config: AdviseConfig, console: Console) -> None:
-    """Read the laws, count the dataset, answer."""
+    """Read the laws, or make them by a pilot, count the dataset, answer."""
+    if config.pilot is None:
+        assert config.laws is not None
+        answer(config, config.laws, console)
+        return
+    from anyorder.commands.pilot import run_pilot
+
+    laws = str(run_pilot(config, console))
+    try:
+        answer(config, laws, console)
+    finally:
+        again = (
+            f"at no cost, laws={laws} in place of pilot={config.pilot:g} asks again, also for other minutes"
+        )
+        console.print(again, markup=False, highlight=False)
+
+
+def answer(config: AdviseConfig, source: str, console: Console) -> None:
+    """Count the dataset and answer by the laws of ``source``."""
     import json
 
     from anyorder.commands.fit import rich_table
@@ -56,7 +86,7 @@ def run(config: AdviseConfig, console: Console) -> None:
     from anyorder.scaling.advise import advise
     from anyorder.scaling.laws_file import read_laws
 
-    laws = read_laws(config.laws)
+    laws = read_laws(source)
     if config.dataset is None:
         assert config.unique_tokens is not None
         unique_tokens, told = config.unique_tokens, f"U = {config.unique_tokens:,.0f} unique tokens"
@@ -117,17 +147,10 @@ def count_tokens(dataset: str, held_out: float, values_per_token: float | None) 
     Raises:
         UserError: no such dataset, or it is not known how many values a token stands for.
     """
-    from anyorder.datasets.folder import read_info, resolve_root
-
     if values_per_token is None:
         allowed = "action values that a token of the laws stands for, as laws.json does not say (bins: 1)"
         raise ConfigError(bad_value("values_per_token", None, allowed))
-    folder = Path(dataset)
-    named = not folder.is_dir() and dataset.count("/") == 1
-    root = resolve_root(None if named else folder, dataset if named else None, images=False)
-    info = read_info(root, "dataset")
-    if "action" not in info.features:
-        raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))
+    info = dataset_info(dataset)
     size = math.prod(info.features["action"]["shape"])
     tokens = info.total_frames * (1 - held_out) * size / values_per_token
     minutes = info.total_frames / info.fps / 60
@@ -135,6 +158,23 @@ def count_tokens(dataset: str, held_out: float, values_per_token: float | None) 
         f"U = {tokens:,.0f} unique tokens: {info.total_episodes} demonstrations, {minutes:.3g} minutes, {size} action "
         f"values a frame, {values_per_token:.3g} values a token, {held_out:.0%} held out"
     )
+
+
+def dataset_info(dataset: str) -> "DatasetInfo":
+    """Return the head of a dataset: a folder, or a name on the hub.
+
+    Raises:
+        UserError: there is none, or it has no actions.
+    """
+    from anyorder.datasets.folder import read_info, resolve_root
+
+    folder = Path(dataset)
+    named = not folder.is_dir() and dataset.count("/") == 1
+    root = resolve_root(None if named else folder, dataset if named else None, images=False)
+    info = read_info(root, "dataset")
+    if "action" not in info.features:
+        raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))
+    return info
 
 
 def compute(config: AdviseConfig, families: Any, measured: dict[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,12 @@ from anyorder.errors import ConfigError, bad_value
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.facts import PROTOCOLS
 from anyorder.scaling.law import AUTO, LAWS
+
+if TYPE_CHECKING:
+    from anyorder.scaling.laws import Laws
+    from anyorder.scaling.runs import Runs
+
+REPORT = "report.html"
 
 
 @dataclass
@@ -46,15 +53,28 @@ class FitCommandConfig:
 
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
+    from anyorder.reports.scaling import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, quality_rows
+
+    laws, runs, others = fit_table(config, console)
+    if others:
+        console.print(f"columns not used: {', '.join(others)}", markup=False)
+    for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
+        console.print(rich_table(titles, rows))
+    if laws.facts.protocol is not None:
+        console.print(f"the losses ({config.loss}) are {PROTOCOLS[laws.facts.protocol]}", markup=False)
+    for line in [*notes(laws, runs), *(pair.text() for pair in laws.pairs)]:
+        console.print(line, markup=False)
+    print_files(config, console)
+
+
+def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs", list[str]]:
+    """Fit the table of runs and write ``laws.json`` and ``report.html``.
+
+    Returns:
+        The laws, the runs, and the table's columns that were not used.
+    """
     from anyorder.files import write_whole
-    from anyorder.reports.scaling import (
-        CONSTANT_TITLES,
-        QUALITY_TITLES,
-        constant_rows,
-        notes,
-        quality_rows,
-        scaling_page,
-    )
+    from anyorder.reports.scaling import scaling_page
     from anyorder.scaling.facts import facts_of
     from anyorder.scaling.laws import fit_laws
     from anyorder.scaling.laws_file import LAWS_FILE, write_laws
@@ -63,24 +83,23 @@ def run(config: FitCommandConfig, console: Console) -> None:
     table = of_families(read_table(config.runs), config.families)
     runs, others = runs_of(table, config.loss)
     facts = facts_of(table, runs, config.loss, config.protocol)
-    if others:
-        console.print(f"columns not used: {', '.join(others)}", markup=False)
     with console.status("fitting"):
         laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts)
-    for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
-        console.print(rich_table(titles, rows))
-    if facts.protocol is not None:
-        console.print(f"the losses ({config.loss}) are {PROTOCOLS[facts.protocol]}", markup=False)
-    for line in [*notes(laws, runs), *(pair.text() for pair in laws.pairs)]:
-        console.print(line, markup=False)
-    folder = Path(config.out)
     subtitle = (
         f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
         f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
     )
-    write_laws(laws, folder / LAWS_FILE)
-    write_whole(folder / "report.html", scaling_page(laws, runs, subtitle))
-    console.print(f"laws: {folder / 'laws.json'}\nreport: {folder / 'report.html'}", markup=False)
+    write_laws(laws, Path(config.out) / LAWS_FILE)
+    write_whole(Path(config.out) / REPORT, scaling_page(laws, runs, subtitle))
+    return laws, runs, others
+
+
+def print_files(config: FitCommandConfig, console: Console) -> None:
+    """Say what was written."""
+    from anyorder.scaling.laws_file import LAWS_FILE
+
+    folder = Path(config.out)
+    console.print(f"laws: {folder / LAWS_FILE}\nreport: {folder / REPORT}", markup=False)
 
 
 def rich_table(titles: tuple[str, ...], rows: list[list[str]]) -> Table:

@@ -15,6 +15,7 @@ from anyorder.scaling.study import StudyConfig
 
 if TYPE_CHECKING:
     from anyorder.scaling.collect import Standing
+    from anyorder.scaling.data import StudyData
     from anyorder.scaling.grid import Member
     from anyorder.scaling.workers import Task
 
@@ -83,12 +84,7 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
         members = expand(study, data)
         check_success(study, data)
     facts = data_facts(data)
-    console.print(
-        f"{len(members)} runs on {facts['train']['episodes']} demonstrations of {data.train.minutes:.1f} minutes, "
-        f"{facts['unique_tokens']:.0f} action tokens, {1 / data.values_per_token:.3g} an action value; "
-        f"{facts['validation']['episodes']} more choose, {facts['test']['episodes']} report",
-        highlight=False,
-    )
+    console.print(f"{len(members)} runs on {in_words(data)}", highlight=False)
     if config.dry_run:
         plan(members, config.processes, console)
         return
@@ -119,14 +115,25 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
     status(config, console)
 
 
+def in_words(data: "StudyData") -> str:
+    """Return what there is to learn from, and who is held out."""
+    tokens = data.train.frames * data.tokens_per_frame
+    return (
+        f"{data.train.episodes} demonstrations of {data.train.minutes:.1f} minutes, "
+        f"{tokens:.0f} action tokens, {1 / data.values_per_token:.3g} an action value; "
+        f"{data.validation.episodes} more choose, {data.test.episodes} report"
+    )
+
+
 def execute(
     config: StudyCommandConfig,
     study: StudyConfig,
     members: Sequence["Member"],
     tasks: Sequence["Task"],
     console: Console,
+    deadline: float | None = None,
 ) -> None:
-    """Do the tasks, here or by a launcher."""
+    """Do the tasks, here or by a launcher; here until a ``deadline`` of ``time.perf_counter()``, see ``work``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from anyorder.scaling.collect import seconds_left, standings
@@ -155,10 +162,13 @@ def execute(
             done = sum((out / "runs" / t.member.id / t.result).is_file() for t in tasks)
             left = ""
             if not tasks[0].success:
-                left = f"{duration(seconds_left(standings(out, plain), config.processes))} left"
+                seconds = seconds_left(standings(out, plain), config.processes)
+                if deadline is not None:
+                    seconds = max(0.0, min(seconds, deadline - time.perf_counter()))
+                left = f"{duration(seconds)} left"
             bar.update(task, completed=done, left=left)
 
-        failed = work(study, out, tasks, config.processes, config.retries, progress)
+        failed = work(study, out, tasks, config.processes, config.retries, progress, deadline)
         looked = 0.0
         progress()
     for name, message in failed.items():

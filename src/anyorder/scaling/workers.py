@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -116,6 +117,7 @@ def work(
     workers: int,
     retries: int,
     progress: Callable[[], None],
+    deadline: float | None = None,
 ) -> dict[str, str]:
     """Do all tasks, the costliest first; one that fails is tried again and then recorded.
 
@@ -126,6 +128,8 @@ def work(
         workers: processes.
         retries: further tries of a task that fails, or whose process dies.
         progress: called twice a second, and after each task.
+        deadline: of ``time.perf_counter()``; what still goes on then is stopped, and continues another time. The tasks
+            are done in the order given, which decides what it cuts off.
 
     Returns:
         What went wrong, by the run's id.
@@ -133,7 +137,9 @@ def work(
     Raises:
         RuntimeError: processes die before they do anything.
     """
-    waiting = sorted(tasks, key=lambda task: task.member.estimated_s)
+    waiting = list(tasks)[::-1]
+    if deadline is None:
+        waiting.sort(key=lambda task: task.member.estimated_s)
     tries: dict[str, int] = {}
     failed: dict[str, str] = {}
     starts_in_vain = 0
@@ -150,6 +156,8 @@ def work(
 
     try:
         while waiting or any(worker.task for worker in team):
+            if deadline is not None and time.perf_counter() >= deadline:
+                break
             for worker in team:
                 if worker.ready and worker.task is None and waiting:
                     worker.give(waiting.pop())

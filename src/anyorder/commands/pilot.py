@@ -1,0 +1,281 @@
+"""``anyorder advise pilot=MINUTES``: a small study of the user's own data in a time budget, and its laws."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from anyorder.commands.fit import FitCommandConfig, fit_table, print_files
+from anyorder.commands.study import StudyCommandConfig, duration, execute, in_words, plan
+from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.scaling.pilot import LEAST_RUNS, MARGIN
+
+if TYPE_CHECKING:
+    from anyorder.commands.advise import AdviseConfig
+    from anyorder.datasets.folder import DatasetInfo
+    from anyorder.scaling.grid import Member
+
+FIT, TABLE = "fit", "runs.parquet"
+"""What a pilot's folder holds beside its study."""
+LOSS = "loss_best"
+"""Early stopping: what those who use ``anyorder train`` follow."""
+
+
+def run_pilot(config: "AdviseConfig", console: Console) -> Path:
+    """Run a pilot within its budget and fit laws to it; one that was killed goes on.
+
+    Returns:
+        The folder with its laws.
+
+    Raises:
+        UserError: the dataset cannot be studied, the question lies far outside what the pilot can reach, or too few
+            runs fit its time.
+    """
+    started = time.perf_counter()
+    fitted = FitCommandConfig(
+        str(Path(config.pilot_out) / TABLE), str(free_folder(config)), loss=LOSS, law="auto"
+    )
+    info = dataset_of(config)
+    with console.status("reading the dataset"):
+        pilot = Pilot(config, info, started)
+    levels = ", ".join(f"{u:,.0f}" for u in sorted({m.unique_tokens for m in pilot.grid}))
+    console.print(
+        f"pilot of {pilot.minutes:g} minutes on {pilot.processes} cores: {in_words(pilot.data)}; U = {levels}",
+        highlight=False,
+    )
+    if info.cameras:
+        console.print(f"it reads numbers alone, not {', '.join(info.cameras)}", markup=False, highlight=False)
+    pilot.calibrate(console)
+    pilot.train(console)
+    pilot.collect(console)
+    fit_table(fitted, console)
+    print_files(fitted, console)
+    return Path(fitted.out)
+
+
+def free_folder(config: "AdviseConfig") -> Path:
+    """Return the folder the laws will be in.
+
+    Raises:
+        ConfigError: they are there already.
+    """
+    folder = Path(config.pilot_out) / FIT
+    if folder.exists():
+        allowed = (
+            f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
+        )
+        raise ConfigError(bad_value("pilot_out", config.pilot_out, allowed))
+    return folder
+
+
+def dataset_of(config: "AdviseConfig") -> "DatasetInfo":
+    """Return the dataset, one that models of a study can read."""
+    from anyorder.commands.advise import dataset_info
+    from anyorder.datasets.chunks import OBSERVATION
+
+    assert config.dataset is not None
+    info = dataset_info(config.dataset)
+    if not any(name.startswith(OBSERVATION) for name in info.vectors):
+        allowed = "one with observations of numbers, as observation.state: a pilot reads no cameras"
+        raise ConfigError(bad_value("dataset", config.dataset, allowed))
+    return info
+
+
+class Pilot:
+    """A pilot under way.
+
+    Its state is what lies in its folder: finished runs count by the time they took, so one that goes on spends what
+    is left of its budget.
+
+    Attributes:
+        grid: all runs that it may train, with what they are expected to take anywhere.
+        took: seconds of those that are done, by id.
+        failed: ids of those that failed.
+        members: the grid, with what runs take on this machine, as far as that is known.
+        start_s: seconds until processes are ready to train.
+        deadline: of ``time.perf_counter()``.
+    """
+
+    def __init__(self, config: "AdviseConfig", info: "DatasetInfo", started: float) -> None:
+        from anyorder.scaling.data import StudyData
+        from anyorder.scaling.grid import expand
+        from anyorder.scaling.pilot import grids, study_config
+
+        assert config.pilot is not None
+        self.config, self.minutes = config, config.pilot
+        self.out = Path(config.pilot_out)
+        self.processes = config.workers or os.cpu_count() or 1
+        study = study_config(str(info.root), info.total_episodes, config.validation_fraction)
+        self.data = StudyData(study)
+        tokens = self.data.train.frames * self.data.tokens_per_frame
+        self.study = replace(study, grids=grids(tokens))
+        self.grid = expand(self.study, self.data)
+        self.check_folder()
+        check_asked(config, self.grid, "what a pilot of this dataset can train", timed=False)
+        self.start_s = 0.0
+        self.look()
+        self.deadline = started + 60 * self.minutes - sum(self.took.values()) / self.processes
+
+    def check_folder(self) -> None:
+        """Refuse a folder that holds another study."""
+        from anyorder.scaling.collect import read_study
+        from anyorder.scaling.files import STUDY
+
+        if (self.out / STUDY).is_file():
+            there = {member["id"] for member in read_study(self.out)["members"]}
+            if not there <= {m.id for m in self.grid}:
+                allowed = "a new folder, as another study, or a pilot of other data, is there"
+                raise ConfigError(bad_value("pilot_out", self.config.pilot_out, allowed))
+
+    def look(self) -> None:
+        """See which runs are done, which have failed, and what that tells of the others."""
+        from anyorder.scaling.files import ERROR, RESULT, read_json, run_folder
+        from anyorder.scaling.pilot import corrected
+
+        folders = {m.id: run_folder(self.out, m.id) for m in self.grid}
+        done = {run: folder / RESULT for run, folder in folders.items() if (folder / RESULT).is_file()}
+        self.took = {run: read_json(path)["wall_s"] for run, path in done.items()}
+        self.failed = [run for run, folder in folders.items() if (folder / ERROR).is_file()]
+        self.members = corrected(self.grid, self.took)
+
+    def calibrate(self, console: Console) -> None:
+        """Train a few cheap runs, which tell how fast this machine is.
+
+        Raises:
+            UserError: none of them can be trained.
+        """
+        from anyorder.scaling.files import ERROR, read_json, run_folder
+        from anyorder.scaling.pilot import CALIBRATION, calibration, makespan
+
+        chosen = self.open(calibration(self.grid, CALIBRATION * 60 * self.minutes, self.processes))
+        if not chosen:
+            return
+        console.print(f"{len(chosen)} cheap runs tell how fast this machine is", highlight=False)
+        began = time.perf_counter()
+        self.execute(chosen, console)
+        took = [self.took[m.id] for m in chosen if m.id in self.took]
+        self.start_s = max(0.0, time.perf_counter() - began - makespan(took, self.processes))
+        if self.failed and not self.took:
+            reason = read_json(run_folder(self.out, self.failed[0]) / ERROR)["error"]
+            raise UserError(bad_value("dataset", self.config.dataset, f"one that models can learn: {reason}"))
+
+    def train(self, console: Console) -> None:
+        """Train as much as fits the time, then see whether there is time for more.
+
+        Raises:
+            UserError: too little fits for laws, or for the question.
+        """
+        from anyorder.scaling.pilot import cells
+
+        chosen = self.fitting()
+        ids = {m.id for m in chosen} | set(self.took)
+        reached = [m for m in self.members if m.id in ids]
+        if (count := len(cells(reached))) < LEAST_RUNS:
+            raise self.too_short(f"{count} runs of each family fit")
+        check_asked(self.config, reached, f"the runs of a pilot of {self.minutes:g} minutes")
+        if chosen:
+            plan(chosen, self.processes, console)
+        while chosen:
+            self.execute(chosen, console)
+            chosen = self.fitting()
+
+    def fitting(self) -> list["Member"]:
+        """Return what is left to train of the largest plan that fits the time left, the cheapest first."""
+        from anyorder.scaling.pilot import grids, largest, within
+
+        left = (1 - MARGIN) * (self.deadline - time.perf_counter() - self.start_s)
+        limit = largest(self.members, left, self.processes, {*self.took, *self.failed})
+        tokens = self.data.train.frames * self.data.tokens_per_frame
+        self.study = replace(self.study, grids=grids(tokens, limit))
+        return self.open(within(self.members, limit))
+
+    def open(self, members: Sequence["Member"]) -> list["Member"]:
+        """Return those that are neither done nor failed."""
+        return [m for m in members if m.id not in self.took and m.id not in self.failed]
+
+    def execute(self, chosen: Sequence["Member"], console: Console) -> None:
+        """Train runs, until the deadline."""
+        from anyorder.scaling.collect import data_facts, write_study
+        from anyorder.scaling.workers import Task
+        from anyorder.settings import to_plain
+
+        ids = {m.id for m in chosen} | set(self.took)
+        members = [m for m in self.members if m.id in ids]
+        write_study(self.out, to_plain(self.study), data_facts(self.data), members)
+        of_study = {f.name: getattr(self.study, f.name) for f in fields(self.study)}
+        command = StudyCommandConfig(**of_study, action="run", out=str(self.out), workers=self.processes)
+        execute(command, self.study, members, [Task(m) for m in chosen], console, self.deadline)
+        self.look()
+
+    def collect(self, console: Console) -> None:
+        """Write the table of what is done.
+
+        Raises:
+            UserError: too little is.
+        """
+        from anyorder.scaling.collect import read_study, table, write_table
+
+        rows = table(self.out)
+        done = [row["factorization"] for row in rows]
+        family = min(dict.fromkeys(m.family for m in self.grid), key=done.count)
+        if (fewest := done.count(family)) < LEAST_RUNS:
+            raise self.too_short(f"{fewest} runs of {family} were finished")
+        write_table(rows, self.out / TABLE)
+        missing = len(read_study(self.out)["members"]) - len(rows)
+        more = f" ({missing} more were not finished in time)" if missing else ""
+        told = f"{self.out / TABLE}: {len(rows)} runs{more} in {duration(self.spent_s)}"
+        console.print(told, markup=False, highlight=False)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of the budget that are gone."""
+        return 60 * self.minutes - (self.deadline - time.perf_counter())
+
+    def too_short(self, what: str) -> UserError:
+        """Return the error of a pilot without the time that laws need, and how much that would be."""
+        from anyorder.scaling.pilot import least_seconds
+
+        least = least_seconds(self.members, self.processes, {*self.took, *self.failed})
+        seconds = self.spent_s + self.start_s + least / (1 - MARGIN)
+        minutes = max(math.ceil(seconds / 60), math.floor(self.minutes) + 1)
+        allowed = f"about {minutes} or more, as {what} and laws take {LEAST_RUNS}; what is done is kept in {self.out}"
+        return UserError(bad_value("pilot", self.minutes, allowed))
+
+
+def check_asked(config: "AdviseConfig", members: Sequence["Member"], what: str, timed: bool = True) -> None:
+    """Refuse a question that the laws of these runs would not answer, before the time is spent.
+
+    Args:
+        config: asks.
+        members: the runs there will be.
+        what: they are.
+        timed: ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
+    """
+    import numpy as np
+
+    from anyorder.scaling.advise import FAR, outside
+    from anyorder.scaling.facts import dearest_speed
+
+    if config.extrapolate or (config.flops is None and config.flops_per_s is None and not timed):
+        return
+    for family in dict.fromkeys(m.family for m in members):
+        mine = [m for m in members if m.family == family]
+        flops = np.array([m.flops for m in mine])
+        low, high = float(flops.min()), float(flops.max())
+        if config.flops is not None:
+            name, value, per_unit = "flops", config.flops, 1.0
+        else:
+            assert config.minutes is not None
+            speed = config.flops_per_s or dearest_speed(flops, np.array([m.estimated_s for m in mine]))
+            name, value, per_unit = "minutes", config.minutes, 60 * speed
+        if outside(value * per_unit, low, high) > FAR:
+            allowed = (
+                f"{low / FAR / per_unit:.2g} to {high * FAR / per_unit:.2g}: at most {FAR:g}x outside the {low:.2g} to "
+                f"{high:.2g} FLOPs of {what}; extrapolate=true answers all the same"
+            )
+            raise UserError(bad_value(name, value, allowed))
