@@ -10,17 +10,16 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import pyarrow as pa
 from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
-from anyorder.reports.scaling import CONSTANT_TITLES, HELD_OUT_TITLES, constant_rows, held_out_rows
 from anyorder.reports.scaling_plots import (
     critical_plot,
     decay_plot,
@@ -32,6 +31,7 @@ from anyorder.reports.scaling_plots import (
 from anyorder.scaling.advise import advise
 from anyorder.scaling.config import FitConfig
 from anyorder.scaling.facts import facts_of
+from anyorder.scaling.law import AUTO, CONSTANTS
 from anyorder.scaling.laws import Laws, fit_laws
 from anyorder.scaling.laws_file import LAWS_FILE, read_laws, write_laws
 from anyorder.scaling.runs import Runs, of_families, read_table, runs_of
@@ -41,6 +41,7 @@ FOLDER = DOCUMENT.with_suffix("")
 STUDIES = ("", "-so101", "-cr5")
 ADVISED = ("so101", "cr5", "drawer")
 PROTOCOLS = {"final": "at the end of a run", "best": "early stopping"}
+PAPERS = "data_constrained"
 LEAST_RUNS = 25
 """A family of fewer runs gets no law."""
 GREY = "#7d8590"
@@ -65,12 +66,15 @@ def main() -> None:
             tables[f"success{study}"] = success_text(rows)
             save(f"success{study}", success_plot(rows))
         save(f"epochs{study}", epochs_plot(rows))
-        for protocol in PROTOCOLS:
-            laws, runs = fitted(table, protocol)
-            tables[f"laws-{protocol}{study}"] = laws_text(laws)
+    jobs = [(study, protocol, law) for study in STUDIES for protocol in PROTOCOLS for law in (PAPERS, AUTO)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(jobs, pool.map(fitted, *zip(*jobs, strict=True)), strict=True))
+    for (study, protocol, law), (laws, runs) in found.items():
+        if law == AUTO:
+            tables[f"laws-{protocol}{study}"] = laws_text(found[study, protocol, PAPERS][0], laws)
             for name, svg in law_plots(laws, runs).items():
                 save(f"{name}-{protocol}{study}", svg)
-    tables["advice"] = advice_table()
+    tables["advice"] = advice_table(found["", "best", AUTO][0])
     DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables))
 
 
@@ -79,30 +83,52 @@ def enough(rows: Sequence[Row], family: str) -> bool:
     return sum(row["factorization"] == family for row in rows) >= LEAST_RUNS
 
 
-def fitted(table: pa.Table, protocol: str) -> tuple[Laws, Runs]:
-    """Fit all families that have runs enough, the law chosen by held-out runs."""
+def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
+    """Fit all families of a study that have runs enough; ``auto`` takes the law that held-out runs choose."""
+    table = read_table(FOLDER / f"runs{study}.parquet")
     names = dict.fromkeys(table["factorization"].to_pylist())
     families = [name for name in names if enough(table.to_pylist(), name)]
     chosen, column = of_families(table, families), f"loss_{protocol}"
     runs = runs_of(chosen, column)[0]
-    return fit_laws(runs, FitConfig(), choose=True, facts=facts_of(chosen, runs, column)), runs
+    config = FitConfig(PAPERS if law == AUTO else law)
+    return fit_laws(runs, config, choose=law == AUTO, facts=facts_of(chosen, runs, column)), runs
 
 
-def laws_text(laws: Laws) -> str:
-    """Return the constants, where families cross, and how the law was chosen."""
-    critical = "\n".join(f"- {pair.text()}" for pair in laws.pairs if pair.keep_e)
-    lines = [[*line[:3], line[3].replace(" to 1e+12", " to no end"), line[4]] for line in constant_rows(laws)]
-    quality = ", ".join(f"{family} {law.r2:.3f} ({law.runs} runs)" for family, law in laws.laws.items())
-    tables = [markdown(CONSTANT_TITLES, lines), markdown(HELD_OUT_TITLES, held_out_rows(laws))]
-    return "\n\n".join([tables[0], f"R² on raw losses: {quality}.", critical, tables[1]])
+def laws_text(papers: Laws, chosen: Laws) -> str:
+    """Return the constants of the paper's law and of the one that was chosen, how, and where masked crosses others."""
+    held_out = ", ".join(f"{score.law} {score.median:.1%}" for score in chosen.held_out)
+    parts = [
+        f"The paper's law:\n\n{constants_table(papers)}",
+        f"Median error on held-out runs: {held_out}. By their Huber loss **{chosen.config.law}** was chosen:",
+    ]
+    if chosen.config.law != papers.config.law:
+        parts.append(constants_table(chosen))
+    parts.append(
+        "\n".join(f"- {pair.text()}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families)
+    )
+    return "\n\n".join(parts)
 
 
-def advice_table() -> str:
+def constants_table(laws: Laws) -> str:
+    """Return a row a family: its constants with their joint intervals, weakly identified ones in italics."""
+    names = laws.config.fitted()
+    rows = []
+    for family, law in laws.laws.items():
+        cells = [family, f"{law.r2:.3f}"]
+        for name in names:
+            interval = law.intervals[name]
+            ends = [f"{end:.2g}" if end < 1e9 else "no end" for end in (interval.low, interval.high)]
+            cell = f"{law.constants[CONSTANTS.index(name)]:.3g} [{ends[0]}, {ends[1]}]"
+            cells.append(cell if interval.identified else f"*{cell}*")
+        rows.append(cells)
+    return markdown(("family", "R²", *names), rows)
+
+
+def advice_table(laws: Laws) -> str:
     """Return what the main study's laws of early stopping expect of other datasets, and what training gave there.
 
     Both at the same compute and all unique tokens of the other table; there, validation chose size and epochs.
     """
-    laws, _ = fitted(read_table(FOLDER / "runs.parquet"), "best")
     with tempfile.TemporaryDirectory() as folder:
         write_laws(laws, Path(folder) / LAWS_FILE)
         known = read_laws(folder)

@@ -1,6 +1,7 @@
 """Critical compute: closed forms, symmetries, a planted pair."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,11 @@ def test_planted_families_cross_where_they_should():
     assert kept.slope_interval[0] <= slope <= kept.slope_interval[1]
     assert all(point.better_above == "masked" for point in kept.crossings)
     assert "above C_crit masked" in kept.text()
+    assert f"log10 U = {kept.line.slope:.3f} log10 C" in kept.text()
+    for interval in ((-90.0, 400.0), (0.1, 1.5), (math.nan, math.nan)):
+        unknown = replace(kept, slope_interval=interval).text()
+        assert "no power law of U is identified" in unknown
+        assert "log10 U" not in unknown
 
 
 def test_any_number_of_families_and_none_that_cross():

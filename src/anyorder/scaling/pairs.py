@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anyorder.scaling.critical import Lowest, PowerLaw, critical_flops, lowest_losses, power_laws
-from anyorder.scaling.intervals import percentiles
+from anyorder.scaling.intervals import WIDE, percentiles
 from anyorder.scaling.law import Array
 from anyorder.scaling.runs import Runs
 
@@ -81,12 +81,12 @@ class Pair:
             return f"{sentence}; {where}, no power law."
         s, c = self.line.slope, self.line.intercept
         low, high = self.slope_interval
-        known = (
-            f" (slope 95 %: {low:.3f} to {high:.3f})"
-            if math.isfinite(low)
-            else " (slope not known: too few resamples cross)"
-        )
-        return f"{sentence}; log10 U = {s:.3f} log10 C {c:+.3f}{known}, U in tokens, C in FLOPs."
+        known = f"slope 95 %: {low:.3g} to {high:.3g}" if math.isfinite(low) else "too few resamples cross"
+        if not (low * high > 0 and max(low / high, high / low) <= WIDE):
+            flops = [point.flops for point in met]
+            where = f"C_crit is {min(flops):.2e} to {max(flops):.2e} FLOPs"
+            return f"{sentence}; {where}, and no power law of U is identified ({known})."
+        return f"{sentence}; log10 U = {s:.3f} log10 C {c:+.3f} ({known}), U in tokens, C in FLOPs."
 
 
 def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, Array]) -> list[Pair]:
