@@ -11,6 +11,7 @@ import pytest
 
 from anyorder import cli
 from anyorder.commands import pilot as commands
+from anyorder.commands.advise import AdviseConfig
 from anyorder.commands.fit import fit_table
 from anyorder.datasets.episodes import split_episodes
 from anyorder.errors import ConfigError
@@ -263,3 +264,23 @@ def test_bad_words_before_any_work(words, said, lift_root, tmp_path, capsys):
     given = [word.format(**folders) for word in words]
     assert said in fails(capsys, "advise", *given, f"pilot_out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_kill_left_of_a_fit_is_made_anew(lift_root, tmp_path):
+    out = tmp_path / "pilot"
+    (out / "fit").mkdir(parents=True)
+    config = AdviseConfig(pilot=1, dataset=str(lift_root), flops=1.0, pilot_out=str(out))
+    with pytest.raises(ConfigError, match="pilot_out"):  # not a pilot's: nothing of it is touched
+        commands.free_folder(config)
+    (out / "study.json").write_text("{}")
+    (out / "fit" / "report.html").write_text("half")
+    assert commands.free_folder(config) == out / "fit"
+    assert not (out / "fit").exists()
+    (out / "fit").mkdir()
+    (out / "fit" / "laws.json").write_text("{}")
+    with pytest.raises(ConfigError, match="asks that pilot again"):
+        commands.free_folder(config)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="a folder, new or of an unfinished pilot"):
+        commands.free_folder(replace(config, pilot_out=str(file)))

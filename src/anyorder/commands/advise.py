@@ -35,9 +35,10 @@ class AdviseConfig:
         if self.pilot is not None and self.unique_tokens is not None:
             allowed = "none with pilot=..., which learns from dataset=..."
             raise ConfigError(bad_value("unique_tokens", self.unique_tokens, allowed))
+        either = "" if self.pilot is not None else ", or unique_tokens=... in its stead"
         for one, other, what in (
             ("laws", "pilot", "laws.json of `anyorder fit`, or pilot=MINUTES in its stead"),
-            ("dataset", "unique_tokens", "a dataset folder, or unique_tokens=... in its stead"),
+            ("dataset", "unique_tokens", f"a dataset folder{either}"),
             ("flops", "minutes", "a number, or minutes=... in its stead"),
         ):
             given = [name for name in (one, other) if getattr(self, name) is not None]

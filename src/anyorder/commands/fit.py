@@ -89,8 +89,9 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
         f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
         f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
     )
-    write_laws(laws, Path(config.out) / LAWS_FILE)
     write_whole(Path(config.out) / REPORT, scaling_page(laws, runs, subtitle))
+    # Last: where there are laws, everything is there.
+    write_laws(laws, Path(config.out) / LAWS_FILE)
     return laws, runs, others
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -59,17 +60,24 @@ def run_pilot(config: "AdviseConfig", console: Console) -> Path:
 
 
 def free_folder(config: "AdviseConfig") -> Path:
-    """Return the folder the laws will be in.
+    """Return the folder the laws will be in; what a kill left of an unfinished fit is removed.
 
     Raises:
-        ConfigError: they are there already.
+        ConfigError: laws are there already, or ``pilot_out`` is no folder.
     """
-    folder = Path(config.pilot_out) / FIT
-    if folder.exists():
+    from anyorder.scaling.files import STUDY
+    from anyorder.scaling.laws_file import LAWS_FILE
+
+    out, folder = Path(config.pilot_out), Path(config.pilot_out) / FIT
+    if out.exists() and not out.is_dir():
+        raise ConfigError(bad_value("pilot_out", config.pilot_out, "a folder, new or of an unfinished pilot"))
+    if (folder / LAWS_FILE).is_file() or (folder.exists() and not (out / STUDY).is_file()):
         allowed = (
             f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
         )
         raise ConfigError(bad_value("pilot_out", config.pilot_out, allowed))
+    if folder.exists():
+        shutil.rmtree(folder)
     return folder
 
 
