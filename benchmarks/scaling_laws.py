@@ -9,6 +9,7 @@ between ``<!-- name -->`` and ``<!-- /name -->``; what is said about them is wri
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -20,14 +21,8 @@ import numpy as np
 from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
-from anyorder.reports.scaling_plots import (
-    critical_plot,
-    decay_plot,
-    extrapolation_plot,
-    isoflop_plot,
-    pareto_plot,
-    residual_plot,
-)
+from anyorder.commands.study import span
+from anyorder.reports.scaling_plots import law_plots
 from anyorder.scaling.advise import advise
 from anyorder.scaling.config import FitConfig
 from anyorder.scaling.facts import facts_of
@@ -54,8 +49,7 @@ def main() -> None:
     for study in STUDIES:
         table = read_table(FOLDER / f"runs{study}.parquet")
         rows: list[Row] = table.to_pylist()
-        names = list(dict.fromkeys(row["factorization"] for row in rows))
-        dropouts = [name for name in names if name.startswith("ar dropout=") and enough(rows, name)]
+        dropouts = [name for name in families_of(rows) if name.startswith("ar dropout=")]
         tables[f"runs{study}"] = runs_table(rows)
         tables[f"gaps{study}"] = gaps_table(rows, ["ar"])
         tables[f"gaps-dropout{study}"] = gaps_table(rows, ["ar", *dropouts])
@@ -72,23 +66,22 @@ def main() -> None:
     for (study, protocol, law), (laws, runs) in found.items():
         if law == AUTO:
             tables[f"laws-{protocol}{study}"] = laws_text(found[study, protocol, PAPERS][0], laws)
-            for name, svg in law_plots(laws, runs).items():
+            for name, svg in law_plots(runs, laws).items():
                 save(f"{name}-{protocol}{study}", svg)
     tables["advice"] = advice_table(found["", "best", AUTO][0])
     DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables))
 
 
-def enough(rows: Sequence[Row], family: str) -> bool:
-    """Whether a family has runs enough for a law."""
-    return sum(row["factorization"] == family for row in rows) >= LEAST_RUNS
+def families_of(rows: Sequence[Row]) -> list[str]:
+    """Return the families that have runs enough for a law."""
+    counts = Counter(row["factorization"] for row in rows)
+    return [family for family, count in counts.items() if count >= LEAST_RUNS]
 
 
 def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
     """Fit all families of a study that have runs enough; ``auto`` takes the law that held-out runs choose."""
     table = read_table(FOLDER / f"runs{study}.parquet")
-    names = dict.fromkeys(table["factorization"].to_pylist())
-    families = [name for name in names if enough(table.to_pylist(), name)]
-    chosen, column = of_families(table, families), f"loss_{protocol}"
+    chosen, column = of_families(table, families_of(table.to_pylist())), f"loss_{protocol}"
     runs = runs_of(chosen, column)[0]
     config = FitConfig(PAPERS if law == AUTO else law)
     return fit_laws(runs, config, choose=law == AUTO, facts=facts_of(chosen, runs, column)), runs
@@ -167,23 +160,10 @@ def advice_table(laws: Laws) -> str:
     return markdown(titles, lines)
 
 
-def law_plots(laws: Laws, runs: Runs) -> dict[str, str]:
-    """Return the figures of the paper."""
-    return {
-        "pareto": pareto_plot(runs),
-        "isoflop": isoflop_plot(runs, laws),
-        "decay": decay_plot(laws),
-        "extrapolation": extrapolation_plot(runs, laws),
-        "critical": critical_plot(laws),
-        "residuals": residual_plot(runs, laws),
-    }
-
-
 def runs_table(rows: Sequence[Row]) -> str:
     """Return what was run: a row a family with a law, one for all others."""
-    names = list(dict.fromkeys(row["factorization"] for row in rows))
-    groups = {name: [name] for name in names if enough(rows, name)}
-    others = [name for name in names if name not in groups]
+    groups = {name: [name] for name in families_of(rows)}
+    others = list(dict.fromkeys(row["factorization"] for row in rows if row["factorization"] not in groups))
     lines = []
     for title, members in [*groups.items(), (f"{len(others)} variants", others)]:
         mine = [row for row in rows if row["factorization"] in members]
@@ -303,12 +283,6 @@ def mean_text(values: Sequence[float]) -> str:
         return ""
     mean = f"{np.mean(values):+.3f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
-
-
-def span(values: Sequence[float]) -> str:
-    """Return the least and the greatest."""
-    low, high = min(values), max(values)
-    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

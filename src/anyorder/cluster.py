@@ -62,7 +62,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
 def run_job(config: Any) -> None:
     """Do one job's share of a study: every ``jobs``-th of what is left, the costliest first."""
     from anyorder.scaling.collect import read_study
-    from anyorder.scaling.files import ERROR, RESULT, run_folder, write_json
+    from anyorder.scaling.files import ERROR, is_open, run_folder, write_json
     from anyorder.scaling.grid import read_member
     from anyorder.scaling.study import StudyConfig
     from anyorder.scaling.workers import Session, Task
@@ -71,11 +71,7 @@ def run_job(config: Any) -> None:
     out = Path(config.out)
     study = read_study(out)
     members = sorted((read_member(m) for m in study["members"]), key=lambda m: -m.estimated_s)
-    mine = [
-        m
-        for m in members[config.job :: config.jobs]
-        if not (run_folder(out, m.id) / RESULT).is_file() and not (run_folder(out, m.id) / ERROR).is_file()
-    ]
+    mine = [m for m in members[config.job :: config.jobs] if is_open(out, m.id)]
     if not mine:
         return
     session = Session(from_plain(StudyConfig, study["config"]), out)

@@ -120,8 +120,7 @@ class Pilot:
         self.processes = config.workers or os.cpu_count() or 1
         study = study_config(str(info.root), info.total_episodes, config.validation_fraction)
         self.data = StudyData(study)
-        tokens = self.data.train.frames * self.data.tokens_per_frame
-        self.study = replace(study, grids=grids(tokens))
+        self.study = replace(study, grids=grids(self.data.unique_tokens))
         self.grid = expand(self.study, self.data)
         self.check_folder()
         check_asked(config, self.grid, "what a pilot of this dataset can train", timed=False)
@@ -142,13 +141,13 @@ class Pilot:
 
     def look(self) -> None:
         """See which runs are done, which have failed, and what that tells of the others."""
-        from anyorder.scaling.files import ERROR, RESULT, read_json, run_folder
+        from anyorder.scaling.collect import standings
+        from anyorder.scaling.grid import as_plain
         from anyorder.scaling.pilot import corrected
 
-        folders = {m.id: run_folder(self.out, m.id) for m in self.grid}
-        done = {run: folder / RESULT for run, folder in folders.items() if (folder / RESULT).is_file()}
-        self.took = {run: read_json(path)["wall_s"] for run, path in done.items()}
-        self.failed = [run for run, folder in folders.items() if (folder / ERROR).is_file()]
+        found = standings(self.out, [as_plain(m) for m in self.grid])
+        self.took = {s.member["id"]: s.took_s for s in found if s.took_s is not None}
+        self.failed = [s.member["id"] for s in found if s.state == "failed"]
         self.members = corrected(self.grid, self.took)
 
     def calibrate(self, console: Console) -> None:
@@ -198,8 +197,7 @@ class Pilot:
 
         left = (1 - MARGIN) * (self.deadline - time.perf_counter() - self.start_s)
         limit = largest(self.members, left, self.processes, {*self.took, *self.failed})
-        tokens = self.data.train.frames * self.data.tokens_per_frame
-        self.study = replace(self.study, grids=grids(tokens, limit))
+        self.study = replace(self.study, grids=grids(self.data.unique_tokens, limit))
         return self.open(within(self.members, limit))
 
     def open(self, members: Sequence["Member"]) -> list["Member"]:

@@ -72,7 +72,7 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
     """Train what is not trained yet, roll out what shall be, and say where the study stands."""
     from anyorder.scaling.collect import data_facts, write_study
     from anyorder.scaling.data import StudyData
-    from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder
+    from anyorder.scaling.files import ERROR, SUCCESS, is_open, run_folder
     from anyorder.scaling.grid import expand
     from anyorder.scaling.success import check_success, chosen
     from anyorder.scaling.workers import Task
@@ -89,22 +89,13 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
         plan(members, config.processes, console)
         return
     write_study(out, to_plain(study), facts, members)
-    folders = {m.id: run_folder(out, m.id) for m in members}
     if config.retry_failed:
-        for folder in folders.values():
-            (folder / ERROR).unlink(missing_ok=True)
-    todo = [
-        Task(m)
-        for m in members
-        if not (folders[m.id] / RESULT).is_file() and not (folders[m.id] / ERROR).is_file()
-    ]
+        for m in members:
+            (run_folder(out, m.id) / ERROR).unlink(missing_ok=True)
+    todo = [Task(m) for m in members if is_open(out, m.id)]
     started = time.perf_counter()
     execute(config, study, members, todo, console)
-    rollouts = [
-        Task(m, success=True)
-        for m in chosen(members, study, out)
-        if not (folders[m.id] / SUCCESS).is_file() and not (folders[m.id] / ERROR).is_file()
-    ]
+    rollouts = [Task(m, success=True) for m in chosen(members, study, out) if is_open(out, m.id, SUCCESS)]
     execute(config, study, members, rollouts, console)
     if todo or rollouts:
         more = f" and {len(rollouts)} rollouts" if rollouts else ""
@@ -117,10 +108,9 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
 
 def in_words(data: "StudyData") -> str:
     """Return what there is to learn from, and who is held out."""
-    tokens = data.train.frames * data.tokens_per_frame
     return (
         f"{data.train.episodes} demonstrations of {data.train.minutes:.1f} minutes, "
-        f"{tokens:.0f} action tokens, {1 / data.values_per_token:.3g} an action value; "
+        f"{data.unique_tokens:.0f} action tokens, {1 / data.values_per_token:.3g} an action value; "
         f"{data.validation.episodes} more choose, {data.test.episodes} report"
     )
 

@@ -7,14 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from anyorder.reports.page import render
-from anyorder.reports.scaling_plots import (
-    critical_plot,
-    decay_plot,
-    extrapolation_plot,
-    isoflop_plot,
-    pareto_plot,
-    residual_plot,
-)
+from anyorder.reports.scaling_plots import law_plots
 from anyorder.scaling.law import CONSTANTS, LAWS
 from anyorder.scaling.laws import Laws
 from anyorder.scaling.laws_file import to_dict
@@ -94,14 +87,6 @@ def headline(laws: Laws) -> str:
 
 def scaling_page(laws: Laws, runs: Runs, subtitle: str, title: str = "anyorder fit") -> str:
     """Return the page as HTML that needs no other file."""
-    plots = {
-        "pareto": pareto_plot(runs),
-        "isoflop": isoflop_plot(runs, laws),
-        "decay": decay_plot(laws),
-        "extrapolation": extrapolation_plot(runs, laws),
-        "critical": critical_plot(laws),
-        "residuals": residual_plot(runs, laws),
-    }
     numbers = to_dict(laws)
     for law in numbers["laws"].values():
         del law["bootstrap"]["samples"]  # they are in laws.json
@@ -118,7 +103,7 @@ def scaling_page(laws: Laws, runs: Runs, subtitle: str, title: str = "anyorder f
             "held_out": table(HELD_OUT_TITLES, held_out_rows(laws)),
         },
         pairs=[pair.text() for pair in laws.pairs],
-        plots={name: Markup(svg) for name, svg in plots.items()},
+        plots={name: Markup(svg) for name, svg in law_plots(runs, laws).items()},
         numbers=numbers,
     )
 

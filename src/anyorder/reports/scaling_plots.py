@@ -19,6 +19,18 @@ NEAR = 1.5
 FLOPS = "training compute, FLOPs"
 
 
+def law_plots(runs: Runs, laws: Laws) -> dict[str, str]:
+    """Return all figures by name; one with nothing to show is empty."""
+    return {
+        "pareto": pareto_plot(runs),
+        "isoflop": isoflop_plot(runs, laws),
+        "decay": decay_plot(laws),
+        "extrapolation": extrapolation_plot(runs, laws),
+        "critical": critical_plot(laws),
+        "residuals": residual_plot(runs, laws),
+    }
+
+
 def pareto_plot(runs: Runs) -> str:
     """Return the lowest loss at up to a compute: all runs solid, runs of one epoch alone dotted."""
     plot, axes = one_panel(FLOPS, "validation loss, nats")

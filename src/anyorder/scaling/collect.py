@@ -182,7 +182,7 @@ def data_facts(data: "StudyData") -> dict[str, Any]:
     }
     return {
         **parts,
-        "unique_tokens": data.train.frames * data.tokens_per_frame,
+        "unique_tokens": data.unique_tokens,
         "tokens_per_chunk": data.length,
         "values_per_token": data.values_per_token,
         "minutes": data.train.minutes,

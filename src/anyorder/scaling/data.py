@@ -178,6 +178,11 @@ class StudyData:
         return self.length / self.train.horizon
 
     @property
+    def unique_tokens(self) -> float:
+        """Tokens that the training episodes have."""
+        return self.train.frames * self.tokens_per_frame
+
+    @property
     def values_per_token(self) -> float:
         """Action values that a token stands for: nats per token over this are nats per action value."""
         return self.template.action_size / self.tokens_per_frame

@@ -17,6 +17,12 @@ def run_folder(out: str | Path, run: str) -> Path:
     return Path(out) / "runs" / run
 
 
+def is_open(out: str | Path, run: str, result: str = RESULT) -> bool:
+    """Whether a run has neither its result nor an error that ended it."""
+    folder = run_folder(out, run)
+    return not (folder / result).is_file() and not (folder / ERROR).is_file()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole."""
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

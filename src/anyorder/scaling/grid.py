@@ -128,7 +128,7 @@ def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: Study
     if family not in config.families:
         allowed = ", ".join(config.families) + did_you_mean(family, config.families)
         raise ConfigError(bad_value(f"grids.{name}.families", family, allowed or "a family of `families`"))
-    most = int(data.train.frames * data.tokens_per_frame)
+    most = int(data.unique_tokens)
     if cell["unique_tokens"] > most:
         allowed = f"at most {most}, what the {data.train.episodes} training episodes have"
         raise ConfigError(bad_value(f"grids.{name}.unique_tokens", cell["unique_tokens"], allowed))
