@@ -2,7 +2,7 @@
 
 import pytest
 
-from anyorder.files import whole, write_whole
+from anyorder.files import whole, writable, write_whole
 
 
 def write_half(path):
@@ -29,3 +29,11 @@ def test_a_reader_meets_the_old_file_until_the_new_one_is_complete(tmp_path):
         staged.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+def test_a_file_can_be_made_below_folders_alone(tmp_path):
+    (tmp_path / "file").write_text("here")
+    assert writable(tmp_path / "new")
+    assert writable(tmp_path / "new" / "and" / "newer")
+    assert not writable(tmp_path / "file" / "new")
+    assert not writable(tmp_path / "file" / "new" / "newer")

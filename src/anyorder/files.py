@@ -23,6 +23,12 @@ def whole(path: Path) -> Iterator[Path]:
         staged.unlink(missing_ok=True)
 
 
+def writable(path: Path) -> bool:
+    """Whether a file can be made there, with its folders."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as staged:

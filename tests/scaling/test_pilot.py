@@ -15,10 +15,10 @@ from anyorder.commands.advise import AdviseConfig
 from anyorder.commands.fit import fit_table
 from anyorder.datasets.episodes import split_episodes
 from anyorder.errors import ConfigError
-from anyorder.scaling import pilot, workers
+from anyorder.scaling import member, pilot, workers
 from anyorder.scaling.collect import read_study
 from anyorder.scaling.data import StudyData
-from anyorder.scaling.files import ERROR, PROGRESS, RESULT, run_folder
+from anyorder.scaling.files import ERROR, PROGRESS, RESULT, run_folder, write_json
 from anyorder.scaling.grid import expand
 from anyorder.scaling.pilot import cells, corrected, grids, largest, makespan, within
 from anyorder.scaling.study import EvaluationConfig, GridConfig
@@ -197,6 +197,47 @@ def test_a_pilot_that_was_killed_goes_on_and_advises(small, lift_root, tmp_path,
     assert len(small.trained) == 48
 
 
+def test_seconds_of_a_run_that_was_killed_count(small, data, lift_root, tmp_path, monkeypatch):
+    config = AdviseConfig(pilot=5, dataset=str(lift_root), flops=1e8, pilot_out=str(tmp_path), workers=2)
+    fresh = commands.Pilot(config, commands.dataset_of(config), 0.0)
+    assert (fresh.trained_s, fresh.deadline) == (0.0, 300.0)
+    folders = [run_folder(tmp_path, m.id) for m in fresh.grid]
+
+    def alive():
+        if (folders[0] / PROGRESS).is_file() and json.loads((folders[0] / PROGRESS).read_text())["wall_s"]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(member, "PROGRESS_S", 0.0)
+    settings = replace(fresh.grid[0].settings, epochs=1000)
+    held_out = member.HeldOut.of(data, 8, 8)
+    with pytest.raises(KeyboardInterrupt):
+        member.run_member(settings, data, held_out, folders[0], alive)
+    result = member.run_member(fresh.grid[1].settings, data, held_out, folders[1])
+    again = commands.Pilot(config, commands.dataset_of(config), 0.0)
+    assert list(again.took.values()) == [result["wall_s"]]
+    killed_s = json.loads((folders[0] / PROGRESS).read_text())["wall_s"]
+    assert killed_s > 0
+    assert again.deadline == pytest.approx(300 - (killed_s + result["wall_s"]) / 2)
+
+
+def test_a_family_that_cannot_learn_is_told_so(small, lift_root, tmp_path, capsys, monkeypatch):
+    train = Session.do
+
+    def broken(session, task, *rest):
+        if task.member.family != "masked":
+            return train(session, task, *rest)
+        write_json(
+            run_folder(session.out, task.member.id) / ERROR, {"error": "gradient: nan given", "tries": 1}
+        )
+        return None
+
+    monkeypatch.setattr(Session, "do", broken)
+    line = fails(
+        capsys, "advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'out'}", "pilot=30", "flops=1e8"
+    )
+    assert f"dataset: '{lift_root}' given, allowed: one that models can learn: gradient: nan given" in line
+
+
 def test_what_does_not_fit_is_said(small, lift_root, tmp_path, capsys):
     words = ["advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'out'}", "workers=1"]
     line = fails(capsys, *words, "pilot=0.001", "flops=1e8")
@@ -245,6 +286,8 @@ def head(folder, episodes, **features):
         (["flops=1", "pilot=1"], "dataset: None given"),
         (["dataset={lift}", "pilot=1"], "flops: None given"),
         (["dataset={lift}", "flops=1", "pilot=1", "workers=-1"], "workers: -1 given"),
+        (["dataset={lift}", "flops=1", "pilot=1", "out={lift}/meta/info.json/a.json"], "out: "),
+        (["dataset=nobody/nothing", "flops=1", "pilot=1"], "dataset: 'nobody/nothing' given"),
         (["dataset=/no/such", "flops=1", "pilot=1"], "the folder of a LeRobot dataset"),
         (["dataset={cameras}", "flops=1", "pilot=1"], "a pilot reads no cameras"),
         (["dataset={few}", "flops=1", "pilot=1"], "episodes of dataset: 5 given, allowed: at least 6"),

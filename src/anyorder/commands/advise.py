@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import writable
 
 if TYPE_CHECKING:
     from anyorder.datasets.folder import DatasetInfo
@@ -57,6 +58,8 @@ class AdviseConfig:
             )
         if self.out is not None and (Path(self.out).exists() or not self.out.endswith(".json")):
             raise ConfigError(bad_value("out", self.out, "a new file whose name ends in .json"))
+        if self.out is not None and not writable(Path(self.out)):
+            raise ConfigError(bad_value("out", self.out, "a file in a place that can be written to"))
 
 
 def run(config: AdviseConfig, console: Console) -> None:
@@ -171,7 +174,7 @@ def dataset_info(dataset: str) -> "DatasetInfo":
 
     folder = Path(dataset)
     named = not folder.is_dir() and dataset.count("/") == 1
-    root = resolve_root(None if named else folder, dataset if named else None, images=False)
+    root = resolve_root(None if named else folder, dataset if named else None, images=False, field="dataset")
     info = read_info(root, "dataset")
     if "action" not in info.features:
         raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))

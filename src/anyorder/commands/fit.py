@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import writable, write_whole
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.facts import PROTOCOLS
 from anyorder.scaling.law import AUTO, LAWS
@@ -41,8 +42,8 @@ class FitCommandConfig:
             raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
         if self.bootstrap < 100:
             raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
-        if Path(self.out).exists():
-            raise ConfigError(bad_value("out", self.out, "a new folder"))
+        if Path(self.out).exists() or not writable(Path(self.out)):
+            raise ConfigError(bad_value("out", self.out, "a new folder, where one can be made"))
         self.fit_config()
 
     def fit_config(self) -> FitConfig:
@@ -73,7 +74,6 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
     Returns:
         The laws, the runs, and the table's columns that were not used.
     """
-    from anyorder.files import write_whole
     from anyorder.reports.scaling import scaling_page
     from anyorder.scaling.facts import facts_of
     from anyorder.scaling.laws import fit_laws

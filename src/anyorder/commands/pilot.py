@@ -97,12 +97,13 @@ def dataset_of(config: "AdviseConfig") -> "DatasetInfo":
 class Pilot:
     """A pilot under way.
 
-    Its state is what lies in its folder: finished runs count by the time they took, so one that goes on spends what
-    is left of its budget.
+    Its state is what lies in its folder: runs count by the time they took, also those that a kill ended, so one that
+    goes on spends what is left of its budget.
 
     Attributes:
         grid: all runs that it may train, with what they are expected to take anywhere.
         took: seconds of those that are done, by id.
+        trained_s: seconds spent on all of them so far.
         failed: ids of those that failed.
         members: the grid, with what runs take on this machine, as far as that is known.
         start_s: seconds until processes are ready to train.
@@ -126,7 +127,7 @@ class Pilot:
         check_asked(config, self.grid, "what a pilot of this dataset can train", timed=False)
         self.start_s = 0.0
         self.look()
-        self.deadline = started + 60 * self.minutes - sum(self.took.values()) / self.processes
+        self.deadline = started + 60 * self.minutes - self.trained_s / self.processes
 
     def check_folder(self) -> None:
         """Refuse a folder that holds another study."""
@@ -148,19 +149,20 @@ class Pilot:
         found = standings(self.out, [as_plain(m) for m in self.grid])
         self.took = {s.member["id"]: s.took_s for s in found if s.took_s is not None}
         self.failed = [s.member["id"] for s in found if s.state == "failed"]
+        self.trained_s = sum(s.spent_s for s in found)
         self.members = corrected(self.grid, self.took)
 
     def calibrate(self, console: Console) -> None:
-        """Train a few cheap runs, which tell how fast this machine is.
+        """Train a few cheap runs, which tell how fast this machine is, unless two of each family have told it.
 
         Raises:
             UserError: none of them can be trained.
         """
-        from anyorder.scaling.files import ERROR, read_json, run_folder
         from anyorder.scaling.pilot import CALIBRATION, calibration, makespan
 
+        told = [m.family for m in self.grid if m.id in self.took]
         chosen = self.open(calibration(self.grid, CALIBRATION * 60 * self.minutes, self.processes))
-        if not chosen:
+        if not chosen or all(told.count(m.family) > 1 for m in self.grid):
             return
         console.print(f"{len(chosen)} cheap runs tell how fast this machine is", highlight=False)
         began = time.perf_counter()
@@ -168,8 +170,7 @@ class Pilot:
         took = [self.took[m.id] for m in chosen if m.id in self.took]
         self.start_s = max(0.0, time.perf_counter() - began - makespan(took, self.processes))
         if self.failed and not self.took:
-            reason = read_json(run_folder(self.out, self.failed[0]) / ERROR)["error"]
-            raise UserError(bad_value("dataset", self.config.dataset, f"one that models can learn: {reason}"))
+            raise self.cannot_learn(self.failed[0])
 
     def train(self, console: Console) -> None:
         """Train as much as fits the time, then see whether there is time for more.
@@ -189,7 +190,8 @@ class Pilot:
             plan(chosen, self.processes, console)
         while chosen:
             self.execute(chosen, console)
-            chosen = self.fitting()
+            if chosen := self.fitting():
+                console.print(f"there is time for {len(chosen)} more", highlight=False)
 
     def fitting(self) -> list["Member"]:
         """Return what is left to train of the largest plan that fits the time left, the cheapest first."""
@@ -222,7 +224,7 @@ class Pilot:
         """Write the table of what is done.
 
         Raises:
-            UserError: too little is.
+            UserError: too little is, as time was short or runs failed.
         """
         from anyorder.scaling.collect import read_study, table, write_table
 
@@ -230,12 +232,22 @@ class Pilot:
         done = [row["factorization"] for row in rows]
         family = min(dict.fromkeys(m.family for m in self.grid), key=done.count)
         if (fewest := done.count(family)) < LEAST_RUNS:
+            failed = [m.id for m in self.grid if m.family == family and m.id in self.failed]
+            if fewest + len(failed) >= LEAST_RUNS:
+                raise self.cannot_learn(failed[0])
             raise self.too_short(f"{fewest} runs of {family} were finished")
         write_table(rows, self.out / TABLE)
         missing = len(read_study(self.out)["members"]) - len(rows)
         more = f" ({missing} more were not finished in time)" if missing else ""
         told = f"{self.out / TABLE}: {len(rows)} runs{more} in {duration(self.spent_s)}"
         console.print(told, markup=False, highlight=False)
+
+    def cannot_learn(self, run: str) -> UserError:
+        """Return the error of a pilot that cannot go on as runs fail, with the reason of one."""
+        from anyorder.scaling.files import ERROR, read_json, run_folder
+
+        reason = read_json(run_folder(self.out, run) / ERROR)["error"]
+        return UserError(bad_value("dataset", self.config.dataset, f"one that models can learn: {reason}"))
 
     @property
     def spent_s(self) -> float:

@@ -50,8 +50,12 @@ class DatasetInfo:
         ]
 
 
-def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) -> Path:
+def resolve_root(
+    root: str | Path | None, repo_id: str | None, *, images: bool, field: str = "dataset.repo_id"
+) -> Path:
     """Return the folder of a dataset: ``root``, or ``repo_id`` in LeRobot's cache, downloaded if need be.
+
+    ``field`` is what a message calls ``repo_id``.
 
     Raises:
         DatasetError: neither was given, or the hub does not answer.
@@ -72,7 +76,7 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool) 
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
-        raise DatasetError(bad_value("dataset.repo_id", repo_id, allowed)) from error
+        raise DatasetError(bad_value(field, repo_id, allowed)) from error
 
 
 def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:

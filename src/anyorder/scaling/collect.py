@@ -37,12 +37,14 @@ class Standing:
         state: one of ``STATES``.
         left: share that is not done.
         took_s: seconds it took; None before it is done.
+        spent_s: seconds of training until its last sign of life.
     """
 
     member: dict[str, Any]
     state: str
     left: float
     took_s: float | None
+    spent_s: float
 
 
 def write_study(out: Path, config: dict[str, Any], data: dict[str, Any], members: Sequence[Member]) -> None:
@@ -68,16 +70,18 @@ def standing(out: str | Path, member: dict[str, Any]) -> Standing:
     """Look up where a run stands."""
     folder = run_folder(out, member["id"])
     if (folder / RESULT).is_file():
-        return Standing(member, "done", 0.0, read_json(folder / RESULT)["wall_s"])
-    share = 0.0
+        took_s = read_json(folder / RESULT)["wall_s"]
+        return Standing(member, "done", 0.0, took_s, took_s)
+    share = spent_s = 0.0
     try:
         age = time.time() - (folder / PROGRESS).stat().st_mtime
-        share = float(read_json(folder / PROGRESS)["share"])
+        progress = read_json(folder / PROGRESS)
+        share, spent_s = float(progress["share"]), float(progress["wall_s"])
     except FileNotFoundError:  # not begun, or done this very moment
         age = float("inf")
     if (folder / ERROR).is_file():
-        return Standing(member, "failed", 0.0, None)
-    return Standing(member, "running" if age < SIGN_OF_LIFE_S else "waiting", 1 - share, None)
+        return Standing(member, "failed", 0.0, None, spent_s)
+    return Standing(member, "running" if age < SIGN_OF_LIFE_S else "waiting", 1 - share, None, spent_s)
 
 
 def standings(out: str | Path, members: Sequence[dict[str, Any]]) -> list[Standing]:

@@ -137,6 +137,10 @@ class Training:
             "seconds": (self.wall_s, self.cpu_s),
         }
 
+    def sign_of_life(self, folder: Path) -> None:
+        """Tell how much is done, and the seconds it took."""
+        write_json(folder / PROGRESS, {"share": self.step / self.steps, "wall_s": self.wall_s})
+
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self.policy.load_state_dict(state["policy"])
@@ -177,7 +181,7 @@ def run_member(
         training.load(torch.load(folder / STATE, weights_only=True))
     before = training.wall_s, training.cpu_s
     saved = told = wall
-    write_json(folder / PROGRESS, {"share": training.step / training.steps})
+    training.sign_of_life(folder)
     while training.step < training.steps:
         alive()
         training.advance()
@@ -187,7 +191,7 @@ def run_member(
         training.wall_s, training.cpu_s = before[0] + now - wall, before[1] + time.process_time() - cpu
         if now - told > PROGRESS_S:
             told = now
-            write_json(folder / PROGRESS, {"share": training.step / training.steps})
+            training.sign_of_life(folder)
         if now - saved > save_s:
             saved = now
             with whole(folder / STATE) as path:
