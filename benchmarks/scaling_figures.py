@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from anyorder.reports.palette import PALETTE
+from anyorder.reports.palette import family_colours
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
 
 Row = dict[str, Any]
@@ -15,7 +15,7 @@ def success_plot(rows: Sequence[Row]) -> str:
     axes = plot.subplots()
     dress(axes, "test NLL at the end of the run, nats per action token", "success, %")
     rolled = [row for row in rows if row["success"] is not None]
-    colours = colour_of([row["factorization"].split()[0] for row in rolled])
+    colours = family_colours(row["factorization"].split()[0] for row in rolled)
     for name, colour in colours.items():
         mine = [row for row in rolled if row["factorization"].split()[0] == name]
         x, y = ([scale * row[k] for row in mine] for k, scale in (("test_final", 1), ("success", 100)))
@@ -31,7 +31,7 @@ def epochs_plot(rows: Sequence[Row]) -> str:
     """Return test NLL against epochs, a panel a U: early stopping solid, end of run dotted; validation chose sizes."""
     shown = [row for row in rows if row["grid"] in ("main", "regularised")]
     uniques = sorted({rounded(row["unique_tokens"]) for row in shown})
-    colours = colour_of([row["factorization"] for row in shown])
+    colours = family_colours(row["factorization"] for row in shown)
     plot = figure(8.4, 2.9 * -(-len(uniques) // 3))
     panels = plot.subplots(-(-len(uniques) // 3), 3, squeeze=False).ravel()
     for axes, unique in zip(panels, uniques, strict=False):
@@ -58,12 +58,6 @@ def epochs_plot(rows: Sequence[Row]) -> str:
     style = {"ncols": 4, "frameon": False, "fontsize": 9, "labelcolor": INK}
     plot.legend(lines.values(), lines.keys(), loc="outside upper left", **style)
     return to_svg(plot, "epochs", "Test NLL against epochs, one panel a number of unique tokens")
-
-
-def colour_of(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour a name, in the order of their first appearance."""
-    found = list(dict.fromkeys(names))
-    return {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(found)}
 
 
 def rounded(value: float) -> int:

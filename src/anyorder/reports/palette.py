@@ -1,13 +1,16 @@
 """Colours and markers that every plot shares."""
 
+import itertools
 from collections.abc import Iterable
 
 # Okabe and Ito's palette, whose colours stay apart under colour blindness; its yellow is too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
-# The families people compare most keep their colour from report to report.
+# The families people compare most keep their colour from report to report, also by the names that studies give them.
 FIXED = {
     "autoregressive": PALETTE[0],
+    "ar": PALETTE[0],
     "masked_diffusion": PALETTE[1],
+    "masked": PALETTE[1],
     "gaussian_diffusion": PALETTE[2],
     "regression": PALETTE[3],
 }
@@ -15,14 +18,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
 def family_colours(families: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each family; the usual ones keep theirs.
+    """Return a colour for each family; the usual ones keep theirs, and no two are alike before all are used.
 
     >>> family_colours(["all", "regression"])
     {'all': '#E69F00', 'regression': '#CC79A7'}
     """
-    free = [colour for colour in PALETTE if colour not in FIXED.values()]
-    colours = dict[str, str]()
-    for family in families:
-        if family not in colours:
-            colours[family] = FIXED.get(family) or (free.pop(0) if free else PALETTE[-1])
-    return colours
+    names = list(dict.fromkeys(families))
+    others = [name for name in names if name not in FIXED]
+    taken = {FIXED[name] for name in names if name in FIXED}
+    # Those of usual families that are not there come last.
+    free = sorted((colour for colour in PALETTE if colour not in taken), key=lambda c: c in FIXED.values())
+    found = dict(zip(others, itertools.cycle(free), strict=False))
+    return {name: FIXED.get(name) or found[name] for name in names}
