@@ -31,7 +31,12 @@ def main() -> None:
     )
     parser.add_argument("--demos", type=int, default=50)
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each training")
-    parser.add_argument("--families", nargs="+", default=["regression", "autoregressive"])
+    parser.add_argument(
+        "--families",
+        nargs="*",
+        default=["regression", "autoregressive"],
+        help="none: only the evaluations",
+    )
     parser.add_argument("--chunks", nargs="+", type=int, default=[16, 50], help="chunk sizes")
     parser.add_argument("--episodes", type=int, default=50, help="of the evaluations")
     parser.add_argument("--repeats", type=int, default=3, help="trainings of each kind; medians are printed")
@@ -41,9 +46,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run("anyorder", "record", f"env={options.task}", f"episodes={options.demos}", f"root={root / 'data'}")
-        print(
-            "| family, chunk | lerobot-train | with fast loading | anyorder train | ratio |\n|---|---:|---:|---:|---:|"
-        )
+        if options.families:
+            titles = "| family, chunk | lerobot-train | with fast loading | anyorder train | ratio |"
+            print(f"{titles}\n|---|---:|---:|---:|---:|")
         for family in options.families:
             for chunk in options.chunks:
                 rates = [
@@ -57,7 +62,9 @@ def main() -> None:
 
 def evaluations(root: Path, options: argparse.Namespace) -> None:
     """Evaluate one policy by both commands: in this package's environment, and in ALOHA as each of them has it."""
-    print("\n| command | episodes | seconds, start included | success |\n|---|---:|---:|---:|")
+    print(
+        "\n| command | episodes | seconds, start included | an episode | success |\n|---|---:|---:|---:|---:|"
+    )
     kind, task = options.task.split("_", 1)
     policy = short_training(root, options.task, root / "data", "[]")
     for batch in (1, options.episodes):
@@ -97,7 +104,7 @@ def evaluate(name: str, output: Path, policy: Path, episodes: int, arguments: li
         *arguments,
     )
     success = json.loads((output / "eval_info.json").read_text())["overall"]["pc_success"]
-    print(f"| {name} | {episodes} | {whole_s:.0f} | {success:.0f} % |", flush=True)
+    print(f"| {name} | {episodes} | {whole_s:.0f} | {whole_s / episodes:.2f} | {success:.0f} % |", flush=True)
 
 
 def roll_out(env: str, root: Path, policy: Path, episodes: int, filmed: int) -> None:
@@ -108,7 +115,7 @@ def roll_out(env: str, root: Path, policy: Path, episodes: int, filmed: int) -> 
     summary = json.loads((output / "summary.json").read_text())
     success = 100 * summary["success_rate"]
     name = f"anyorder rollout, {env}, {filmed} filmed"
-    print(f"| {name} | {episodes} | {whole_s:.0f} | {success:.0f} % |", flush=True)
+    print(f"| {name} | {episodes} | {whole_s:.0f} | {whole_s / episodes:.2f} | {success:.0f} % |", flush=True)
 
 
 def stock(root: Path, family: str, chunk: int, steps: int, **environment: str) -> float:
