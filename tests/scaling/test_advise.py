@@ -98,8 +98,32 @@ def test_outside_the_runs_it_warns_and_far_outside_it_refuses():
 
 
 def test_what_is_answered_counts_as_well_as_what_is_asked():
-    with pytest.raises(UserError, match="params of ar"):
+    with pytest.raises(UserError, match="epochs of ar"):
         advise(laws(ar=known(AR, params=(1e4, 1e5))), 5e7, 1e19)
+
+
+def test_sizes_and_epochs_stay_within_the_runs():
+    flops, n = 1e19, np.geomspace(1e5, 1e12, 100_001)
+    free = advise(laws(ar=known(AR)), 5e7, flops).best
+    assert free.bound() == ""
+    for name, factor, low, high in (
+        ("params", 3, 3 * free.params, 30 * free.params),
+        ("params", 1 / 3, free.params / 30, free.params / 3),
+        ("epochs", 1 / 4, free.epochs / 40, free.epochs / 4),
+        ("tokens", 2, 2 * free.tokens, 20 * free.tokens),
+    ):
+        held = advise(laws(ar=known(AR, **{name: (low, high)})), 5e7, flops).best
+        assert getattr(held, name) == pytest.approx(factor * getattr(free, name), rel=1e-4)
+        d = flops / 6 / n
+        inside = {"params": n, "tokens": d, "epochs": d / 5e7}[name]
+        loss = predict(AR, n, d, 5e7)[(inside >= low) & (inside <= high)]
+        assert held.nll == pytest.approx(float(loss.min()), rel=1e-5)
+        assert held.interval == pytest.approx((held.nll, held.nll))
+        assert 6 * held.params * held.tokens == pytest.approx(flops)
+        assert held.outside == {}
+        assert (f"would take {free.params:.2g} parameters" in held.bound()) == (name == "params")
+        same = advise(laws(ar=known(AR, **{name: (low, high)})), 5e7, flops, extrapolate=True).best
+        assert same.params == pytest.approx(free.params, rel=1e-4)
 
 
 def test_nobody_is_told_to_overfit():

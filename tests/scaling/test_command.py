@@ -159,8 +159,9 @@ def at(row, value):
         (changed(loss=None, los=np.ones(30)), "did you mean 'loss'"),
         (changed(tokens=None), "tokens"),
         (changed(factorisation=["a"] * 30), "did you mean 'factorization'"),
+        (changed(loss=1.5), "loss: '1.5 in every run' given, allowed: at least two values"),
         (changed(loss=["high"] * 30), "column loss: 'string' given, allowed: numbers in every row"),
-        (changed(factorization=["a"] * 25 + ["b"] * 5), "runs of b: 5 given, allowed: at least 10"),
+        (changed(factorization=["a"] * 25 + ["b"] * 5), "families=[...] names those to fit"),
         (changed(factorization=["a"] * 29 + [""]), "an empty cell"),
         ({name: column[:6] for name, column in changed().items()}, "runs: 6 given, allowed: at least 10"),
         ({name: column[:0] for name, column in changed().items()}, "without rows"),
@@ -193,11 +194,18 @@ def test_a_bad_table_is_one_line_and_leaves_nothing(tmp_path, capsys):
         (["runs=x.csv", "fixed.alpha=low"], "a number"),
         (["runs=x.csv", "law=chinchilla", "fixed.R_D=3"], "constants of law=chinchilla"),
         (["runs=x.csv", "tied=true", "fixed.alpha=0.3", "fixed.beta=0.4"], "as tied=true"),
+        (["runs=x.csv", "loss=loss_final", "protocol=best"], "final, as loss=loss_final tells"),
         (["runs=x.csv", "bootstrap=5"], "an integer >= 100"),
     ],
 )
 def test_bad_words(words, said, tmp_path, capsys):
     assert said in fails(capsys, "fit", *words, f"out={tmp_path / 'out'}")
+
+
+def test_runs_given_twice_are_counted():
+    runs = planted(AR, 30)
+    assert runs.repeated == 0
+    assert runs.where(np.array([0, 1, 2, 1, 2, 1])).repeated == 3
 
 
 def test_two_steps_need_runs_of_one_epoch():

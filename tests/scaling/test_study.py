@@ -19,7 +19,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, STATE, run_folder
+from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
@@ -258,6 +258,25 @@ def test_a_failure_is_recorded_and_stops_nothing(ran, capsys):
     assert {p: p.stat().st_mtime_ns for p in out.rglob(f"runs/*/{RESULT}")} == before
     assert cli.main(["study", "status", f"out={out}"]) == 0
     assert "complete" in capsys.readouterr().out
+
+
+def test_finished_runs_are_not_lost_to_another_study(ran, capsys):
+    words, out, _ = ran
+    before = (out / STUDY).read_bytes()
+    for other in (["grids.main.epochs=[1]"], ["chunk_size=4"]):
+        line = fails(capsys, *words, *other)
+        assert "out: " in line
+        assert "of 7 finished runs there are none of this study" in line
+    assert (out / STUDY).read_bytes() == before
+
+
+def test_a_study_wants_a_folder_of_its_own(ran, lift_root, tmp_path, capsys):
+    words = ran[0][:-1]
+    assert "other files are there" in fails(capsys, *words, f"out={lift_root}")
+    assert not (lift_root / STUDY).exists()
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert "where one can be made" in fails(capsys, *words, f"out={out}", "dry_run=true")
 
 
 def test_the_table_can_be_fitted(ran, capsys):

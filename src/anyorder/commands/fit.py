@@ -10,7 +10,7 @@ from rich.table import Table
 from anyorder.errors import ConfigError, bad_value
 from anyorder.files import writable, write_whole
 from anyorder.scaling.config import FitConfig, Fixed
-from anyorder.scaling.facts import PROTOCOLS
+from anyorder.scaling.facts import PROTOCOLS, protocol_of
 from anyorder.scaling.law import AUTO, LAWS
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class FitCommandConfig:
     def __post_init__(self) -> None:
         if self.protocol not in (None, *PROTOCOLS):
             raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
+        told = protocol_of(self.loss)
+        if self.protocol is not None and told not in (None, self.protocol):
+            raise ConfigError(bad_value("protocol", self.protocol, f"{told}, as loss={self.loss} tells"))
         if self.bootstrap < 100:
             raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
         if Path(self.out).exists() or not writable(Path(self.out)):
@@ -59,6 +62,10 @@ def run(config: FitCommandConfig, console: Console) -> None:
     laws, runs, others = fit_table(config, console)
     if others:
         console.print(f"columns not used: {', '.join(others)}", markup=False)
+    if runs.repeated:
+        console.print(f"runs that equal an earlier one: {runs.repeated}, each counts", highlight=False)
+    if config.law == AUTO:
+        console.print(f"held-out runs choose law={laws.config.law}", markup=False, highlight=False)
     for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
         console.print(rich_table(titles, rows))
     if laws.facts.protocol is not None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from anyorder.commands.fit import rich_table
 from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.files import writable
 from anyorder.scaling.study import StudyConfig
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
         data = StudyData(study)
         members = expand(study, data)
         check_success(study, data)
+    check_folder(out, members)
     facts = data_facts(data)
     console.print(f"{len(members)} runs on {in_words(data)}", highlight=False)
     if config.dry_run:
@@ -104,6 +106,31 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
     else:
         console.print("nothing to execute: every run is done or has failed before", highlight=False)
     status(config, console)
+
+
+def check_folder(out: Path, members: Sequence["Member"]) -> None:
+    """Refuse a folder that is not a study's, or one whose finished runs this study does not have.
+
+    Raises:
+        ConfigError: runs would be lost from the table, or the folder cannot be.
+    """
+    from anyorder.scaling.collect import read_study
+    from anyorder.scaling.files import RESULT, RUNS, STUDY, run_folder
+
+    if (out / STUDY).is_file():
+        done = {m["id"] for m in read_study(out)["members"] if (run_folder(out, m["id"]) / RESULT).is_file()}
+        if lost := done - {m.id for m in members}:
+            allowed = (
+                f"a new folder, as {len(lost)} of {len(done)} finished runs there are none of this study, or settings "
+                f"that keep them"
+            )
+            raise ConfigError(bad_value("out", str(out), allowed))
+    elif out.is_dir() and any(not path.name.startswith(".") and path.name != RUNS for path in out.iterdir()):
+        raise ConfigError(
+            bad_value("out", str(out), "a new folder, or one of a study: other files are there")
+        )
+    elif not out.is_dir() and (out.exists() or not writable(out)):
+        raise ConfigError(bad_value("out", str(out), "a folder, where one can be made"))
 
 
 def in_words(data: "StudyData") -> str:

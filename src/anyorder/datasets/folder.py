@@ -5,6 +5,7 @@ faster (``benchmarks/bench_loader.py``) and hold the same values.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ def resolve_root(
     if repo_id is None:
         allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
         raise DatasetError(bad_value("dataset.root", None, allowed))
+    # It tells at length of a decoder that nothing here needs.
+    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 

@@ -1,9 +1,10 @@
 """Which factorization to train, on so many tokens and with so much compute, by laws that runs were fitted to.
 
 Each family takes the parameters with the lowest loss at its compute, ``C = 6 N D``, and epochs follow as ``D /
-U``. How sure the choice is comes from the bootstrap: each resample of the runs has its own laws, which are asked
-the same question. That is about noise in the runs; it cannot tell a right form of the law from a wrong one, so
-whatever the question or its answer leaves the range of the runs is said, and refused where it is far outside.
+U``; both stay within what the runs had, as laws tell little beyond, unless extrapolation is asked for. How sure
+the choice is comes from the bootstrap: each resample of the runs has its own laws, which are asked the same
+question. That is about noise in the runs; it cannot tell a right form of the law from a wrong one, so whatever
+the question or its answer leaves the range of the runs is said, and refused where it is far outside.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anyorder.errors import UserError, bad_value
-from anyorder.scaling.critical import best_up_to
+from anyorder.scaling.critical import Within, best_up_to
 from anyorder.scaling.intervals import percentiles
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.scaling.laws_file import ReadLaw, ReadLaws
@@ -22,6 +23,8 @@ from anyorder.scaling.pairs import Crossing, meet, scan
 
 FAR = 10.0
 """Factor outside the runs' range from which there is no answer unless it is asked for."""
+NEAR = 1.05
+"""Factor up to which a value counts as within: batches round tokens."""
 SURE, LIKELY = 0.95, 0.75
 NAMES = {
     "unique_tokens": "unique tokens",
@@ -57,6 +60,7 @@ class Outlook:
         exact: whether the loss is the likelihood, or an upper bound; None where it is not known.
         outside: by name, how many times beyond the runs' range a quantity lies; those within are left out.
         ranges: smallest and largest among the runs.
+        free_params: N that the law would take if it were not held within them.
     """
 
     family: str
@@ -71,6 +75,17 @@ class Outlook:
     exact: bool | None
     outside: dict[str, float]
     ranges: dict[str, tuple[float, float]]
+    free_params: float
+
+    def bound(self) -> str:
+        """Say where the law wants a size that no run comes near; empty where it does not."""
+        low, high = self.ranges["params"]
+        if outside(self.free_params, low, high) <= NEAR or self.free_params == self.params:
+            return ""
+        return (
+            f"{self.family}: its law would take {self.free_params:.2g} parameters; held within the runs' {low:.3g} to "
+            f"{high:.3g}, beyond which it is a guess."
+        )
 
     def warning(self) -> str:
         """Say what lies outside the range of the runs; empty where nothing does."""
@@ -123,7 +138,7 @@ class Advice:
 
     def lines(self) -> list[str]:
         """Return what to mind, a sentence or two each."""
-        found = [outlook.warning() for outlook in self.families]
+        found = [line for outlook in self.families for line in (outlook.warning(), outlook.bound())]
         for outlook in self.families:
             if outlook.flops < 0.9 * outlook.offered_flops:
                 found.append(
@@ -139,7 +154,10 @@ class Advice:
     def _crossing(self, families: tuple[str, str], crossing: Crossing) -> str:
         pair = f"{families[0]} and {families[1]}"
         if not math.isfinite(crossing.flops):
-            return f"{pair}: no critical compute at this U; {crossing.better_above} has the lower loss throughout."
+            return (
+                f"{pair}: no critical compute at this U, {crossing.better_above} has the lower loss throughout; "
+                f"{crossing.share:.0%} of resamples cross."
+            )
         low, high = crossing.interval
         known = f"95 %: {low:.2g} to {high:.2g}" if math.isfinite(low) else "in few resamples"
         return (
@@ -157,7 +175,7 @@ def advise(
         laws: of any set of families, as ``read_laws`` gives them.
         unique_tokens: U, in the tokens the laws were fitted in.
         flops: C = 6 N D, for all families or for each.
-        extrapolate: answer far outside the range of the runs, too.
+        extrapolate: answer far outside the range of the runs, too, with sizes and epochs that may be.
 
     Raises:
         UserError: an impossible number, or the answer is far outside and ``extrapolate`` was not given.
@@ -170,8 +188,11 @@ def advise(
         if not (math.isfinite(value) and value > 0):
             raise UserError(bad_value(name, value, "a finite number above 0"))
     count = min(len(law.samples) for law in laws.families.values())
+    held = {
+        family: None if extrapolate else _within(law, unique_tokens) for family, law in laws.families.items()
+    }
     drawn = {
-        family: best_up_to(law.samples[:count], each[family], unique_tokens)[0]
+        family: best_up_to(law.samples[:count], each[family], unique_tokens, held[family])[0]
         for family, law in laws.families.items()
     }
     lowest = np.argmin(np.stack(list(drawn.values())), axis=0)
@@ -181,6 +202,7 @@ def advise(
             law,
             unique_tokens,
             each[family],
+            held[family],
             laws.facts.exact.get(family),
             drawn[family],
             float((lowest == number).mean()),
@@ -200,16 +222,25 @@ def advise(
     return Advice(unique_tokens, tuple(families), _crossings(laws, unique_tokens), laws.facts.protocol)
 
 
+def _within(law: ReadLaw, unique_tokens: float) -> Within:
+    """Return sizes and tokens that the runs had: tokens seen, and epochs."""
+    (least, most), epochs = law.ranges["tokens"], law.ranges["epochs"]
+    low, high = max(least, epochs[0] * unique_tokens), min(most, epochs[1] * unique_tokens)
+    return Within(law.ranges["params"], (low, high) if low <= high else (least, most))
+
+
 def _outlook(
     family: str,
     law: ReadLaw,
     unique_tokens: float,
     flops: float,
+    held: Within | None,
     exact: bool | None,
     drawn: np.ndarray,
     probability: float,
 ) -> Outlook:
-    nll, params, used = (float(value) for value in best_up_to(law.constants, flops, unique_tokens))
+    nll, params, used = (float(value) for value in best_up_to(law.constants, flops, unique_tokens, held))
+    free_params = float(best_up_to(law.constants, flops, unique_tokens)[1]) if held else params
     tokens = used / FLOPS_PER_PARAM_TOKEN / params
     values = {
         "unique_tokens": unique_tokens,
@@ -231,8 +262,9 @@ def _outlook(
         flops=used,
         offered_flops=flops,
         exact=exact,
-        outside={name: factor for name, factor in beyond.items() if factor > 1},
+        outside={name: factor for name, factor in beyond.items() if factor > NEAR},
         ranges=law.ranges,
+        free_params=free_params,
     )
 
 

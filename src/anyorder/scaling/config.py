@@ -105,8 +105,11 @@ def check(runs: Runs, config: FitConfig) -> None:
             needs.append((int(mine.single_epoch.sum()), config.first_step(), what))
         for count, fitted, what in needs:
             if fitted and count < len(fitted) + SPARE_RUNS:
-                allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}"
+                others = "" if len(runs.families) == 1 else "; families=[...] names those to fit"
+                allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}{others}"
                 raise UserError(bad_value(what, count, allowed))
+        if len(np.unique(mine.loss)) < 2:
+            raise UserError(bad_value(f"loss{of}", f"{mine.loss[0]:g} in every run", "at least two values"))
         varied = [
             ("params", mine.params, {"A", "alpha", "R_N"}),
             ("tokens", mine.tokens, {"B", "beta", "R_D"}),

@@ -29,8 +29,28 @@ STEPS = 11
 SPARED_DECADES = 8
 
 
+@dataclass(frozen=True)
+class Within:
+    """Where N and D are looked for: their smallest and largest.
+
+    Where a compute has no N and D within both, N keeps to its range and D leaves its own.
+    """
+
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+
+    def ends(self, log_product: Array) -> tuple[Array, Array]:
+        """Return the smallest and largest ln N, of ln (N D)."""
+        (low, high), (least, most) = np.log(self.params), np.log(self.tokens)
+        return np.clip(log_product - most, low, high), np.clip(log_product - least, low, high)
+
+
 def best_loss(
-    constants: Array, flops: ArrayLike, unique_tokens: ArrayLike, steps: int = GOLDEN_STEPS
+    constants: Array,
+    flops: ArrayLike,
+    unique_tokens: ArrayLike,
+    steps: int = GOLDEN_STEPS,
+    within: Within | None = None,
 ) -> tuple[Array, Array]:
     """Return the lowest loss at a compute and the N that has it.
 
@@ -39,6 +59,7 @@ def best_loss(
         flops: C.
         unique_tokens: U.
         steps: of golden section.
+        within: bounds of N and D; none when None.
 
     Returns:
         Loss and parameters, both in the broadcast shape: the lowest on a grid of whole e-folds, refined by golden
@@ -53,7 +74,7 @@ def best_loss(
     def loss(log_n: Array) -> Array:
         extra = log_n.ndim - centre.ndim
         at = (..., *(None,) * extra)
-        n = np.exp(log_n)
+        n = np.exp(log_n if ends is None else np.clip(log_n, ends[0][at], ends[1][at]))
         cc = c.reshape(*c.shape[:-1], *(1,) * extra, c.shape[-1])
         return predict(cc, n, tokens_times_params[at] / n, np.asarray(unique_tokens, dtype=float)[at])
 
@@ -62,6 +83,7 @@ def best_loss(
     tokens_times_params = np.broadcast_to(tokens_times_params, centre.shape)
     unique_tokens = np.broadcast_to(unique_tokens, centre.shape)
     c = np.broadcast_to(c, (*centre.shape, c.shape[-1]))
+    ends = within.ends(np.log(tokens_times_params)) if within is not None else None
     offsets = np.linspace(-GRID_REACH, GRID_REACH, GRID_POINTS)
     spacing = offsets[1] - offsets[0]
     lowest = offsets[np.argmin(loss(centre[..., None] + offsets), axis=-1)]
@@ -77,20 +99,25 @@ def best_loss(
         left, right = np.where(down, fresh, kept), np.where(down, kept, fresh)
         at_left, at_right = np.where(down, value, kept_value), np.where(down, kept_value, value)
     log_n = 0.5 * (low + high)
+    if ends is not None:
+        log_n = np.clip(log_n, *ends)
     return loss(log_n), np.exp(log_n)
 
 
-def best_up_to(constants: Array, flops: ArrayLike, unique_tokens: ArrayLike) -> tuple[Array, Array, Array]:
+def best_up_to(
+    constants: Array, flops: ArrayLike, unique_tokens: ArrayLike, within: Within | None = None
+) -> tuple[Array, Array, Array]:
     """Return the lowest loss at up to a compute, its N, and the compute it takes; as ``best_loss``.
 
     All of the compute, unless the law rises again: then the best of a grid that goes down by 8 decades.
     """
     c, c_max = np.asarray(constants, dtype=float), np.asarray(flops, dtype=float)
     if not c[..., CONSTANTS.index("O")].any():
-        loss, n = best_loss(c, c_max, unique_tokens)
+        loss, n = best_loss(c, c_max, unique_tokens, within=within)
         return loss, n, np.broadcast_to(c_max, loss.shape)
     spent = c_max[..., None] * np.logspace(0, -SPARED_DECADES, 20 * SPARED_DECADES + 1)
-    losses, params = best_loss(c[..., None, :], spent, np.asarray(unique_tokens, dtype=float)[..., None])
+    unique = np.asarray(unique_tokens, dtype=float)[..., None]
+    losses, params = best_loss(c[..., None, :], spent, unique, within=within)
     best = np.argmin(losses, axis=-1)[..., None]
     every = (losses, params, np.broadcast_to(spent, losses.shape))
     loss, n, used = (np.take_along_axis(values, best, axis=-1)[..., 0] for values in every)

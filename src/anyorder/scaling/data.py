@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -145,11 +146,14 @@ class StudyData:
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
         for name in ("validation", "test"):
-            if (count := getattr(self, name).episodes) < 2:
-                allowed = "a share of at least 2 episodes, whose spread is the standard error"
-                raise ConfigError(
-                    bad_value(f"dataset.{name}_fraction (of {rest.episodes} episodes)", count, allowed)
+            if getattr(self, name).episodes < 2:
+                total = rest.episodes + self.test.episodes
+                allowed = (
+                    f"{math.ceil(200 / total) / 100:g} or more: at least 2 of {total} episodes, whose spread is the "
+                    f"standard error"
                 )
+                field = f"dataset.{name}_fraction"
+                raise ConfigError(bad_value(field, getattr(given, f"{name}_fraction"), allowed))
         settings = TrainConfig(
             dataset=wanted,
             tokenizer=config.tokenizer,

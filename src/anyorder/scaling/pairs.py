@@ -70,7 +70,11 @@ class Pair:
         met = [point for point in self.crossings if math.isfinite(point.flops)]
         if not met:
             reach = f"{self.looked_at[0]:.1e} to {self.looked_at[1]:.1e} FLOPs"
-            return f"{name}: no crossing from {reach}; {self.crossings[0].better_above} has the lower loss throughout."
+            share = max(point.share for point in self.crossings)
+            return (
+                f"{name}: no crossing from {reach}, {self.crossings[0].better_above} has the lower loss throughout; up "
+                f"to {share:.0%} of resamples cross."
+            )
         better = " or ".join(dict.fromkeys(point.better_above for point in met))
         sentence = f"{name}: above C_crit {better} has the lower loss"
         if len(met) < len(self.crossings):

@@ -63,6 +63,11 @@ class Runs:
         """Which runs repeat nothing, (runs,)."""
         return self.epochs <= 1 + ROUNDING
 
+    @property
+    def repeated(self) -> int:
+        """How many runs equal an earlier one in everything."""
+        return len(self) - len(set(zip(*vars(self).values(), strict=True)))
+
     def of(self, family: str) -> "Runs":
         """Return the runs of one factorization."""
         return self.where(self.factorization == family)
@@ -166,7 +171,7 @@ def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
     others = [name for name in names if name not in (*used.values(), FAMILY)]
     needed = f"{', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
     if missing:
-        close = "".join(did_you_mean(name, missing) for name in others)
+        close = next((hint for name in others if (hint := did_you_mean(name, missing))), "")
         kinds = [name for name in others if name.startswith("loss")]
         choice = f", or loss={kinds[0]} for another column" if missing == ["loss"] and kinds else ""
         raise UserError(
