@@ -13,6 +13,13 @@ def test_the_core_imports_neither_lerobot_nor_hydra():
     assert found.stdout.strip() == "[]"
 
 
+def test_the_state_of_a_study_is_read_without_what_trains():
+    code = "import sys; import anyorder.commands.study, anyorder.scaling.collect"
+    code += "; print([m for m in ('lerobot', 'diffusers', 'scipy', 'mujoco') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_offering_the_choices_loads_no_library_that_a_member_alone_needs():
     code = "import sys; from anyorder import cli; cli.register_groups()"
     code += "; print([m for m in ('lerobot', 'mujoco', 'scipy', 'transformers') if m in sys.modules])"

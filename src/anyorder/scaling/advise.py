@@ -152,7 +152,7 @@ class Advice:
         return [line for line in [*found, ADVICE[self.protocol]] if line]
 
     def _crossing(self, families: tuple[str, str], crossing: Crossing) -> str:
-        pair = f"{families[0]} and {families[1]}"
+        pair = f"{families[0]} and {families[1]}, at sizes of any kind"
         if not math.isfinite(crossing.flops):
             return (
                 f"{pair}: no critical compute at this U, {crossing.better_above} has the lower loss throughout; "

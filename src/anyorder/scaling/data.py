@@ -101,13 +101,6 @@ def prefix(chunks: ActionChunks, frames: int, seed: int) -> ActionChunks:
     return replace(chunks, columns=columns, begins=begins, ends=ends)
 
 
-def demonstrations(chunks: ActionChunks, frames: int, seed: int) -> float:
-    """Count the demonstrations in a ``prefix``, the cut one in part."""
-    lengths = chunks.lengths[torch.tensor(shuffled(list(range(chunks.episodes)), seed))]
-    before = lengths.cumsum(0) - lengths
-    return float(((frames - before).clamp_min(0).minimum(lengths) / lengths).sum())
-
-
 class StudyData:
     """The dataset of a study, split, with everything that is fitted to it once: all runs model the same tokens.
 
@@ -210,6 +203,12 @@ class StudyData:
             allowed = "a factorization of tokens, which has a likelihood"
             raise ConfigError(bad_value("families", factorization.choice, allowed))
         return policy
+
+    def demonstrations(self, frames: int, seed: int) -> float:
+        """Count the demonstrations in a ``subset``, the cut one in part."""
+        lengths = self.train.lengths[torch.tensor(shuffled(list(range(self.train.episodes)), seed))]
+        before = lengths.cumsum(0) - lengths
+        return float(((frames - before).clamp_min(0).minimum(lengths) / lengths).sum())
 
     def subset(self, frames: int, seed: int) -> ActionChunks:
         """Return the training episodes' first ``frames`` frames in an order of ``seed``."""

@@ -6,16 +6,18 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.scaling.data import StudyData, demonstrations
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig
 from anyorder.settings import from_plain, to_plain
 from anyorder.training.config import OptimizerConfig
+
+if TYPE_CHECKING:
+    from anyorder.scaling.data import StudyData
 
 FORMAT = 1
 """Raised when the same settings would train another run."""
@@ -86,7 +88,7 @@ class Member:
     settings: RunSettings
 
 
-def expand(config: StudyConfig, data: StudyData) -> list[Member]:
+def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
     """Return the study's runs, each once, in the order of the grids.
 
     Raises:
@@ -122,7 +124,7 @@ def cells(grid: GridConfig, config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: StudyData) -> None:
+def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData") -> None:
     """Refuse an unknown family, more tokens than there are, masking where nothing can be masked."""
     family = cell["families"]
     if family not in config.families:
@@ -138,7 +140,7 @@ def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: Study
 
 
 def resolve(
-    grid: str, cell: dict[str, Any], config: StudyConfig, data: StudyData, sizes: dict[tuple[str, int], int]
+    grid: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData", sizes: dict[tuple[str, int], int]
 ) -> Member:
     """Return the run of one combination; ``sizes`` remembers the parameters of a family and width."""
     factorization = config.families[cell["families"]]
@@ -182,7 +184,7 @@ def resolve(
         tokens=tokens,
         flops=FLOPS_PER_PARAM_TOKEN * sizes[kind] * tokens,
         estimated_s=estimated_s(settings, sizes[kind], tokens, data),
-        demos=demonstrations(data.train, frames, cell["seed"]),
+        demos=data.demonstrations(frames, cell["seed"]),
         minutes=frames / data.train.fps / 60,
         settings=settings,
     )
@@ -204,7 +206,7 @@ def label(cell: dict[str, Any], config: StudyConfig) -> str:
     return " ".join([cell["families"], *differs])
 
 
-def estimated_s(settings: RunSettings, params: int, tokens: float, data: StudyData) -> float:
+def estimated_s(settings: RunSettings, params: int, tokens: float, data: "StudyData") -> float:
     """Estimate a run's seconds on one core: a fixed cost a step, and its FLOPs at one speed.
 
     A forward pass, in evaluation, costs a third of a step.
