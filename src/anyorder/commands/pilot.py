@@ -261,7 +261,8 @@ class Pilot:
         least = least_seconds(self.members, self.processes, {*self.took, *self.failed})
         seconds = self.spent_s + self.start_s + least / (1 - MARGIN)
         minutes = max(math.ceil(seconds / 60), math.floor(self.minutes) + 1)
-        allowed = f"about {minutes} or more, as {what} and laws take {LEAST_RUNS}; what is done is kept in {self.out}"
+        guess = "" if self.took else " (a guess, as no run was timed)"
+        allowed = f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in {self.out}"
         return UserError(bad_value("pilot", self.minutes, allowed))
 
 
