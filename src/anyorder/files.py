@@ -25,7 +25,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def writable(path: Path) -> bool:
     """Whether a file can be made there, with its folders."""
-    there = next(folder for folder in path.absolute().parents if folder.exists())
+    there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

@@ -2,7 +2,11 @@ from anyorder.reports.palette import PALETTE, family_colours
 
 
 def test_no_two_colours_are_alike_before_all_are_used():
-    for names in (["ar", "ar dropout=0.2", "masked"], ["masked", *"abcdefg"], [f"a{k}" for k in range(8)]):
+    for names in (
+        ["ar", "ar dropout=0.2", "masked"],
+        ["masked", "masked_diffusion", *"abcdef"],
+        [f"a{k}" for k in range(8)],
+    ):
         assert len(set(family_colours([*names, *names]).values())) == len(names)
     assert set(family_colours(str(k) for k in range(20)).values()) == set(PALETTE)
 

@@ -121,9 +121,29 @@ def test_sizes_and_epochs_stay_within_the_runs():
         assert held.interval == pytest.approx((held.nll, held.nll))
         assert 6 * held.params * held.tokens == pytest.approx(flops)
         assert held.outside == {}
-        assert (f"would take {free.params:.2g} parameters" in held.bound()) == (name == "params")
+        assert f"would take {free.params:.2g} parameters" in held.bound()
         same = advise(laws(ar=known(AR, **{name: (low, high)})), 5e7, flops, extrapolate=True).best
         assert same.params == pytest.approx(free.params, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.72, 0.95])
+def test_what_lies_within_is_found_near_a_bound(share):
+    free = advise(laws(ar=known(AR)), 5e7, 1e19).best
+    for ends in ((share * free.params, 1e3 * free.params), (1e-3 * free.params, free.params / share)):
+        held = advise(laws(ar=known(AR, params=ends)), 5e7, 1e19).best
+        assert held.params == pytest.approx(free.params, rel=1e-4)
+        assert held.nll == pytest.approx(free.nll, rel=1e-9)
+        assert held.bound() == ""
+
+
+def test_bounds_far_from_the_closed_form_are_searched():
+    odd = AR.copy()
+    odd[0], odd[7:] = 1e-12, (1e-3, 0.35, 0.92)
+    found = advise(laws(ar=known(odd)), 5e7, 1e19).best
+    n = np.geomspace(*RANGES["params"], 20_001)
+    d = 1e19 / 6 / n
+    inside = (d >= 25e6) & (d <= 5e7 * 800)
+    assert found.nll <= predict(odd, n, d, 5e7)[inside].min() * (1 + 1e-9)
 
 
 def test_nobody_is_told_to_overfit():

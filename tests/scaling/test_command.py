@@ -159,7 +159,7 @@ def at(row, value):
         (changed(loss=None, los=np.ones(30)), "did you mean 'loss'"),
         (changed(tokens=None), "tokens"),
         (changed(factorisation=["a"] * 30), "did you mean 'factorization'"),
-        (changed(loss=1.5), "loss: '1.5 in every run' given, allowed: at least two values"),
+        (changed(loss=1.5), "losses: '1.5 in every run' given, allowed: at least two values"),
         (changed(loss=["high"] * 30), "column loss: 'string' given, allowed: numbers in every row"),
         (changed(factorization=["a"] * 25 + ["b"] * 5), "families=[...] names those to fit"),
         (changed(factorization=["a"] * 29 + [""]), "an empty cell"),

@@ -21,7 +21,7 @@ from anyorder.scaling.data import StudyData
 from anyorder.scaling.files import ERROR, PROGRESS, RESULT, run_folder, write_json
 from anyorder.scaling.grid import expand
 from anyorder.scaling.pilot import cells, corrected, grids, largest, makespan, within
-from anyorder.scaling.study import EvaluationConfig, GridConfig
+from anyorder.scaling.study import LEAST_EPISODES, EvaluationConfig, GridConfig
 from anyorder.scaling.workers import Session, Task, work
 from tests.commands.test_cli import fails
 
@@ -108,7 +108,7 @@ def test_the_machine_is_measured(members):
 
 @pytest.mark.parametrize("fraction", [0.0, 0.03, 0.1, 0.3])
 def test_two_episodes_at_least_choose_and_two_report(fraction):
-    for count in range(pilot.LEAST_EPISODES, 130):
+    for count in range(LEAST_EPISODES, 130):
         given = pilot.study_config("x", count, fraction).dataset
         rest, test = split_episodes(list(range(count)), given.test_fraction, 0)
         share = given.validation_fraction / (1 - given.test_fraction)
@@ -325,5 +325,5 @@ def test_what_a_kill_left_of_a_fit_is_made_anew(lift_root, tmp_path):
         commands.free_folder(config)
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="a folder, new or of an unfinished pilot"):
+    with pytest.raises(ConfigError, match="a folder, where one can be made"):
         commands.free_folder(replace(config, pilot_out=str(file)))

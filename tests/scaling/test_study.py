@@ -272,11 +272,11 @@ def test_finished_runs_are_not_lost_to_another_study(ran, capsys):
 
 def test_a_study_wants_a_folder_of_its_own(ran, lift_root, tmp_path, capsys):
     words = ran[0][:-1]
-    assert "other files are there" in fails(capsys, *words, f"out={lift_root}")
+    assert "meta/info.json is there" in fails(capsys, *words, f"out={lift_root}")
     assert not (lift_root / STUDY).exists()
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert "where one can be made" in fails(capsys, *words, f"out={out}", "dry_run=true")
+        assert "where one can be made" in fails(capsys, *words, f"out={out}")
 
 
 def test_the_table_can_be_fitted(ran, capsys):

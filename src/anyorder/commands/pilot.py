@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from anyorder.commands.fit import FitCommandConfig, fit_table, print_files
-from anyorder.commands.study import StudyCommandConfig, duration, execute, in_words, plan
+from anyorder.commands.study import (
+    StudyCommandConfig,
+    check_place,
+    duration,
+    execute,
+    in_words,
+    plan,
+)
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.scaling.pilot import LEAST_RUNS, MARGIN
 
@@ -69,8 +76,7 @@ def free_folder(config: "AdviseConfig") -> Path:
     from anyorder.scaling.laws_file import LAWS_FILE
 
     out, folder = Path(config.pilot_out), Path(config.pilot_out) / FIT
-    if out.exists() and not out.is_dir():
-        raise ConfigError(bad_value("pilot_out", config.pilot_out, "a folder, new or of an unfinished pilot"))
+    check_place("pilot_out", out)
     if (folder / LAWS_FILE).is_file() or (folder.exists() and not (out / STUDY).is_file()):
         allowed = (
             f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
@@ -125,7 +131,8 @@ class Pilot:
         self.grid = expand(self.study, self.data)
         self.check_folder()
         check_asked(config, self.grid, "what a pilot of this dataset can train", timed=False)
-        self.start_s = 0.0
+        # Processes read the data, too; calibration tells how long all of it takes.
+        self.start_s = time.perf_counter() - started
         self.look()
         self.deadline = started + 60 * self.minutes - self.trained_s / self.processes
 
@@ -183,7 +190,8 @@ class Pilot:
         chosen = self.fitting()
         ids = {m.id for m in chosen} | set(self.took)
         reached = [m for m in self.members if m.id in ids]
-        if (count := len(cells(reached))) < LEAST_RUNS:
+        families = {m.family for m in self.grid}
+        if (count := sum(len(cell) == len(families) for cell in cells(reached))) < LEAST_RUNS:
             raise self.too_short(f"{count} runs of each family fit")
         check_asked(self.config, reached, f"the runs of a pilot of {self.minutes:g} minutes")
         if chosen:
@@ -246,8 +254,9 @@ class Pilot:
         """Return the error of a pilot that cannot go on as runs fail, with the reason of one."""
         from anyorder.scaling.files import ERROR, read_json, run_folder
 
-        reason = read_json(run_folder(self.out, run) / ERROR)["error"]
-        return UserError(bad_value("dataset", self.config.dataset, f"one that models can learn: {reason}"))
+        path = run_folder(self.out, run) / ERROR
+        allowed = f"one that models can learn: {read_json(path)['error']} (without {path} it is tried again)"
+        return UserError(bad_value("dataset", self.config.dataset, allowed))
 
     @property
     def spent_s(self) -> float:
@@ -258,11 +267,14 @@ class Pilot:
         """Return the error of a pilot without the time that laws need, and how much that would be."""
         from anyorder.scaling.pilot import least_seconds
 
-        least = least_seconds(self.members, self.processes, {*self.took, *self.failed})
+        least = least_seconds(self.members, self.processes, self.took, self.failed)
         seconds = self.spent_s + self.start_s + least / (1 - MARGIN)
         minutes = max(math.ceil(seconds / 60), math.floor(self.minutes) + 1)
         guess = "" if self.took else " (a guess, as no run was timed)"
-        allowed = f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in {self.out}"
+        allowed = (
+            f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in "
+            f"{self.out}"
+        )
         return UserError(bad_value("pilot", self.minutes, allowed))
 
 

@@ -84,12 +84,12 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
         data = StudyData(study)
         members = expand(study, data)
         check_success(study, data)
-    check_folder(out, members)
     facts = data_facts(data)
     console.print(f"{len(members)} runs on {in_words(data)}", highlight=False)
     if config.dry_run:
         plan(members, config.processes, console)
         return
+    check_folder(out, members)
     write_study(out, to_plain(study), facts, members)
     if config.retry_failed:
         for m in members:
@@ -109,28 +109,40 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
 
 
 def check_folder(out: Path, members: Sequence["Member"]) -> None:
-    """Refuse a folder that is not a study's, or one whose finished runs this study does not have.
+    """Refuse a folder that no study can be in, or one whose finished runs this study does not have.
 
     Raises:
         ConfigError: runs would be lost from the table, or the folder cannot be.
     """
     from anyorder.scaling.collect import read_study
-    from anyorder.scaling.files import RESULT, RUNS, STUDY, run_folder
+    from anyorder.scaling.files import RESULT, STUDY, run_folder
 
+    check_place("out", out)
     if (out / STUDY).is_file():
         done = {m["id"] for m in read_study(out)["members"] if (run_folder(out, m["id"]) / RESULT).is_file()}
         if lost := done - {m.id for m in members}:
             allowed = (
                 f"a new folder, as {len(lost)} of {len(done)} finished runs there are none of this study, or settings "
-                f"that keep them"
+                f"and data that keep them"
             )
             raise ConfigError(bad_value("out", str(out), allowed))
-    elif out.is_dir() and any(not path.name.startswith(".") and path.name != RUNS for path in out.iterdir()):
+
+
+def check_place(field: str, folder: Path) -> None:
+    """Refuse a folder that cannot be, or that holds what is not a study's.
+
+    Raises:
+        ConfigError: there is a file, a dataset, or a table that would be overwritten.
+    """
+    from anyorder.scaling.files import STUDY
+
+    if (folder.exists() and not folder.is_dir()) or not writable(folder / STUDY):
+        raise ConfigError(bad_value(field, str(folder), "a folder, where one can be made"))
+    others = [name for name in ("meta/info.json", "runs.parquet") if (folder / name).is_file()]
+    if others and not (folder / STUDY).is_file():
         raise ConfigError(
-            bad_value("out", str(out), "a new folder, or one of a study: other files are there")
+            bad_value(field, str(folder), f"a new folder, or one of a study: {others[0]} is there")
         )
-    elif not out.is_dir() and (out.exists() or not writable(out)):
-        raise ConfigError(bad_value("out", str(out), "a folder, where one can be made"))
 
 
 def in_words(data: "StudyData") -> str:
@@ -154,6 +166,7 @@ def execute(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from anyorder.scaling.collect import seconds_left, standings
+    from anyorder.scaling.files import run_folder
     from anyorder.scaling.grid import as_plain
     from anyorder.scaling.workers import work
 
@@ -176,7 +189,7 @@ def execute(
             if time.perf_counter() - looked < LOOK_S:
                 return
             looked = time.perf_counter()
-            done = sum((out / "runs" / t.member.id / t.result).is_file() for t in tasks)
+            done = sum((run_folder(out, t.member.id) / t.result).is_file() for t in tasks)
             left = ""
             if not tasks[0].success:
                 seconds = seconds_left(standings(out, plain), config.processes)

@@ -24,9 +24,11 @@ def family_colours(families: Iterable[str]) -> dict[str, str]:
     {'all': '#E69F00', 'regression': '#CC79A7'}
     """
     names = list(dict.fromkeys(families))
-    others = [name for name in names if name not in FIXED]
-    taken = {FIXED[name] for name in names if name in FIXED}
+    usual = dict[str, str]()
+    for name in names:
+        if name in FIXED and FIXED[name] not in usual.values():
+            usual[name] = FIXED[name]
     # Those of usual families that are not there come last.
-    free = sorted((colour for colour in PALETTE if colour not in taken), key=lambda c: c in FIXED.values())
-    found = dict(zip(others, itertools.cycle(free), strict=False))
-    return {name: FIXED.get(name) or found[name] for name in names}
+    free = sorted((c for c in PALETTE if c not in usual.values()), key=lambda c: c in FIXED.values())
+    others = dict(zip([name for name in names if name not in usual], itertools.cycle(free), strict=False))
+    return {name: usual.get(name) or others[name] for name in names}

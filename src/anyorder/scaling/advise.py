@@ -25,6 +25,8 @@ FAR = 10.0
 """Factor outside the runs' range from which there is no answer unless it is asked for."""
 NEAR = 1.05
 """Factor up to which a value counts as within: batches round tokens."""
+OTHER = 1.5
+"""Factor from which two sizes are told apart."""
 SURE, LIKELY = 0.95, 0.75
 NAMES = {
     "unique_tokens": "unique tokens",
@@ -78,13 +80,13 @@ class Outlook:
     free_params: float
 
     def bound(self) -> str:
-        """Say where the law wants a size that no run comes near; empty where it does not."""
-        low, high = self.ranges["params"]
-        if outside(self.free_params, low, high) <= NEAR or self.free_params == self.params:
+        """Say where the law alone would take another size; empty where it would not."""
+        if outside(self.free_params, self.params, self.params) <= OTHER:
             return ""
+        (low, high), (_, most) = self.ranges["params"], self.ranges["epochs"]
         return (
-            f"{self.family}: its law would take {self.free_params:.2g} parameters; held within the runs' {low:.3g} to "
-            f"{high:.3g}, beyond which it is a guess."
+            f"{self.family}: its law alone would take {self.free_params:.2g} parameters; {self.params:.2g} are best "
+            f"within what the runs had: {low:.3g} to {high:.3g} parameters, up to {most:.4g} epochs."
         )
 
     def warning(self) -> str:
@@ -215,7 +217,7 @@ def advise(
         low, high = worst.ranges[name]
         allowed = (
             f"at most {FAR:g}x outside the runs' {low:.3g} to {high:.3g} {NAMES[name]}; extrapolate=true answers "
-            f"all the same"
+            f"all the same, at any size"
         )
         raise UserError(bad_value(f"{name} of {worst.family}", f"{factor:.2g}x outside", allowed))
     families.sort(key=lambda outlook: outlook.nll)

@@ -76,7 +76,7 @@ def standing(out: str | Path, member: dict[str, Any]) -> Standing:
     try:
         age = time.time() - (folder / PROGRESS).stat().st_mtime
         progress = read_json(folder / PROGRESS)
-        share, spent_s = float(progress["share"]), float(progress["wall_s"])
+        share, spent_s = float(progress["share"]), float(progress.get("wall_s", 0.0))
     except FileNotFoundError:  # not begun, or done this very moment
         age = float("inf")
     if (folder / ERROR).is_file():

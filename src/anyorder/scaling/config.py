@@ -109,7 +109,7 @@ def check(runs: Runs, config: FitConfig) -> None:
                 allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}{others}"
                 raise UserError(bad_value(what, count, allowed))
         if len(np.unique(mine.loss)) < 2:
-            raise UserError(bad_value(f"loss{of}", f"{mine.loss[0]:g} in every run", "at least two values"))
+            raise UserError(bad_value(f"losses{of}", f"{mine.loss[0]:g} in every run", "at least two values"))
         varied = [
             ("params", mine.params, {"A", "alpha", "R_N"}),
             ("tokens", mine.tokens, {"B", "beta", "R_D"}),

@@ -62,8 +62,8 @@ def best_loss(
         within: bounds of N and D; none when None.
 
     Returns:
-        Loss and parameters, both in the broadcast shape: the lowest on a grid of whole e-folds, refined by golden
-        section to 1e-5 of N.
+        Loss and parameters, both in the broadcast shape: the lowest on a grid of whole e-folds, or between the bounds,
+        refined by golden section to 1e-5 of N.
     """
     c = np.asarray(constants, dtype=float)
     tokens_times_params = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
@@ -74,7 +74,7 @@ def best_loss(
     def loss(log_n: Array) -> Array:
         extra = log_n.ndim - centre.ndim
         at = (..., *(None,) * extra)
-        n = np.exp(log_n if ends is None else np.clip(log_n, ends[0][at], ends[1][at]))
+        n = np.exp(log_n)
         cc = c.reshape(*c.shape[:-1], *(1,) * extra, c.shape[-1])
         return predict(cc, n, tokens_times_params[at] / n, np.asarray(unique_tokens, dtype=float)[at])
 
@@ -83,11 +83,14 @@ def best_loss(
     tokens_times_params = np.broadcast_to(tokens_times_params, centre.shape)
     unique_tokens = np.broadcast_to(unique_tokens, centre.shape)
     c = np.broadcast_to(c, (*centre.shape, c.shape[-1]))
-    ends = within.ends(np.log(tokens_times_params)) if within is not None else None
-    offsets = np.linspace(-GRID_REACH, GRID_REACH, GRID_POINTS)
-    spacing = offsets[1] - offsets[0]
-    lowest = offsets[np.argmin(loss(centre[..., None] + offsets), axis=-1)]
-    low, high = centre + lowest - spacing, centre + lowest + spacing
+    if within is None:
+        start, end = centre - GRID_REACH, centre + GRID_REACH
+    else:
+        start, end = within.ends(np.log(tokens_times_params))
+    spacing = (end - start) / (GRID_POINTS - 1)
+    grid = start[..., None] + spacing[..., None] * np.arange(GRID_POINTS)
+    lowest = np.take_along_axis(grid, np.argmin(loss(grid), axis=-1)[..., None], axis=-1)[..., 0]
+    low, high = np.maximum(lowest - spacing, start), np.minimum(lowest + spacing, end)
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_left, at_right = loss(left), loss(right)
     for _ in range(steps):
@@ -99,8 +102,6 @@ def best_loss(
         left, right = np.where(down, fresh, kept), np.where(down, kept, fresh)
         at_left, at_right = np.where(down, value, kept_value), np.where(down, kept_value, value)
     log_n = 0.5 * (low + high)
-    if ends is not None:
-        log_n = np.clip(log_n, *ends)
     return loss(log_n), np.exp(log_n)
 
 

@@ -16,7 +16,7 @@ from anyorder.factorization import FactorizationConfig, TokenFactorization
 from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
-from anyorder.scaling.study import StudyConfig
+from anyorder.scaling.study import HELD_OUT, LEAST_EPISODES, StudyConfig
 from anyorder.settings import to_plain
 from anyorder.training.config import DatasetConfig, TrainConfig
 from anyorder.training.data import load_chunks, policy_config, seeded
@@ -139,11 +139,14 @@ class StudyData:
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
         for name in ("validation", "test"):
-            if getattr(self, name).episodes < 2:
+            if getattr(self, name).episodes < HELD_OUT:
                 total = rest.episodes + self.test.episodes
+                if total < LEAST_EPISODES:
+                    allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
+                    raise ConfigError(bad_value("episodes of dataset", total, allowed))
                 allowed = (
-                    f"{math.ceil(200 / total) / 100:g} or more: at least 2 of {total} episodes, whose spread is the "
-                    f"standard error"
+                    f"{math.ceil(100 * HELD_OUT / total) / 100:g} or more: at least {HELD_OUT} of {total} episodes, "
+                    f"whose spread is the standard error"
                 )
                 field = f"dataset.{name}_fraction"
                 raise ConfigError(bad_value(field, getattr(given, f"{name}_fraction"), allowed))

@@ -7,14 +7,14 @@ from typing import Any
 from anyorder.errors import UserError, bad_value
 from anyorder.files import write_whole
 
-STUDY, RUNS = "study.json", "runs"
+STUDY = "study.json"
 SETTINGS, RESULT, ERROR, SUCCESS = "settings.json", "result.json", "error.json", "success.json"
 STATE, PROGRESS, WEIGHTS = "state.pt", "progress.json", "weights.safetensors"
 
 
 def run_folder(out: str | Path, run: str) -> Path:
     """Return the folder of a run."""
-    return Path(out) / RUNS / run
+    return Path(out) / "runs" / run
 
 
 def is_open(out: str | Path, run: str, result: str = RESULT) -> bool:

@@ -13,7 +13,14 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.scaling.config import SPARE_RUNS
 from anyorder.scaling.grid import Member
 from anyorder.scaling.law import LAWS
-from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
+from anyorder.scaling.study import (
+    HELD_OUT,
+    LEAST_EPISODES,
+    EvaluationConfig,
+    GridConfig,
+    StudyConfig,
+    StudyDataset,
+)
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
 DROPOUT = {"ar": [0.0, 0.2], "masked": [0.0]}
@@ -26,9 +33,6 @@ LEAST_TOKENS = 500
 """Levels of fewer unique tokens are left out, as long as two are left."""
 EVALUATION = EvaluationConfig(draws=2, test_chunks=128, test_draws=2)
 TEST_FRACTION = 0.05
-HELD_OUT = 2
-"""Episodes for validation, and for test, at least: their spread is the standard error."""
-LEAST_EPISODES = 3 * HELD_OUT
 LEAST_RUNS = max(len(law.free) for law in LAWS.values()) + SPARE_RUNS
 """Of each family, so that all laws can be compared."""
 CALIBRATION = 0.04
@@ -128,9 +132,15 @@ def largest(
     return found
 
 
-def least_seconds(members: Sequence[Member], workers: int, done: Collection[str] = frozenset()) -> float:
-    """Return how long the cheapest plan takes that laws can be fitted to."""
-    cheapest = [m for cell in cells(members)[:LEAST_RUNS] for m in cell]
+def least_seconds(
+    members: Sequence[Member],
+    workers: int,
+    done: Collection[str] = frozenset(),
+    failed: Collection[str] = frozenset(),
+) -> float:
+    """Return how long the cheapest plan takes that laws can be fitted to, without cells in which a run failed."""
+    whole = [cell for cell in cells(members) if not any(m.id in failed for m in cell)]
+    cheapest = [m for cell in whole[:LEAST_RUNS] for m in cell]
     return makespan([m.estimated_s for m in cheapest if m.id not in done], workers)
 
 

@@ -171,7 +171,7 @@ def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
     others = [name for name in names if name not in (*used.values(), FAMILY)]
     needed = f"{', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
     if missing:
-        close = next((hint for name in others if (hint := did_you_mean(name, missing))), "")
+        close = "".join(dict.fromkeys(did_you_mean(name, missing) for name in others))
         kinds = [name for name in others if name.startswith("loss")]
         choice = f", or loss={kinds[0]} for another column" if missing == ["loss"] and kinds else ""
         raise UserError(

@@ -8,6 +8,9 @@ from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import OptimizerConfig
 
+HELD_OUT = 2
+"""Episodes for validation, and for test, at least: their spread is the standard error."""
+LEAST_EPISODES = 3 * HELD_OUT
 WEIGHTS = ("final", "best", "none")
 
 
