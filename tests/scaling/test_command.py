@@ -161,7 +161,10 @@ def at(row, value):
         (changed(factorisation=["a"] * 30), "did you mean 'factorization'"),
         (changed(loss=1.5), "losses: '1.5 in every run' given, allowed: at least two values"),
         (changed(loss=["high"] * 30), "column loss: 'string' given, allowed: numbers in every row"),
-        (changed(factorization=["a"] * 25 + ["b"] * 5), "families=[...] names those to fit"),
+        (
+            changed(factorization=["a"] * 25 + ["b"] * 5),
+            "runs of b: 5 given, allowed: at least 10, to fit A, B, E, alpha, beta, R_D, R_N; families=[...] names",
+        ),
         (changed(factorization=["a"] * 29 + [""]), "an empty cell"),
         ({name: column[:6] for name, column in changed().items()}, "runs: 6 given, allowed: at least 10"),
         ({name: column[:0] for name, column in changed().items()}, "without rows"),

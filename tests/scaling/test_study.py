@@ -107,6 +107,16 @@ def test_no_episode_is_on_two_sides(data):
     assert len(set.union(*sides)) == sum(map(len, sides)) == 6
 
 
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_two_episodes_at_least_are_held_out(lift_root, name):
+    config = study(lift_root)
+    few = replace(config, dataset=replace(config.dataset, **{f"{name}_fraction": 0.01}))
+    with pytest.raises(ConfigError, match=rf"dataset.{name}_fraction: 0.01 given, allowed: 0.34 or more"):
+        StudyData(few)
+    with pytest.raises(ConfigError, match="episodes of dataset: 5 given, allowed: at least 6"):
+        StudyData(replace(few, dataset=replace(few.dataset, episodes=5)))
+
+
 @pytest.mark.parametrize("frames", [5, 60, 110])
 def test_a_token_epoch_predicts_every_frame_once(data, frames):
     chunks = prefix(data.train, frames, seed=3)

@@ -16,7 +16,7 @@ from anyorder.factorization import FactorizationConfig, TokenFactorization
 from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
-from anyorder.scaling.study import HELD_OUT, LEAST_EPISODES, StudyConfig
+from anyorder.scaling.study import HELD_OUT, StudyConfig, check_episodes
 from anyorder.settings import to_plain
 from anyorder.training.config import DatasetConfig, TrainConfig
 from anyorder.training.data import load_chunks, policy_config, seeded
@@ -141,9 +141,7 @@ class StudyData:
         for name in ("validation", "test"):
             if getattr(self, name).episodes < HELD_OUT:
                 total = rest.episodes + self.test.episodes
-                if total < LEAST_EPISODES:
-                    allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
-                    raise ConfigError(bad_value("episodes of dataset", total, allowed))
+                check_episodes(total)
                 allowed = (
                     f"{math.ceil(100 * HELD_OUT / total) / 100:g} or more: at least {HELD_OUT} of {total} episodes, "
                     f"whose spread is the standard error"

@@ -15,11 +15,11 @@ from anyorder.scaling.grid import Member
 from anyorder.scaling.law import LAWS
 from anyorder.scaling.study import (
     HELD_OUT,
-    LEAST_EPISODES,
     EvaluationConfig,
     GridConfig,
     StudyConfig,
     StudyDataset,
+    check_episodes,
 )
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
@@ -52,9 +52,7 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
     Raises:
         ConfigError: too few episodes, or so large a share that too little is left.
     """
-    if episodes < LEAST_EPISODES:
-        allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
-        raise ConfigError(bad_value("episodes of dataset", episodes, allowed))
+    check_episodes(episodes)
     if not validation_fraction < 0.5:
         raise ConfigError(bad_value("validation_fraction", validation_fraction, "below 0.5 with pilot=..."))
     least = HELD_OUT / episodes

@@ -14,6 +14,17 @@ LEAST_EPISODES = 3 * HELD_OUT
 WEIGHTS = ("final", "best", "none")
 
 
+def check_episodes(count: int) -> None:
+    """Refuse a dataset of too few episodes to hold any out.
+
+    Raises:
+        ConfigError: fewer than ``LEAST_EPISODES``.
+    """
+    if count < LEAST_EPISODES:
+        allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
+        raise ConfigError(bad_value("episodes of dataset", count, allowed))
+
+
 @dataclass
 class StudyDataset:
     """Which demonstrations, and who is held out: the same episodes whatever a run learns from.
