@@ -4,6 +4,7 @@ The same for everybody: demonstrations and their split, chunks of 16 of which 8 
 a cosine schedule over the budget, averaged weights, one torch thread.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,9 +65,15 @@ class Learner:
 
 
 def make_learner(
-    name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None
+    name: str,
+    root: Path,
+    chunks: ActionChunks,
+    steps: int,
+    seed: int,
+    lr: float | None = None,
+    **changes: Any,
 ) -> Learner:
-    """Make a policy of either house for a number of steps; ``lr`` replaces the chosen rate."""
+    """Make a policy of either house; ``lr`` replaces the rate chosen for LeRobot's, ``changes`` are to our settings."""
     torch.manual_seed(seed)
     common: dict[str, Any] = {
         "dataset": DatasetConfig(root=str(root), allow_short=True),
@@ -80,20 +87,19 @@ def make_learner(
     if name in OURS:
         family, options = OURS[name]
         regularised = family in REGULARISED
-        optimizer = OptimizerConfig() if lr is None else OptimizerConfig(lr=lr)
         config = TrainConfig(
             factorization=FactorizationConfig.from_options(family, options),
             network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
             observation_noise=OBSERVATION_NOISE if regularised else 0.0,
-            optimizer=optimizer,
             **common,
         )
+        config = dataclasses.replace(config, **changes)
         policy = make_policy(config, chunks)
         adamw = torch.optim.AdamW(
             policy.get_optim_params(),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            weight_decay=optimizer.weight_decay,
+            lr=config.optimizer.lr,
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
         )
         return Learner(policy, adamw, chunks, config, policy.factorization.begin)
     peer = make_peer(name, chunks, steps, lr)
@@ -134,9 +140,9 @@ def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
     return average.module, seconds
 
 
-def split(root: Path) -> tuple[ActionChunks, ActionChunks]:
+def split(root: Path, horizon: int = HORIZON) -> tuple[ActionChunks, ActionChunks]:
     """Return the training and the held-out episodes, the same for everybody."""
-    return load_chunks(DatasetConfig(root=str(root), allow_short=True), HORIZON)
+    return load_chunks(DatasetConfig(root=str(root), allow_short=True), horizon)
 
 
 @torch.no_grad()
