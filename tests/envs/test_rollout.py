@@ -170,6 +170,7 @@ def test_files_are_written_as_episodes_end(tmp_path):
     assert summary["successes"] == result.successes
     assert summary["success_interval"] == list(result.interval)
     assert summary["chunk_latency_ms"] >= 0
+    assert summary["seconds"] > 0
     with pytest.raises(ConfigError, match=r"output: .* a folder that does not exist yet"):
         rollout(CountdownConfig(), RightPolicy(), episodes=1, seed=0, output=output)
     assert len((output / "episodes.jsonl").read_text().splitlines()) == 6

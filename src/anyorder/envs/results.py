@@ -37,10 +37,11 @@ class EpisodeResult:
 
 @dataclass
 class RolloutResult:
-    """All episodes of a rollout, by index, and how they were made (``settings``)."""
+    """All episodes of a rollout, by index, how they were made (``settings``) and how long that took on the clock, s."""
 
     episodes: list[EpisodeResult] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def successes(self) -> int:
@@ -90,6 +91,7 @@ class RolloutResult:
             "mean_return": self.mean_return,
             "mean_max_reward": self.mean_max_reward,
             "chunk_latency_ms": self.chunk_latency_ms,
+            "seconds": round(self.seconds, 3),
         }
 
 

@@ -94,6 +94,7 @@ def rollout(
         "n_action_steps": policy.n_action_steps,
     }
     result = RolloutResult(settings={**settings, **(notes or {})})
+    started = time.perf_counter()
     with ExitStack() as stack:
         envs: list[gym.Env] = []
         for _ in range(min(batch_size, episodes)):
@@ -119,6 +120,7 @@ def rollout(
                 if progress is not None:
                     progress(len(result.episodes), episodes)
         result.episodes.sort(key=lambda episode: episode.index)
+        result.seconds = time.perf_counter() - started
         if writer is not None:
             writer.finish(result)
     return result
