@@ -92,4 +92,6 @@ class EpisodeVideo:
             codec="libx264",
             pixelformat="yuv420p",
             macro_block_size=1,
+            # Half the time of the default for files of the same size.
+            output_params=["-preset", "veryfast"],
         )
