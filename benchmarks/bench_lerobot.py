@@ -1,9 +1,9 @@
 """LeRobot's own commands beside this package's, with the same policy: training samples a second, time of an evaluation.
 
 Both train the same model on the same demonstrations (states only) with the same batch, and both evaluate the same
-checkpoint in the same environment, one after the other in one run, on one thread, wall time. Training is measured
-in the last third of the run; evaluation as the whole command, and by the seconds that either command says its episodes
-took, environments and films included.
+checkpoint in the same environment, one after the other in one run, on one thread, wall time. ALOHA is evaluated in the
+environment that each package has of it. Training is measured in the last third of the run; evaluation, once, as the
+whole command and by the seconds that either command reports of its episodes, films included.
 Prints Markdown.
 """
 
@@ -78,7 +78,7 @@ def evaluations(root: Path, options: argparse.Namespace) -> None:
     # LeRobot's ALOHA offers no object poses, so this policy reads joints alone; its success does not matter here.
     policy = short_training(root, aloha, root / aloha, "[observation.state]")
     arguments = ["--env.type=aloha", "--env.task=AlohaTransferCube-v0", "--eval.batch_size=1"]
-    # Fifty episodes would take it an hour: three say how long an episode takes.
+    # It draws three cameras at every step: fifty episodes would take hours without a GPU.
     evaluate("lerobot-eval, its own aloha", root / "eval_aloha", policy, 3, arguments)
     for filmed in (10, 0):
         roll_out(aloha, root, policy, options.episodes, filmed)

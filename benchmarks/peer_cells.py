@@ -38,7 +38,7 @@ class Cell:
     Attributes:
         folder: of the comparison.
         task: a preset of ``anyorder record env=...``.
-        policy: one of ``OURS`` or ``PEERS``.
+        policy: one of ``OURS``, ``VARIANTS`` or ``PEERS``.
         seed: of initialisation, data order, losses and sampling; also picks the episodes.
         budget: ``samples=N`` or ``seconds=S``.
         episodes: rollouts.
@@ -118,7 +118,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 def work(cell: Cell) -> dict[str, Any]:
     """Train and roll out one cell."""
     torch.set_num_threads(1)
-    chunks, held_out = split(cell.data)
+    chunks, held_out = split(cell.data, cell.policy)
     before = peak_mib()
     steps = steps_within(cell, chunks)
     learner = make_learner(cell.policy, cell.data, chunks, steps, cell.seed)

@@ -4,7 +4,6 @@ The same for everybody: demonstrations and their split, chunks of 16 of which 8 
 a cosine schedule over the budget, averaged weights, one torch thread.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,19 +20,54 @@ from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
 from anyorder.datasets.chunks import ActionChunks, Batch
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
+from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy
 from anyorder.training.loop import make_accelerator
 from anyorder.training.optimise import learning_rate, optimise, ramped_average
 
-OURS: dict[str, tuple[str, dict[str, Any]]] = {
-    "autoregressive": ("autoregressive", {}),
-    "k_order": ("autoregressive", {"orders": "fixed", "k": 16}),
-    "masked_diffusion": ("masked_diffusion", {}),
-    "gaussian_diffusion": ("gaussian_diffusion", {}),
-    "regression": ("regression", {}),
-    "mip": ("mip", {}),
+
+def ours(family: str, **changes: Any) -> dict[str, Any]:
+    """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
+    regularised = family in REGULARISED
+    return {
+        "factorization": FactorizationConfig.from_options(family, changes.pop("options", {})),
+        "network": TransformerConfig(dropout=DROPOUT if regularised else 0.0),
+        "observation_noise": OBSERVATION_NOISE if regularised else 0.0,
+        "chunk_size": HORIZON,
+        "n_action_steps": EXECUTED,
+        **changes,
+    }
+
+
+def tokens(name: str, **options: Any) -> TokenizerConfig:
+    return TokenizerConfig.from_options(name, options)
+
+
+OURS = {
+    "autoregressive": ours("autoregressive"),
+    "k_order": ours("autoregressive", options={"orders": "fixed", "k": 16}),
+    "masked_diffusion": ours("masked_diffusion"),
+    "gaussian_diffusion": ours("gaussian_diffusion"),
+    "regression": ours("regression"),
+    "mip": ours("mip"),
 }
+VARIANTS = {
+    "ar_unregularised": ours("autoregressive", network=TransformerConfig(), observation_noise=0.0),
+    "ar_dropout_0.2": ours("autoregressive", network=TransformerConfig(dropout=0.2)),
+    "ar_noise_0.03": ours("autoregressive", observation_noise=0.03),
+    "ar_lr_0.001": ours("autoregressive", optimizer=OptimizerConfig(lr=0.001)),
+    "ar_lr_0.01": ours("autoregressive", optimizer=OptimizerConfig(lr=0.01)),
+    "ar_relative": ours("autoregressive", relative_actions=True),
+    "ar_scale_11": ours("autoregressive", tokenizer=tokens("fast", scale=11.0)),
+    "ar_scale_44": ours("autoregressive", tokenizer=tokens("fast", scale=44.0)),
+    "ar_dct": ours("autoregressive", tokenizer=tokens("dct")),
+    "ar_bspline": ours("autoregressive", tokenizer=tokens("bspline")),
+    "ar_chunk_8": ours("autoregressive", chunk_size=8),
+    "ar_chunk_8_execute_4": ours("autoregressive", chunk_size=8, n_action_steps=4),
+    "independent_dct": ours("independent", tokenizer=tokens("dct")),
+}
+"""Other settings of the token families, to find out why they lose where they do."""
 BATCH = 64
 
 
@@ -65,35 +99,20 @@ class Learner:
 
 
 def make_learner(
-    name: str,
-    root: Path,
-    chunks: ActionChunks,
-    steps: int,
-    seed: int,
-    lr: float | None = None,
-    **changes: Any,
+    name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None
 ) -> Learner:
-    """Make a policy of either house; ``lr`` replaces the rate chosen for LeRobot's, ``changes`` are to our settings."""
+    """Make a policy of either house for a number of steps; ``lr`` replaces the rate chosen for one of LeRobot's."""
     torch.manual_seed(seed)
     common: dict[str, Any] = {
         "dataset": DatasetConfig(root=str(root), allow_short=True),
-        "chunk_size": HORIZON,
-        "n_action_steps": EXECUTED,
         "steps": steps,
         "batch_size": BATCH,
         "seed": seed,
         "device": "cpu",
     }
-    if name in OURS:
-        family, options = OURS[name]
-        regularised = family in REGULARISED
-        config = TrainConfig(
-            factorization=FactorizationConfig.from_options(family, options),
-            network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
-            observation_noise=OBSERVATION_NOISE if regularised else 0.0,
-            **common,
-        )
-        config = dataclasses.replace(config, **changes)
+    settings = OURS.get(name) or VARIANTS.get(name)
+    if settings is not None:
+        config = TrainConfig(**common, **settings)
         policy = make_policy(config, chunks)
         adamw = torch.optim.AdamW(
             policy.get_optim_params(),
@@ -105,7 +124,10 @@ def make_learner(
     peer = make_peer(name, chunks, steps, lr)
     preset = peer.policy.config.get_optimizer_preset()
     config = TrainConfig(
-        optimizer=OptimizerConfig(lr=preset.lr, grad_clip_norm=preset.grad_clip_norm), **common
+        optimizer=OptimizerConfig(lr=preset.lr, grad_clip_norm=preset.grad_clip_norm),
+        chunk_size=HORIZON,
+        n_action_steps=EXECUTED,
+        **common,
     )
     adam = preset.build(peer.policy.get_optim_params())
     data = PeerData(chunks, peer.policy.config)
@@ -140,8 +162,9 @@ def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
     return average.module, seconds
 
 
-def split(root: Path, horizon: int = HORIZON) -> tuple[ActionChunks, ActionChunks]:
-    """Return the training and the held-out episodes, the same for everybody."""
+def split(root: Path, name: str) -> tuple[ActionChunks, ActionChunks]:
+    """Return the training and the held-out episodes, the same for everybody, in chunks as a policy predicts them."""
+    horizon = VARIANTS.get(name, {}).get("chunk_size", HORIZON)
     return load_chunks(DatasetConfig(root=str(root), allow_short=True), horizon)
 
 
@@ -149,7 +172,7 @@ def split(root: Path, horizon: int = HORIZON) -> tuple[ActionChunks, ActionChunk
 def held_out_loss(name: str, root: Path, steps: int, lr: float) -> float:
     """Train a LeRobot policy and return its own loss on the held-out episodes; what learning rates are chosen by."""
     torch.set_num_threads(1)
-    chunks, held_out = split(root)
+    chunks, held_out = split(root, name)
     with torch.enable_grad():
         learner = make_learner(name, root, chunks, steps, 0, lr)
         policy, _ = fit(learner, steps)

@@ -8,7 +8,8 @@ Everybody reads the low-dimensional state only, predicts 16 actions and executes
 
 The budget is ``samples=N`` (the same steps of 64 chunks for all) or ``seconds=S`` (the same CPU time of training for
 all, with the cosine schedule ending there). Finished cells are kept, so a killed run continues, and the tables can be
-printed at any time with ``--table-only``. Prints Markdown.
+printed at any time with ``--table-only``. ``--policies`` also takes other settings of the token families. Prints
+Markdown.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 from cells import record
 from peer_cells import Cell, budget_of, run_cell, sweep_cell
 from peer_policies import PEERS
-from peer_training import BATCH, OURS
+from peer_training import BATCH, OURS, VARIANTS
 
 from anyorder.envs import EnvConfig
 from anyorder.envs.results import wilson_interval
@@ -92,7 +93,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("outputs/peers"), help="where cells are kept")
     parser.add_argument("--budget", default="samples=64000", help="samples=N or seconds=S, of training")
     parser.add_argument("--tasks", nargs="+", default=list(DEMOS), help="names as of anyorder record env=")
-    parser.add_argument("--policies", nargs="+", default=POLICIES, choices=POLICIES)
+    parser.add_argument("--policies", nargs="+", default=POLICIES, choices=(*POLICIES, *VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="of training")
     parser.add_argument("--episodes", type=int, default=50, help="rollouts a training seed")
     parser.add_argument("--workers", type=int, default=2, help="cells at a time, one thread each")

@@ -37,7 +37,7 @@ class EpisodeResult:
 
 @dataclass
 class RolloutResult:
-    """All episodes of a rollout, by index, how they were made (``settings``) and how long that took on the clock, s."""
+    """All episodes of a rollout, by index, how they were made (``settings``), and their wall time in s."""
 
     episodes: list[EpisodeResult] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)

@@ -94,7 +94,6 @@ def rollout(
         "n_action_steps": policy.n_action_steps,
     }
     result = RolloutResult(settings={**settings, **(notes or {})})
-    started = time.perf_counter()
     with ExitStack() as stack:
         envs: list[gym.Env] = []
         for _ in range(min(batch_size, episodes)):
@@ -103,6 +102,7 @@ def rollout(
         check_features(envs[0], policy)
         writer = None if output is None else ResultWriter(Path(output))
         video_folder = None if writer is None else VideoFolder(writer.folder / "videos")
+        started = time.perf_counter()
         for start in range(0, episodes, batch_size):
             group = [
                 _Episode(index, seed + index, env, getattr(policy, "n_obs_steps", 1))
