@@ -1,8 +1,8 @@
 """Heads crossed with encoders: the same demonstrations of Lift read as object poses, or by two cameras.
 
-Every cell is `anyorder train` and `anyorder rollout` with the model of the README's camera policy; joints are read in both
-columns, and the autoregressive policies alone are regularised, as in the demo. The last checkpoint is rolled out.
-Finished cells are kept, so a killed run continues. Prints Markdown.
+Every cell is `anyorder train` and `anyorder rollout` with the model of the README's camera policy; joints are read in
+both columns, and the autoregressive policies alone are regularised, as in the demo. The last checkpoint is rolled
+out. Finished cells are kept, so a killed run continues. Prints Markdown.
 """
 
 import json
