@@ -147,7 +147,7 @@ def main() -> None:
                     else ours(chunks, size, processes)
                 )
                 speed = rate(batches, size, arguments.seconds, clock)
-                batches.close()
+                del batches  # ends its processes
                 waited = "-"
                 if chunks is not None and arguments.steps:
                     share = waiting(chunks, size, processes, arguments.steps, arguments.step_s)

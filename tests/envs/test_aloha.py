@@ -101,6 +101,27 @@ def test_an_episode_is_cut_off():
 
 
 @needs_aloha
+def test_a_simulation_thrown_off_ends_the_episode_as_failed(made, monkeypatch):
+    from dm_control.rl.control import PhysicsError
+
+    env, _ = made
+    observation, _ = env.reset(seed=0)
+    simulation = env.unwrapped._sim
+
+    def explode(action):
+        raise PhysicsError("mjWARN_BADQACC")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation, "step", explode)
+        last, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    assert info == {"is_success": False, "diverged": True}
+    np.testing.assert_array_equal(last["agent_pos"], observation["agent_pos"])
+    again, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(again["environment_state"], observation["environment_state"])
+
+
+@needs_aloha
 def test_cameras():
     env = AlohaConfig(cameras=["top", "left_wrist"], image_width=40, image_height=32).build()
     try:

@@ -138,10 +138,18 @@ class AlohaEnv(gym.Env[Observation, Array]):
         return self._observe(self._sim.reset().observation), {"is_success": False}
 
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Drive the joints towards ``action``, clipped to their limits, for 1/50 s."""
+        """Drive the joints towards ``action``, clipped to their limits, for 1/50 s.
+
+        Where rough actions throw the simulation off, the episode ends there, failed, and ``info["diverged"]`` is true.
+        """
+        from dm_control.rl.control import PhysicsError
+
         box: Any = self.action_space
-        _, reward, _, values = self._sim.step(np.clip(action, box.low, box.high).astype(np.float64))
         self._steps += 1
+        try:
+            _, reward, _, values = self._sim.step(np.clip(action, box.low, box.high).astype(np.float64))
+        except PhysicsError:
+            return self._last, 0.0, True, False, {"is_success": False, "diverged": True}
         success = bool(reward == _SUCCESS_REWARD)
         truncated = self._steps >= self.max_episode_steps and not success
         return self._observe(values), float(reward), success, truncated, {"is_success": success}
@@ -159,6 +167,7 @@ class AlohaEnv(gym.Env[Observation, Array]):
         if self.config.cameras:
             size = self.config.image_width, self.config.image_height
             observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
+        self._last = observation
         return observation
 
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
