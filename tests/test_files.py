@@ -1,8 +1,22 @@
-"""Files appear whole."""
+"""Files appear whole, tell of damage, stay below their folder and have one owner."""
+
+import subprocess
+import sys
 
 import pytest
 
-from anyorder.files import whole, writable, write_whole
+from anyorder.errors import CheckpointError, DatasetError, UserError
+from anyorder.files import (
+    check_sums,
+    inside,
+    owned,
+    read_json,
+    whole,
+    writable,
+    write_json,
+    write_sums,
+    write_whole,
+)
 
 
 def write_half(path):
@@ -37,3 +51,81 @@ def test_a_file_can_be_made_below_folders_alone(tmp_path):
     assert writable(tmp_path / "new" / "and" / "newer")
     assert not writable(tmp_path / "file" / "new")
     assert not writable(tmp_path / "file" / "new" / "newer")
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_write(tmp_path):
+    left = tmp_path / ".file.txt.99999999"
+    left.write_text("half")
+    (tmp_path / ".file.txt.lock").write_text("")
+    write_whole(tmp_path / "file.txt", "new")
+    assert not left.exists()
+    assert (tmp_path / ".file.txt.lock").exists()
+
+
+def test_every_flipped_bit_of_json_is_refused_or_changes_nothing(tmp_path):
+    path, value = tmp_path / "state.json", {"step": 300, "loss": 0.25, "names": ["a", None], "ok": True}
+    write_json(path, value)
+    good = path.read_bytes()
+    for bit in range(8 * len(good)):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_json(path, CheckpointError)
+        except CheckpointError:
+            continue
+        assert {key: found.get(key) for key in value} == value, bit
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"a": NaN}', '{"a": 1e999, "sha256": "x"}', "{" * 100_000, "\xff"]
+)
+def test_what_is_no_json_object_is_one_line(tmp_path, text):
+    (tmp_path / "x.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"x\.json") as error:
+        read_json(tmp_path / "x.json")
+    assert "\n" not in str(error.value)
+
+
+def test_sums_name_the_file_that_changed(tmp_path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    write_sums(tmp_path)
+    check_sums(tmp_path, ["a", "b"])
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
+    (tmp_path / "b").write_text("3")
+    check_sums(tmp_path, ["a"])
+    with pytest.raises(DatasetError, match="b: changed since it was written"):
+        check_sums(tmp_path, ["a", "b"], DatasetError)
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a\\..\\x", "C:\\x", "", "a\0b", "//x/y"])
+def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match="allowed: a path below"):
+        inside(tmp_path, name, "video_path", DatasetError)
+
+
+OWNER = """
+import pathlib, sys, time
+from anyorder.files import owned
+with owned(pathlib.Path(sys.argv[1]), "root"):
+    print(1, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_owner_until_its_process_is_gone(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with subprocess.Popen([sys.executable, "-c", OWNER, folder], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline() == b"1\n"
+        with (
+            pytest.raises(UserError, match=r"root: .*run' given, allowed: a folder that no other"),
+            owned(folder, "root"),
+        ):
+            pass
+        with owned(folder / "inner", "root"):
+            pass
+        owner.kill()
+    with owned(folder, "root"):
+        assert (tmp_path / "new" / ".run.lock").exists()
+    assert list(tmp_path.glob("new/.*")) == []

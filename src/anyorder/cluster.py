@@ -61,8 +61,9 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
 
 def run_job(config: Any) -> None:
     """Do one job's share of a study: every ``jobs``-th of what is left, the costliest first."""
+    from anyorder.files import write_json
     from anyorder.scaling.collect import read_study
-    from anyorder.scaling.files import ERROR, is_open, run_folder, write_json
+    from anyorder.scaling.files import ERROR, is_open, run_folder
     from anyorder.scaling.grid import read_member
     from anyorder.scaling.study import StudyConfig
     from anyorder.scaling.workers import Session, Task

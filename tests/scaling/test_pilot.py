@@ -15,10 +15,11 @@ from anyorder.commands.advise import AdviseConfig
 from anyorder.commands.fit import fit_table
 from anyorder.datasets.episodes import split_episodes
 from anyorder.errors import ConfigError
+from anyorder.files import write_json
 from anyorder.scaling import member, pilot, workers
 from anyorder.scaling.collect import read_study
 from anyorder.scaling.data import StudyData
-from anyorder.scaling.files import ERROR, PROGRESS, RESULT, run_folder, write_json
+from anyorder.scaling.files import ERROR, PROGRESS, RESULT, run_folder
 from anyorder.scaling.grid import expand
 from anyorder.scaling.pilot import cells, corrected, grids, largest, makespan, within
 from anyorder.scaling.study import LEAST_EPISODES, EvaluationConfig, GridConfig

@@ -17,6 +17,7 @@ import yaml
 from anyorder import cli
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
+from anyorder.files import read_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
 from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, run_folder
@@ -321,7 +322,7 @@ def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
     first = read_member(read_study(out)["members"][0])
     data = StudyData(study(lift_root))
     alone = run_member(first.settings, data, HeldOut.of(data, 16, 16), tmp_path)
-    together = json.loads((bad / RESULT).read_text())
+    together = read_json(bad / RESULT)
     assert {k: v for k, v in alone.items() if k not in TIMES} == {
         k: v for k, v in together.items() if k not in TIMES
     }

@@ -252,7 +252,8 @@ class Pilot:
 
     def cannot_learn(self, run: str) -> UserError:
         """Return the error of a pilot that cannot go on as runs fail, with the reason of one."""
-        from anyorder.scaling.files import ERROR, read_json, run_folder
+        from anyorder.files import read_json
+        from anyorder.scaling.files import ERROR, run_folder
 
         path = run_folder(self.out, run) / ERROR
         allowed = f"one that models can learn: {read_json(path)['error']} (without {path} it is tried again)"

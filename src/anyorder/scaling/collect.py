@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyorder.errors import UserError, bad_value
-from anyorder.files import whole
+from anyorder.files import read_json, whole, write_json
 from anyorder.scaling.files import (
     ERROR,
     PROGRESS,
     RESULT,
     STUDY,
     SUCCESS,
-    read_json,
     run_folder,
-    write_json,
 )
 from anyorder.scaling.grid import Member, as_plain
 

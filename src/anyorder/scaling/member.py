@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import whole
+from anyorder.files import read_json, whole, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
@@ -21,8 +21,6 @@ from anyorder.scaling.files import (
     SETTINGS,
     STATE,
     WEIGHTS,
-    read_json,
-    write_json,
 )
 from anyorder.scaling.grid import RunSettings
 from anyorder.scaling.score import score

@@ -6,8 +6,9 @@ from safetensors.torch import load_file
 
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import read_json, write_json
 from anyorder.scaling.data import StudyData
-from anyorder.scaling.files import RESULT, SUCCESS, WEIGHTS, read_json, run_folder, write_json
+from anyorder.scaling.files import RESULT, SUCCESS, WEIGHTS, run_folder
 from anyorder.scaling.grid import Member
 from anyorder.scaling.study import StudyConfig, SuccessConfig
 from anyorder.training.loop import recorded_env

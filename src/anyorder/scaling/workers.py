@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder, write_json
+from anyorder.files import write_json
+from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder
 from anyorder.scaling.grid import Member
 from anyorder.scaling.study import StudyConfig
 
