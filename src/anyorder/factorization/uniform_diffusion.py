@@ -12,11 +12,12 @@ from anyorder.factorization.base import (
     TokenNetwork,
     in_place_slots,
 )
-from anyorder.factorization.categorical import inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
 from anyorder.factorization.checks import check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import stratified
 from anyorder.factorization.noise_time import with_time
+from anyorder.factorization.precision import at_least_float32
 
 
 class UniformDiffusion(TokenFactorization):
@@ -56,6 +57,7 @@ class UniformDiffusion(TokenFactorization):
     ) -> Tensor:
         """Return one draw of the bound's negative, plus the weighted cross-entropy, per sequence, nats."""
         times = 1 + (stratified(len(chunk), generator) * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(chunk.device)
         divergence, surprise = self.divergence(network, chunk, context, times, generator)
         return (self.steps * divergence + self.auxiliary * surprise).sum(-1)
 
@@ -71,6 +73,7 @@ class UniformDiffusion(TokenFactorization):
         """Return ``samples`` draws of each token's share of the bound; t is stratified over a sequence's draws."""
         levels = torch.stack([stratified(samples, generator) for _ in range(len(tokens))], 1)
         times = 1 + (levels * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(tokens.device)
         draws = [self.divergence(network, tokens, context, t, generator)[0] for t in times]
         return -self.steps * torch.stack(draws)
 
@@ -84,20 +87,24 @@ class UniformDiffusion(TokenFactorization):
     ) -> tuple[Tensor, Tensor]:
         """Return ``KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t, c))`` and ``-log p(x | x_t, c)`` for a drawn x_t.
 
-        Both are per token, (batch, length), nats.
+        Both are per token, (batch, length), nats, in the network's precision, float32 at least: no term of the laws is
+        a difference, so float64 over (batch, length, vocabulary) would cost memory and time for digits beyond the
+        network's own.
         """
         vocab = network.vocab_size
-        keep = 1 - times.double() / self.steps
-        replaced = uniforms(tuple(tokens.shape), generator) >= keep.unsqueeze(1)
+        chance = uniforms(tuple(tokens.shape), generator)
+        replaced = chance >= 1 - times.to(chance).unsqueeze(1) / self.steps
         random = (uniforms(tuple(tokens.shape), generator) * vocab).long()
-        noisy = torch.where(replaced, random, tokens)
-        logits = self.ask(network, noisy, context, times).double()
+        noisy = torch.where(replaced.to(tokens.device), random.to(tokens.device), tokens)
+        logits = at_least_float32(self.ask(network, noisy, context, times))
         predicted = torch.softmax(logits, -1)
-        one_hot = torch.nn.functional.one_hot(tokens, vocab).double()
+        one_hot = torch.nn.functional.one_hot(tokens, vocab).to(logits)
         truth = self.posterior(noisy, one_hot, times)
         model = self.posterior(noisy, predicted, times)
         # Apart, as the gradient of xlogy(truth, truth / model) is NaN where the truth is 0.
-        divergence = (torch.xlogy(truth, truth) - truth * model.clamp_min(1e-300).log()).sum(-1)
+        divergence = (
+            torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()
+        ).sum(-1)
         return divergence, -token_scores(logits, tokens)
 
     def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Tensor:
@@ -147,20 +154,21 @@ class UniformDiffusion(TokenFactorization):
         """
         batch, length, vocab = context.shape[0], network.length, network.vocab_size
         frozen = check_known(known, context, length, vocab)
-        chunk = (uniforms((batch, length), generator) * vocab).long()
+        chunk = (uniforms((batch, length), generator) * vocab).long().to(context.device)
         for t in range(self.steps, 0, -1):
             chunk = torch.where(frozen >= 0, frozen, chunk)
             times = torch.full((batch,), t, device=context.device)
             logits = self.ask(network, chunk, context, times)
             noise = uniforms((batch, length), generator)
             if t > 1 or constraint is None:
-                law = self.posterior(chunk, probabilities(logits, temperature, nucleus), times)
-                chunk = inverse_cdf(law, noise)
+                clean = probabilities(logits, temperature, nucleus)
+                law = self.posterior(chunk.to(clean.device), clean, times)
+                chunk = inverse_cdf(law, noise).to(context.device)
                 continue
             legal = LegalTokens(constraint, frozen)
             for i in range(length):
                 allowed = logits[:, i].masked_fill(~legal.allowed(i), float("-inf"))
-                token = inverse_cdf(probabilities(allowed, temperature, nucleus), noise[:, i])
+                token = draw(allowed, temperature, nucleus, noise[:, i])
                 chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
                 legal.place(i, chunk[:, i])
         chunk = torch.where(frozen >= 0, frozen, chunk)
