@@ -40,7 +40,7 @@ class Peer(nn.Module):
         self.reset()
 
     def forward(
-        self, batch: Batch, generator: torch.Generator | None = None
+        self, batch: Batch, generator: torch.Generator | None = None, progress: float | None = None
     ) -> tuple[Tensor, dict[str, Any] | None]:
         """Return the policy's own loss; it draws from torch's generator, whatever ``generator`` is."""
         loss, numbers = self.policy.forward(self.preprocess(self.inputs(batch)))

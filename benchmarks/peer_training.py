@@ -5,7 +5,6 @@ a cosine schedule over the budget, averaged weights, one torch thread.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,7 +93,6 @@ class Learner:
     optimizer: torch.optim.Optimizer
     samples: Samples
     config: TrainConfig
-    begin: Callable[[float], None] = lambda progress: None
     code_steps: int = 0
 
 
@@ -120,7 +118,7 @@ def make_learner(
             betas=config.optimizer.betas,
             weight_decay=config.optimizer.weight_decay,
         )
-        return Learner(policy, adamw, chunks, config, policy.factorization.begin)
+        return Learner(policy, adamw, chunks, config)
     peer = make_peer(name, chunks, steps, lr)
     preset = peer.policy.config.get_optimizer_preset()
     config = TrainConfig(
@@ -145,7 +143,6 @@ def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
     peaks = [group["lr"] for group in learner.optimizer.param_groups]
     for step in range(steps):
         start = time.process_time()
-        learner.begin(step / config.steps)
         rest = step - learner.code_steps
         rate = 1.0
         if rest >= 0:

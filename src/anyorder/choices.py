@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.settings import from_plain
 
 
 class Choice:
@@ -42,7 +43,12 @@ class Choice:
         """Build the member called ``name`` with ``options`` as its fields.
 
         Raises:
-            ConfigError: the name, or one of the options, does not exist.
+            ConfigError: the name, or one of the options, does not exist, or a value is of the wrong type.
+
+        >>> from anyorder.factorization import FactorizationConfig
+        >>> FactorizationConfig.from_options("masked_diffusion", {"steps": 8.5})
+        Traceback (most recent call last):
+        anyorder.errors.ConfigError: steps: 8.5 given, allowed: an integer
         """
         member = cls.member(name, cls.__name__.removesuffix("Config").lower())
         fields = [f.name for f in dataclasses.fields(member)]
@@ -51,7 +57,7 @@ class Choice:
                 raise ConfigError(
                     bad_value(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
                 )
-        return member(**options)  # type: ignore[no-any-return]
+        return from_plain(member, options)  # type: ignore[no-any-return]
 
     @classmethod
     def member(cls, name: str, field: str) -> type[Any]:

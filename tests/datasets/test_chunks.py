@@ -204,7 +204,6 @@ def test_a_policy_epoch_starts_at_every_frame(toy_root):
 @pytest.mark.parametrize("horizon", [1, 2, 7, 12, 30])
 def test_a_token_epoch_predicts_every_action_once(toy_root, horizon):
     chunks = ActionChunks.load(toy_root, horizon=horizon, allow_short=True)
-    offsets = set()
     for seed in range(20):
         rows, counted = chunks.token_epoch(torch.Generator().manual_seed(seed))
         batch = chunks.batch(rows, counted)
@@ -213,10 +212,22 @@ def test_a_token_epoch_predicts_every_action_once(toy_root, horizon):
             times[row : row + valid] += 1
         assert times.tolist() == [1] * len(chunks)
         assert int((~batch["action_is_pad"]).sum()) == chunks.frames
-        offsets.add(min(rows[rows > 0].tolist(), default=0))
         # Marked or not, the actions are those that follow: only the mask differs from a policy epoch's batch.
         assert torch.equal(batch["action"], chunks.batch(rows)["action"])
-    assert len(offsets) == min(horizon, 20) or horizon > 7
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 7, 12, 30])
+def test_a_token_epoch_begins_at_every_offset(toy_root, horizon):
+    """The first chunk of an episode counts 1 to ``horizon`` of its frames, each as often as another."""
+    chunks = ActionChunks.load(toy_root, horizon=horizon, allow_short=True)
+    first = int(chunks.lengths[0])
+    offsets = []
+    for seed in range(300):
+        rows, _ = chunks.token_epoch(torch.Generator().manual_seed(seed))
+        offsets.append(int(rows[rows > 0].min()))
+    assert set(offsets) == set(range(1, min(horizon, first) + 1))
+    count = offsets.count(1)
+    assert abs(count - 300 / horizon) <= 4 * (300 / horizon) ** 0.5
 
 
 def test_a_token_epoch_has_as_many_chunks_as_expected_on_average(toy_root):

@@ -340,7 +340,7 @@ def test_annealed_orders_end_left_to_right():
     identity = torch.arange(6).expand(200, -1)
     orders = AnnealedOrders()
     shuffled = [
-        float((orders.draw(200, 6, generator(), p) != identity).any(1).float().mean())
+        float((orders.at(p).draw(200, 6, generator()) != identity).any(1).float().mean())
         for p in (0.2, 0.625, 0.8)
     ]
     assert shuffled[0] > 0.95
@@ -438,7 +438,6 @@ def test_annealing_reaches_the_loss():
     made = family("autoregressive", orders="annealed")
     losses = {}
     for progress in (0.0, 1.0):
-        made.begin(progress)
-        losses[progress] = made.loss(network, tokens, seen, generator=generator(2))
+        losses[progress] = made.at(progress).loss(network, tokens, seen, generator=generator(2))
     assert torch.equal(losses[1.0], plain)
     assert (losses[0.0] - plain).abs().max() > 1e-6

@@ -214,3 +214,36 @@ def test_truncated_weights_are_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="undamaged"):
         load_policy(tmp_path, "cpu")
+
+
+def test_a_family_that_anneals_has_to_know_how_far_training_is(tmp_path):
+    policy = make(factorization_options={"orders": "annealed"})
+    batch = {**observation(), "action": chunks(4)}
+    policy.train()
+    with pytest.raises(ConfigError, match=r"progress of training.*None given.*forward\(batch, progress="):
+        policy(batch)
+    with pytest.raises(ConfigError, match=r"progress: 1.5 given, allowed: a number from 0 to 1"):
+        policy(batch, progress=1.5)
+
+    def losses(**settings):
+        return policy(batch, reduction="none", generator=torch.Generator().manual_seed(0), **settings)[0]
+
+    exact = -policy.log_prob(batch, generator=torch.Generator().manual_seed(0)).value
+    torch.testing.assert_close(losses(progress=1.0), exact)
+    assert not torch.allclose(losses(progress=0.0), exact)
+    policy.eval()
+    torch.testing.assert_close(losses(), exact)
+    # LeRobot's trainer tells a policy its dataset, and never how far it is.
+    with pytest.raises(ConfigError, match="anyorder train"):
+        AnyOrderPolicy(policy.config, dataset_meta=object())
+
+
+@every_family
+def test_how_far_training_is_matters_to_no_other_family(family):
+    policy = make(family).train()
+    batch = {**observation(), "action": chunks(4)}
+    first, second = (
+        policy(batch, generator=torch.Generator().manual_seed(0), **settings)[0]
+        for settings in ({}, {"progress": 0.1})
+    )
+    assert torch.equal(first, second)

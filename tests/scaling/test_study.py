@@ -417,3 +417,24 @@ def test_ready_made_studies_are_whole(name):
     for grid, axes in config.grids.items():
         axes.check(grid)
         assert set(axes.families) <= set(config.families)
+
+
+def test_annealed_orders_are_random_in_the_first_half_of_a_run(lift_root, data):
+    """And left to right in its last quarter, as the run's own steps count."""
+
+    def losses(orders):
+        families = {"ar": family("autoregressive", orders=orders)}
+        grid = GridConfig(["ar"], [16], [500], [3])
+        (member,) = expand(study(lift_root, families=families, grids={"g": grid}), data)
+        training = Training(member.settings, data)
+        seen = []
+        while training.step < training.steps:
+            training.advance()
+            seen.append(torch.cat([p.detach().flatten() for p in training.parameters]))
+        return seen
+
+    annealed, random = losses("annealed"), losses("random")
+    half = len(annealed) // 2
+    assert half > 2
+    assert all(torch.equal(a, b) for a, b in zip(annealed[:half], random[:half], strict=True))
+    assert not torch.equal(annealed[-1], random[-1])

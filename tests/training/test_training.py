@@ -299,3 +299,47 @@ def test_chunk_error_beside_predictors_that_learn_nothing(lift_root, tmp_path):
     policy.predict_action_chunk = lambda batch: batch["action"] + half / 10
     off = torch.tensor([1 / (i + 1) for i in range(size - 1)]).mean() / 10
     assert chunk_error(policy, held_out, limit=10_000, seed=0).policy == pytest.approx(float(off), rel=1e-4)
+
+
+def orders(root, run, kind, **settings):
+    """A run of 8 steps in these orders; annealed ones are random in its first half."""
+    changed = replace(
+        config(root, run, **{"steps": 8, **settings}), factorization=family("autoregressive", kind)
+    )
+    train(changed)
+    return read_metrics(run)
+
+
+def family(name, orders):
+    return FactorizationConfig.from_options(name, {"orders": orders})
+
+
+def test_annealed_orders_are_random_at_first_and_left_to_right_in_the_end(lift_root, tmp_path):
+    kinds = {kind: orders(lift_root, tmp_path / kind, kind) for kind in ("annealed", "random")}
+    steps = {
+        kind: {m["step"]: m["train_loss"] for m in found if "train_loss" in m}
+        for kind, found in kinds.items()
+    }
+    # At step 5 half of training is done, and half of the steps until 3/4 draw random orders.
+    assert [steps["annealed"][i] for i in range(1, 6)] == [steps["random"][i] for i in range(1, 6)]
+    assert steps["annealed"][8] != steps["random"][8]
+    # What is validated and saved has the orders of that moment: at the end the very likelihood.
+    scored = {
+        m["step"]: (m["val_loss"], m["val_nll_nats_per_chunk"]) for m in kinds["annealed"] if "val_loss" in m
+    }
+    assert scored[8][0] == pytest.approx(scored[8][1], rel=1e-6)
+    assert scored[4][0] != pytest.approx(scored[4][1], rel=1e-3)
+
+
+def test_annealed_orders_survive_a_resume(lift_root, tmp_path):
+    orders(lift_root, tmp_path / "whole", "annealed")
+    broken = replace(
+        config(lift_root, tmp_path / "broken", steps=8), factorization=family("autoregressive", "annealed")
+    )
+    train(broken)
+    for name in ("000008", "last"):
+        path = tmp_path / "broken" / "checkpoints" / name
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    (tmp_path / "broken" / "checkpoints" / "last").symlink_to("000004")
+    train(replace(broken, resume=True))
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")

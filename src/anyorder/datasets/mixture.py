@@ -17,7 +17,7 @@ from anyorder.errors import DatasetError, bad_value
 def mix(
     parts: Sequence[ActionChunks], weights: Sequence[float], missing_cameras: bool = False
 ) -> ActionChunks:
-    """Join datasets into one, which ``BatchOrder`` draws from by weight: a sample is from dataset i with probability
+    """Join datasets into one, which ``MixtureOrder`` draws from by weight: a sample is from dataset i with probability
     weights[i] / sum(weights).
 
     Actions and observations are kept, other features are not. Episodes and frames are numbered on from dataset to

@@ -1,7 +1,9 @@
 """Autoregression: the chain rule, in one order or several."""
 
+import copy
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -64,11 +66,14 @@ class Autoregressive(TokenFactorization):
         self.mixture = 1 if every is None else len(every)
         self.infills = "any" if every is None else "prefix" if self.mixture == 1 else None
         self.loss_scores = self.orders == self.evaluation and self.mixture == 1 and not token_masking
-        self.progress = 0.0
+        self.anneals = self.orders.anneals
 
-    def begin(self, progress: float) -> None:
-        """Say how far training is, for orders that change with it."""
-        self.progress = progress
+    def at(self, progress: float) -> Self:
+        """Return the family that learns the orders of this moment of training."""
+        require(0 <= progress <= 1, "progress", progress, "a number from 0 to 1")
+        made = copy.copy(self)
+        made.orders = self.orders.at(progress)
+        return made
 
     def forwards(self, length: int) -> int:
         """Return one call per token."""
@@ -112,7 +117,7 @@ class Autoregressive(TokenFactorization):
     ) -> Tensor:
         """Return -log p(tokens | context) in one drawn order per sequence, nats."""
         batch, length = chunk.shape
-        order = self.orders.draw(batch, length, generator, self.progress).to(chunk.device)
+        order = self.orders.draw(batch, length, generator).to(chunk.device)
         visible = None
         if self.token_masking:
             visible = hide_past(self.token_masking, batch, length, generator).to(chunk.device)

@@ -7,7 +7,7 @@ code, and which position its logits predict. Which slots see which is data, too,
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -150,6 +150,7 @@ class Factorization(ABC):
         infills: which ``known`` positions sampling conditions on exactly: ``any``, a ``prefix`` (of the order or of
             the blocks), ``approximate`` (any, not exactly), or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
+        anneals: what is learnt changes along training, so that a training step asks ``at(progress)`` for its loss.
     """
 
     discrete: ClassVar[bool]
@@ -158,12 +159,17 @@ class Factorization(ABC):
     simulates: bool = True
     infills: str | None = None
     needs_levels: bool = False
+    anneals: bool = False
 
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
         """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
 
-    def begin(self, progress: float) -> None:  # noqa: B027 - most families do the same from start to end
-        """Say how far training is, from 0 to 1; for families that change what they learn along the way."""
+    def at(self, progress: float) -> Self:
+        """Return the family as it is at this moment of training, from 0 (its start) to 1 (its end).
+
+        Only ``loss`` may differ, and only where ``anneals``; without ``at`` it is that of the end of training.
+        """
+        return self
 
     @abstractmethod
     def forwards(self, length: int) -> int:

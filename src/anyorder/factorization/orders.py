@@ -1,7 +1,8 @@
 """Orders as data: in which order an autoregressive family writes the chain rule over a code."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -10,11 +11,21 @@ from anyorder.factorization.categorical import uniforms
 
 
 class Orders(ABC):
-    """A law over orders of the positions 0..length-1; row j of an order is the position that comes j-th."""
+    """A law over orders of the positions 0..length-1; row j of an order is the position that comes j-th.
+
+    Attributes:
+        anneals: the law changes along training, see ``at``.
+    """
+
+    anneals: ClassVar[bool] = False
 
     @abstractmethod
-    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
-        """Draw one order a sequence, (batch, length), int64; ``progress`` of training is in [0, 1]."""
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """Draw one order a sequence, (batch, length), int64."""
+
+    def at(self, progress: float) -> Self:
+        """Return the law at this moment of training, from 0 (its start) to 1 (its end)."""
+        return self
 
     def every(self, length: int) -> Tensor | None:
         """Return all orders, equally likely, (orders, length); None where they are too many to list."""
@@ -25,7 +36,7 @@ class Orders(ABC):
 class LeftToRight(Orders):
     """The code's own order, always."""
 
-    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Return the identity for every sequence."""
         return torch.arange(length, device=generator.device).expand(batch, length)
 
@@ -49,7 +60,7 @@ class FixedOrders(Orders):
     local: bool = False
     seed: int = 0
 
-    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Draw one of the fixed orders for each sequence."""
         chosen = (uniforms((batch,), generator) * self.count).long()
         return self.every(length).to(generator.device)[chosen]
@@ -69,7 +80,7 @@ class FixedOrders(Orders):
 class RandomOrders(Orders):
     """A fresh uniform order for every sequence and step (sigma-GPT, arXiv 2404.09562)."""
 
-    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Draw uniform permutations."""
         return uniforms((batch, length), generator).argsort(-1)
 
@@ -79,15 +90,21 @@ class AnnealedOrders(Orders):
     """Random orders that give way to left to right during training (RAR, arXiv 2411.00776).
 
     A sequence gets a random order with probability 1 until ``start`` of training, which then falls linearly to 0 at
-    ``end``.
+    ``end``. Drawn from as it is, without ``at``, it is the law of the end of training.
     """
 
+    anneals: ClassVar[bool] = True
     start: float = 0.5
     end: float = 0.75
+    progress: float = 1.0
 
-    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+    def at(self, progress: float) -> Self:
+        """Return the law at this moment of training."""
+        return replace(self, progress=progress)
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Draw a random order or the identity for each sequence."""
-        share = min(1.0, max(0.0, (self.end - progress) / max(self.end - self.start, 1e-9)))
+        share = min(1.0, max(0.0, (self.end - self.progress) / max(self.end - self.start, 1e-9)))
         random = RandomOrders().draw(batch, length, generator)
         shuffled = uniforms((batch, 1), generator) < share
         return torch.where(shuffled, random, LeftToRight().draw(batch, length, generator))

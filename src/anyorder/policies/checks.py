@@ -12,7 +12,8 @@ from safetensors import safe_open
 from torch import nn
 
 from anyorder.envs.features import FPS_TOLERANCE, alike
-from anyorder.errors import CheckpointError, DatasetError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, bad_value
+from anyorder.factorization import Factorization
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
 
@@ -35,6 +36,18 @@ def check_dataset(policy_config: PreTrainedConfig, dataset_meta: Any) -> None:
     if fps is not None and abs(dataset_meta.fps / fps - 1) > FPS_TOLERANCE:
         allowed = f"{fps:g} Hz, at which the policy has learnt, or at most 20 % off"
         raise DatasetError(bad_value(f"fps of dataset {dataset_meta.repo_id}", dataset_meta.fps, allowed))
+
+
+def check_progress(family: Factorization, allowed: str) -> None:
+    """Refuse a family that changes what it learns along training, where nobody says how far that is.
+
+    Raises:
+        ConfigError: with ``allowed`` as what to do instead.
+    """
+    if family.anneals:
+        raise ConfigError(
+            bad_value("progress of training, by which the factorization anneals", None, allowed)
+        )
 
 
 def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:

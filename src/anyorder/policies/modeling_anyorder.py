@@ -15,7 +15,7 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
-from anyorder.policies.checks import check_dataset, check_videos, check_weights
+from anyorder.policies.checks import check_dataset, check_progress, check_videos, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
@@ -52,6 +52,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 fitted fits itself to all of its episodes that are on disk.
         """
         super().__init__(config)
+        if dataset_meta is not None:
+            allowed = "that of `anyorder train`, as lerobot-train does not tell a policy how far it is"
+            check_progress(config.factorization_config().build(), allowed)
         if fitted is None and dataset_meta is not None:
             if config.pretrained_path is not None:
                 check_dataset(config, dataset_meta)
@@ -178,7 +181,11 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return values if self.tokenizer is None else self.tokenizer.encode(values)
 
     def forward(
-        self, batch: dict[str, Tensor], reduction: str = "mean", generator: torch.Generator | None = None
+        self,
+        batch: dict[str, Tensor],
+        reduction: str = "mean",
+        generator: torch.Generator | None = None,
+        progress: float | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the training loss: nats per chunk for token families, else the mean error per value.
 
@@ -188,13 +195,23 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 families model the same joint.
             reduction: ``mean`` for a scalar, ``none`` for one loss per chunk.
             generator: source of the loss's randomness; torch's own when None.
+            progress: how far training is, from 0 to 1, for families that change what they learn along the way; the end
+                of training when None.
+
+        Raises:
+            ConfigError: in training, such a family is not told how far training is.
         """
+        if progress is None and self.training:
+            check_progress(
+                self.factorization, "how far training is, as forward(batch, progress=step / steps)"
+            )
         generator = generator or default_generator(next(self.parameters()).device)
         noise, dropout = (
             (self.config.observation_noise, self.config.context_dropout) if self.training else (0, 0)
         )
         context = self.context(batch, noise, dropout, generator)
-        loss = self.factorization.loss(self.network, self.chunk(batch), context, generator=generator)
+        family = self.factorization.at(1.0 if progress is None else progress)
+        loss = family.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 

@@ -95,8 +95,7 @@ class Training:
             group["lr"] = learning_rate(step, self.steps, config.optimizer)
         self.policy.train()
         torch.manual_seed(seeded("cpu", config.seed, 2, step).initial_seed())
-        self.policy.factorization.begin(step / self.steps)
-        losses = self.policy.factorization.loss(
+        losses = self.policy.factorization.at(step / self.steps).loss(
             self.policy.network,
             self.inputs.codes[rows],
             self.inputs.context(self.policy, rows),

@@ -44,7 +44,13 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    policy: AnyOrderPolicy, chunks: ActionChunks, *, samples: int, limit: int, seed: int
+    policy: AnyOrderPolicy,
+    chunks: ActionChunks,
+    *,
+    samples: int,
+    limit: int,
+    seed: int,
+    progress: float = 1.0,
 ) -> Validation:
     """Score a policy on at most ``limit`` chunks, evenly spread; the same ones and draws for the same ``seed``.
 
@@ -54,6 +60,7 @@ def validate(
         samples: Monte-Carlo draws per chunk, for bounds.
         limit: chunks scored at most.
         seed: of the draws.
+        progress: how far training is, from 0 to 1: the loss is that of this moment.
     """
     policy.eval()
     device = next(policy.parameters()).device
@@ -62,7 +69,7 @@ def validate(
     losses, nlls, tokens = [], [], 0
     for part in rows.split(EVAL_BATCH):
         batch = chunks.batch(part, raw=True)
-        loss, _ = policy(batch, reduction="none", generator=generator)
+        loss, _ = policy(batch, reduction="none", generator=generator, progress=progress)
         losses.append(loss)
         if policy.tokenizer is not None and isinstance(policy.factorization, TokenFactorization):
             nlls.append(-policy.log_prob(batch, generator=generator, samples=samples).value)

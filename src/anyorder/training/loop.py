@@ -122,7 +122,6 @@ def train(config: TrainConfig) -> TrainResult:
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in wrapped.param_groups:
                 group["lr"] = rate
-            policy.factorization.begin(step / config.steps)
             loss, norm = optimise(accelerator, model, wrapped, next(batches), config, step)
             average.update_parameters(policy)
             clock.stop()
@@ -137,7 +136,7 @@ def train(config: TrainConfig) -> TrainResult:
             if done % config.eval_freq == 0 or done == config.steps:
                 # Along the way fewer draws do: what differs between episodes is the larger part of the error.
                 share_of_draws = 1 if done == config.steps else EARLY_DRAWS
-                score = evaluate(averaged, held_out, config, share_of_draws)
+                score = evaluate(averaged, held_out, config, share_of_draws, done / config.steps)
                 metrics.log(done, **score.metrics())
                 progress.validated(score)
             if env is not None and (
@@ -248,11 +247,17 @@ def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
 
 
 def evaluate(
-    policy: AnyOrderPolicy, held_out: ActionChunks, config: TrainConfig, share_of_draws: float = 1
+    policy: AnyOrderPolicy,
+    held_out: ActionChunks,
+    config: TrainConfig,
+    share_of_draws: float = 1,
+    progress: float = 1,
 ) -> Validation:
     """Score the averaged weights on the held-out episodes."""
     samples = max(1, round(config.eval_samples * share_of_draws))
-    return validate(policy, held_out, samples=samples, limit=config.eval_chunks, seed=config.seed)
+    return validate(
+        policy, held_out, samples=samples, limit=config.eval_chunks, seed=config.seed, progress=progress
+    )
 
 
 def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:

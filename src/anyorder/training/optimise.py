@@ -38,7 +38,7 @@ def optimise(
     torch.manual_seed(seeded("cpu", config.seed, 2, step, accelerator.process_index).initial_seed())
     generator = seeded(accelerator.device, config.seed, 3, step, accelerator.process_index)
     with accelerator.autocast():
-        loss, _ = model(batch, generator=generator)
+        loss, _ = model(batch, generator=generator, progress=step / config.steps)
     if not torch.isfinite(loss):
         raise ConfigError(
             bad_value(f"loss at step {step + 1}", float(loss), "finite: try a lower optimizer.lr")
