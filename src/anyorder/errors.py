@@ -29,6 +29,18 @@ class DecodeError(UserError):
     """A token sequence does not stand for an action chunk."""
 
 
+class NotFiniteError(UserError):
+    """An observation, a weight or a network's answer is NaN or infinite, so that no action can be made of it.
+
+    Attributes:
+        rows: of the batch, those it is about; empty where it is about all.
+    """
+
+    def __init__(self, message: str, rows: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
+
+
 def bad_value(field: str, given: Any, allowed: str) -> str:
     """Return the one-line message every error of this package uses.
 
