@@ -1,6 +1,6 @@
 """Settings of the policy, as LeRobot stores them in ``config.json``."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
@@ -108,6 +108,8 @@ class AnyOrderConfig(PreTrainedConfig):
         for name, feature in {**(self.input_features or {}), **(self.output_features or {})}.items():
             for size in feature.shape:
                 check_number(f"shape of {name}", size, 1, MAX_SIZE, whole=True)
+        for name, settings in (("network", asdict(self.network)), ("encoder", asdict(self.encoder))):
+            check_sizes(name, settings)
         check_sizes("tokenizer_spec", self.tokenizer_spec or {})
         if self.guidance != 1 and not self.context_dropout:
             allowed = "1, as it was trained without context_dropout"

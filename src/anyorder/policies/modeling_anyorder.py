@@ -227,7 +227,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
         loss = self.factorization.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
         if not bool(mean.isfinite()):
-            raise DivergedError(bad_value("loss", mean.item(), "a finite number: try a lower learning rate"))
+            raise DivergedError(
+                bad_value("loss", mean.item(), "a finite number, as a lower learning rate gives")
+            )
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
     @torch.no_grad()

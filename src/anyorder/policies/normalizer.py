@@ -16,6 +16,9 @@ Statistics = Mapping[str, np.ndarray]
 STANDARDISED_LIMIT = 10.0
 """Where mean/std normalisation clips; ranges clip at 1."""
 
+LARGEST = 1e20
+"""No unit counts so many: nanoseconds since 1970 are 2e18."""
+
 
 class Normalizer(nn.Module):
     """Maps one feature to ``clip((x - center) / radius)`` and back.
@@ -71,7 +74,7 @@ class Normalizer(nn.Module):
             yield Rule("center", self.center, self.center == 0, "0, as values pass through")
         else:
             reach = self.center.abs() + self.limit * self.radius
-            yield Rule("center", self.center, reach.isfinite(), "a range of finite numbers")
+            yield Rule("center", self.center, reach <= LARGEST, f"a range within +-{LARGEST:g}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., size)."""

@@ -22,7 +22,14 @@ HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_
 PASSING = 1_000
 """Tensors beyond those of the weights that building a policy may make and throw away."""
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-DTYPES = {**FLOATS, "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+DTYPES = {
+    **FLOATS,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+}
 
 
 def weights_file(name_or_path: str | Path, options: Mapping[str, Any]) -> Path | None:
@@ -65,7 +72,9 @@ def check_weights(build: Callable[[], nn.Module], file: str | Path) -> None:
         if name not in kinds or name not in own:
             there = "settings" if name in own else "weights"
             where = "weights" if name in own else "settings"
-            raise CheckpointError(bad_value("checkpoint", Words(f"{name} in its {there} alone"), f"as in its {where}"))
+            raise CheckpointError(
+                bad_value("checkpoint", Words(f"{name} in its {there} alone"), f"as in its {where}")
+            )
         shape, kind = kinds[name]
         if shape != own[name][0]:
             what = "action" if name.startswith(f"normalizers.{ACTION}.") else name
@@ -90,7 +99,9 @@ def blueprint(build: Callable[[], nn.Module], tensors: int) -> dict[str, Tensor]
         made += 1
         if made > 2 * tensors + PASSING:
             allowed = f"those of the {tensors} tensors of its weights"
-            raise CheckpointError(bad_value("sizes in the checkpoint's settings", Words("larger ones"), allowed))
+            raise CheckpointError(
+                bad_value("sizes in the checkpoint's settings", Words("larger ones"), allowed)
+            )
 
     hooks = [
         register_module_parameter_registration_hook(count),
