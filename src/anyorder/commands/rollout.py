@@ -1,5 +1,6 @@
 """``anyorder rollout``: run a trained policy in simulation and count its successes."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +65,15 @@ def run(config: RolloutConfig, console: Console) -> None:
         )
     run = run_of(policy_folder(Path(config.policy)))
     if run is not None:  # a policy from elsewhere keeps its own card
-        write_model_card(policy_folder(Path(config.policy)), run, output)
+        try:
+            write_model_card(policy_folder(Path(config.policy)), run, output)
+        except OSError as error:  # the checkpoint may be read-only; what was measured is already written
+            print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)
     low, high = result.interval
+    ended = f", {result.not_finite} ended as failed: numbers not finite" if result.not_finite else ""
     console.print(
         f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "
-        f"(95 % Wilson interval {low:.0%} to {high:.0%}), chunk latency {latency_ms:.1f} ms"
+        f"(95 % Wilson interval {low:.0%} to {high:.0%}){ended}, chunk latency {latency_ms:.1f} ms"
     )
 
 

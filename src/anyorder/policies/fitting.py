@@ -103,6 +103,7 @@ def fit(
         config.encoder.language = "table" if len(tasks) > 1 else "none"
     if config.encoder.language == "text":
         config.text_size = text_size(config.encoder.text_model)
+    config.dimension_names = {name: list(given) for name, given in (names or {}).items()}
     if config.relative_actions:
         config.action_reference = action_reference(names or {})
     config.validate_features()

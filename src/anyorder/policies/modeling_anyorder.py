@@ -6,22 +6,28 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, DatasetError, bad_value
+from anyorder.errors import ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
-from anyorder.policies.checks import check_dataset, check_progress, check_videos, check_weights
+from anyorder.policies.checks import check_dataset, check_progress, check_videos
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.finite import check_finite
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
+from anyorder.policies.sizes import check_weights, weights_file
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
+from anyorder.weights import check_state
+
+WITHIN = "finite numbers, as observations near those of the training data give"
 
 
 class AnyOrderPolicy(PreTrainedPolicy):
@@ -85,6 +91,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.factorization.check(self.network)
         if fitted is not None:
             self._adopt(fitted)
+        self.register_load_state_dict_post_hook(lambda policy, _: check_state(policy))
         self.forwards = 0
         self.manual_seed(0)
         self.reset()
@@ -101,10 +108,27 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 self.network.place_tokens(features)
 
     @classmethod
-    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
-        """Load the weights; a policy made for features of another size is refused in one line."""
-        check_weights(model, model_file)
-        return super()._load_as_safetensor(model, model_file, map_location, strict)
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **options: Any
+    ) -> Self:
+        """Load a policy as LeRobot does, once its settings are known to be those of its weights.
+
+        Raises:
+            CheckpointError: sizes in the settings that the weights do not have, found before anything is built; a
+                weight or a buffer that is not finite or makes no sense.
+        """
+        if config is None:
+            others = {name: value for name, value in options.items() if name != "strict"}
+            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **others)
+        file = weights_file(pretrained_name_or_path, options)
+        if isinstance(config, AnyOrderConfig) and file is not None:
+            check_weights(lambda: cls(config), file)
+        return super().from_pretrained(pretrained_name_or_path, config=config, **options)
+
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Save, unless a weight is not finite: what was saved before stays the last good policy."""
+        check_state(self)
+        super()._save_pretrained(save_directory, state_dict=state_dict)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""
@@ -149,7 +173,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """
         spec = self.config.observation_spec
         device = next(self.parameters()).device
-        seen, gone = collect(batch, spec, device, cameras_may_miss=self.config.encoder.vision.dropout > 0)
+        may_miss = self.config.encoder.vision.dropout > 0
+        seen, gone = collect(batch, spec, device, may_miss, self.config.dimension_names)
         for name in [*spec.vectors, *spec.clouds]:
             seen[name] = self.normalizer(name)(seen[name].float())
             if noise and name in spec.vectors:
@@ -173,6 +198,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if actions.shape[1:] != wanted:
             allowed = f"{wanted}, as the policy was made for"
             raise DatasetError(bad_value("action chunk", tuple(actions.shape[1:]), allowed))
+        check_finite({ACTION: actions}, self.config.dimension_names)
         return self.normalizer(ACTION)(actions - reference(batch, self.config.action_reference))
 
     def chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -200,6 +226,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
         Raises:
             ConfigError: in training, such a family is not told how far training is.
+            NotFiniteError: an observation or an action is NaN or infinite.
+            DivergedError: the loss is.
         """
         if progress is None and self.training:
             check_progress(
@@ -213,6 +241,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
         family = self.factorization.at(1.0 if progress is None else progress)
         loss = family.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
+        if not bool(mean.isfinite()):
+            raise DivergedError(
+                bad_value("loss", mean.item(), "a finite number, as a lower learning rate gives")
+            )
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
     @torch.no_grad()
@@ -228,14 +260,20 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
-        """Draw chunks: raw observations {name: (batch, size)} -> raw actions (batch, chunk size, action size)."""
+        """Draw chunks: raw observations {name: (batch, size)} -> raw actions (batch, chunk size, action size).
+
+        Raises:
+            NotFiniteError: an observation, or what became of it, is NaN or infinite.
+        """
         self.eval()
         context = self.context(batch)
+        check_finite({"encoded observation": context}, allowed=WITHIN)
         generator = self._generators.get(context.device)
         if generator is None:
             generator = torch.Generator(context.device).manual_seed(self._seed)
             self._generators[context.device] = generator
         network: Any = self.network
+        names = self.config.dimension_names
         guided = self.config.guidance != 1
         if guided:
             network = Guided(self.network, self.config.guidance, context.shape[1])
@@ -251,13 +289,23 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.forwards += sample.forwards * (2 if guided else 1)
         values = sample.chunk if self.tokenizer is None else self.tokenizer.decode(sample.chunk)
         normalizer = self.normalizer(ACTION)
+        # Infinity is caught before it is clipped to an extreme that looks like an action.
+        check_finite({"predicted chunk": values}, {"predicted chunk": names.get(ACTION, ())}, WITHIN)
         actions = normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))
-        return actions + reference(batch, self.config.action_reference).to(actions)
+        actions = actions + reference(batch, self.config.action_reference).to(actions)
+        check_finite({ACTION: actions}, names, WITHIN)
+        return actions
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
-        """Return the next action (batch, action size), predicting a chunk when the queue is empty."""
-        self._seen.append({name: batch[name] for name in self.config.observation_spec.names if name in batch})
+        """Return the next action (batch, action size), predicting a chunk when the queue is empty.
+
+        Raises:
+            NotFiniteError: an observation is NaN or infinite, also where an action is still queued; it is forgotten.
+        """
+        present = {name: batch[name] for name in self.config.observation_spec.names if name in batch}
+        check_finite(present, self.config.dimension_names)
+        self._seen.append(present)
         # A camera that was missing for a moment is shown as it is now.
         names = [name for name in self._seen[-1] if all(name in moment for moment in self._seen)]
         if not self._queue:

@@ -1,6 +1,6 @@
 """Normalisation as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -8,12 +8,16 @@ from lerobot.configs import NormalizationMode
 from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.weights import Rule
 
 Statistics = Mapping[str, np.ndarray]
 """Per-dimension arrays of one feature by name: ``mean``, ``std``, ``min``, ``max``, ``q01``, ``q99``."""
 
 STANDARDISED_LIMIT = 10.0
 """Where mean/std normalisation clips; ranges clip at 1."""
+
+LARGEST = 1e20
+"""No unit counts so many: nanoseconds since 1970 are 2e18."""
 
 
 class Normalizer(nn.Module):
@@ -59,6 +63,18 @@ class Normalizer(nn.Module):
         self.radius.copy_(torch.as_tensor(np.where(still, 0.0, radius)))
         self.limit.fill_(limit)
         return self
+
+    def rules(self) -> Iterator[Rule]:
+        """Say what the ranges may be: within ``limit`` everything comes back as a finite number."""
+        limits = torch.tensor([1.0, STANDARDISED_LIMIT, torch.inf], device=self.limit.device)
+        yield Rule("limit", self.limit, torch.isin(self.limit.float(), limits), "1, 10 or infinity")
+        yield Rule("radius", self.radius, self.radius >= 0, "numbers >= 0")
+        if bool(self.limit.isinf()):
+            yield Rule("radius", self.radius, self.radius == 1, "1, as values pass through")
+            yield Rule("center", self.center, self.center == 0, "0, as values pass through")
+        else:
+            reach = self.center.abs() + self.limit * self.radius
+            yield Rule("center", self.center, reach <= LARGEST, f"a range within +-{LARGEST:g}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., size)."""

@@ -1,5 +1,6 @@
 """B-spline control points: a chunk as a smooth curve, its control points in uniform bins."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from torch import Tensor
 from anyorder.errors import ConfigError, bad_value
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
+from anyorder.weights import Rule
 
 
 class BSplineTokenizer(ActionTokenizer):
@@ -42,6 +44,11 @@ class BSplineTokenizer(ActionTokenizer):
         self.tables = FloatBuffers()
         self.tables.put("low", torch.full((action_size,), -1.0))
         self.tables.put("high", torch.full((action_size,), 1.0))
+
+    def rules(self) -> Iterator[Rule]:
+        """Say that a range has a width."""
+        low, high = self.tables.get("low"), self.tables.get("high")
+        yield Rule("tables.low", low, low < high, "numbers below tables.high")
 
     @cached_property
     def basis(self) -> Tensor:

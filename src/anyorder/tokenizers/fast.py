@@ -6,6 +6,7 @@ instead of dropped; and a sequence that does not stand for a chunk raises an err
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
 from anyorder.tokenizers.dct import coefficient_range, idct, quantise
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
+from anyorder.weights import Rule
 
 FEATURE_COEFFICIENTS = 3
 """Coefficients of a token that ``token_features`` shows."""
@@ -102,6 +104,14 @@ class FastTokenizer(ActionTokenizer):
             self._constraint = (count, count_automaton(count, self.horizon * self.action_size))
         return self._constraint[1]
 
+    def rules(self) -> Iterator[Rule]:
+        """Say that no token stands for more than a chunk, and that a chunk can be written in ``length`` tokens."""
+        count, values = self.bpe.count, self.horizon * self.action_size
+        yield Rule("bpe.count", count, count <= values, f"at most {values} coefficients a token")
+        needed = fewest_tokens(torch.unique(count.cpu()).tolist(), values)
+        short = torch.tensor(needed < self.length)
+        yield Rule("bpe.merges", torch.tensor(needed), short, f"codes of less than {self.length} tokens")
+
     def token_features(self) -> Tensor:
         """Return the first ``FEATURE_COEFFICIENTS`` of each token, then how many it has, (vocab_size, 4).
 
@@ -182,6 +192,18 @@ class FastTokenizer(ActionTokenizer):
                 f"allowed: {needed} coefficients, then END once, then only PAD"
             )
         return content
+
+
+def fewest_tokens(counts: list[int], values: int) -> int:
+    """Return how many tokens, each of one of ``counts`` coefficients, it takes at least to write ``values`` of them.
+
+    >>> fewest_tokens([1, 4], 11)
+    5
+    """
+    fewest = [0]
+    for total in range(1, values + 1):
+        fewest.append(1 + min((fewest[total - count] for count in counts if count <= total), default=values))
+    return fewest[values]
 
 
 @dataclass

@@ -1,8 +1,14 @@
 """Codebooks: k-means, and nearest codes."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from anyorder.weights import Rule
+
+LARGEST = 1e6
+"""Beyond any number that is fitted to chunks in [-1, 1]; sums and products of such numbers stay finite."""
 ITERATIONS = 25
 
 
@@ -57,6 +63,12 @@ class FloatBuffers(nn.Module):
             self.get_buffer(name).copy_(bits)
         else:
             self.register_buffer(name, bits)
+
+    def rules(self) -> Iterator[Rule]:
+        """Say what a table may hold."""
+        for name in self._buffers:
+            table = self.get(name)
+            yield Rule(name, table, table.abs() <= LARGEST, f"finite numbers up to {LARGEST:g} in size")
 
     def get(self, name: str) -> Tensor:
         """Return the table ``name``, float32."""

@@ -39,7 +39,7 @@ class MultiscaleVQTokenizer(ActionTokenizer):
         self.vocab_size = codes
         self.levels = tuple(scale * groups for scale in scales)
         self.length = sum(self.levels)
-        self.widths = [len(part) for part in torch.arange(action_size).tensor_split(groups)]
+        self.widths = [action_size // groups + (g < action_size % groups) for g in range(groups)]
         self.tables = FloatBuffers()
         # Groups may differ in width by one; the narrow ones leave the last column empty.
         self.tables.put("codebooks", torch.zeros(len(scales), groups, codes, max(self.widths)))

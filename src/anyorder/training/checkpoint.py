@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from draccus.utils import DraccusException
 from lerobot.configs import PreTrainedConfig
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors import SafetensorError
@@ -23,6 +24,8 @@ from safetensors.torch import load_file, save_file
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
+from anyorder.files import Words
+from anyorder.plugin.excepthook import user_error
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.settings import from_plain
 
@@ -83,6 +86,11 @@ def load_checkpoint(
         average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
         load_optimizer_state(optimizer, state)
         saved = json.loads((state / "state.json").read_text())
+    for number, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
+                field = f"optimizer state {name} of {tuple(number.shape)}"
+                raise CheckpointError(bad_value(field, Words("NaN or infinity"), "finite numbers"))
     average.n_averaged.fill_(saved["averaged"])
     return int(saved["step"])
 
@@ -174,8 +182,17 @@ def readable(folder: Path) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (
+        SafetensorError,
+        DraccusException,
+        json.JSONDecodeError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # Of settings, draccus says only that they could not be read; what was wrong with them is its cause.
+        reason = " ".join(str(user_error(error) or error).split())[:300]
         raise CheckpointError(bad_value("checkpoint", str(folder), f"undamaged files ({reason})")) from error
 
 

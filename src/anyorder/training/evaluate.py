@@ -7,6 +7,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
+from anyorder.errors import DivergedError, bad_value
 from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 
@@ -61,6 +62,9 @@ def validate(
         limit: chunks scored at most.
         seed: of the draws.
         progress: how far training is, from 0 to 1: the loss is that of this moment.
+
+    Raises:
+        DivergedError: a score is not finite.
     """
     policy.eval()
     device = next(policy.parameters()).device
@@ -78,6 +82,8 @@ def validate(
     if not nlls:
         return Validation(loss, None, None, None, None, None, len(rows))
     nll = torch.cat(nlls)
+    if not bool(nll.isfinite().all()):
+        raise DivergedError(bad_value("validation NLL", float(nll.mean()), "a finite number"))
     values = policy.config.chunk_size * policy.config.action_size
     return Validation(
         loss=loss,
