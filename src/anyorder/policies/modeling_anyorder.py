@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
+from anyorder.policies.after_training import check_settings
 from anyorder.policies.checks import check_dataset, check_videos, check_weights
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
@@ -22,6 +24,9 @@ from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
+
+LOADING = ("force_download", "proxies", "token", "cache_dir", "local_files_only", "revision")
+"""Of LeRobot's options of ``from_pretrained``, those that say where from."""
 
 
 class AnyOrderPolicy(PreTrainedPolicy):
@@ -96,6 +101,29 @@ class AnyOrderPolicy(PreTrainedPolicy):
             features = fitted.tokenizer.token_features()
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_name_or_path: str | Path,
+        *,
+        config: PreTrainedConfig | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a policy; ``config`` may differ from the one saved beside the weights where these can follow.
+
+        Raises:
+            ConfigError: it differs in what training fixed; see ``after_training``.
+        """
+        if isinstance(config, AnyOrderConfig):
+            source = {k: options[k] for k in LOADING if k in options}
+            overrides = [] if config.device is None else [f"--device={config.device}"]
+            trained = PreTrainedConfig.from_pretrained(
+                pretrained_name_or_path, cli_overrides=overrides, **source
+            )
+            if isinstance(trained, AnyOrderConfig):
+                check_settings(config, trained)
+        return super().from_pretrained(pretrained_name_or_path, config=config, **options)
 
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
