@@ -20,11 +20,10 @@ def policy(factorization="masked_diffusion", **settings):
         chunk_size=HORIZON,
         n_action_steps=4,
         factorization=factorization,
-        tokenizer_options={"vocab_size": 200},
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         push_to_hub=False,
-        **settings,
+        **{"tokenizer_options": {"vocab_size": 200}, **settings},
     )
     generator = torch.Generator().manual_seed(0)
     state = 10 * torch.randn(100, STATE, generator=generator)

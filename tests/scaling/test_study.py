@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from anyorder import cli
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, DatasetError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
@@ -101,6 +101,14 @@ def test_the_data_is_in_the_id(config, data, lift_root):
     other = StudyData(study(lift_root, chunk_size=4))
     assert other.fingerprint != data.fingerprint
     assert StudyData(study(lift_root)).fingerprint == data.fingerprint
+
+
+def test_a_run_is_not_trained_on_data_that_changed_since_it_was_planned(config, data, held_out, tmp_path):
+    (m, *_) = expand(config, data)
+    planned = replace(m.settings, data="0123456789abcdef")
+    with pytest.raises(DatasetError, match="the study's dataset: something else"):
+        run_member(planned, data, held_out, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_episode_is_on_two_sides(data):

@@ -16,6 +16,7 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
+from anyorder.policies.after_training import check_settings
 from anyorder.policies.checks import check_dataset, check_progress, check_videos
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.finite import check_finite
@@ -28,6 +29,9 @@ from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 from anyorder.weights import check_state
 
 WITHIN = "finite numbers, as observations near those of the training data give"
+
+LOADING = ("force_download", "proxies", "token", "cache_dir", "local_files_only", "revision")
+"""Of LeRobot's options of ``from_pretrained``, those that say where from."""
 
 
 class AnyOrderPolicy(PreTrainedPolicy):
@@ -113,13 +117,22 @@ class AnyOrderPolicy(PreTrainedPolicy):
     ) -> Self:
         """Load a policy as LeRobot does, once its settings are known to be those of its weights.
 
+        Args:
+            pretrained_name_or_path: the folder, or the name on the hub.
+            config: settings that may differ from the saved ones where the weights can follow.
+            options: LeRobot's.
+
         Raises:
+            ConfigError: settings differ in what training fixed; see ``after_training``.
             CheckpointError: sizes in the settings that the weights do not have, found before anything is built; a
                 weight or a buffer that is not finite or makes no sense.
         """
-        if config is None:
-            others = {name: value for name, value in options.items() if name != "strict"}
-            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **others)
+        source = {name: options[name] for name in LOADING if name in options}
+        overrides = [] if config is None or config.device is None else [f"--device={config.device}"]
+        trained = PreTrainedConfig.from_pretrained(pretrained_name_or_path, cli_overrides=overrides, **source)
+        if isinstance(config, AnyOrderConfig) and isinstance(trained, AnyOrderConfig):
+            check_settings(config, trained)
+        config = config or trained
         file = weights_file(pretrained_name_or_path, options)
         if isinstance(config, AnyOrderConfig) and file is not None:
             check_weights(lambda: cls(config), file)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.errors import DivergedError, bad_value
-from anyorder.files import read_json, whole, write_json
+from anyorder.errors import DatasetError, DivergedError, bad_value
+from anyorder.files import Words, read_json, whole, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
@@ -177,9 +177,15 @@ def run_member(
 
     Returns:
         The result: losses in nats per action token, history, seconds.
+
+    Raises:
+        DatasetError: the data is not what the run was planned with.
     """
     if (folder / RESULT).is_file():
         return read_json(folder / RESULT)
+    if settings.data != data.fingerprint:
+        allowed = "as when the study was written, which another out=... studies anew"
+        raise DatasetError(bad_value("the study's dataset", Words("something else"), allowed))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS, to_plain(settings))
     wall, cpu = time.perf_counter(), time.process_time()

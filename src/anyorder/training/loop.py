@@ -13,10 +13,13 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.fingerprint import check_unchanged, fingerprint
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.files import read_json
+from anyorder.files import write_json as write_with_digest
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
 from anyorder.training.batches import StepBatches, batches_of
@@ -35,6 +38,8 @@ from anyorder.training.optimise import learning_rate, make_optimizer, optimise, 
 from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark
 from anyorder.training.watch import Watch
 
+DATA = "data.json"
+"""File of a run's folder that tells what it learns from."""
 EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
 
@@ -97,6 +102,8 @@ def train(config: TrainConfig) -> TrainResult:
             progress=decoded,
             tell=remark if accelerator.is_main_process else None,
         )
+    data = fingerprint(train_chunks, held_out)
+    check_data(run, data)
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
         allowed = f"a multiple of the {world} processes"
@@ -116,7 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
     order = batch_order(train_chunks, config.batch_size, config.seed)
     env = rollout_env(config, train_chunks)
     settings = run_settings(config, train_chunks)
-    metrics = open_run(run, start, config, policy, train_chunks, held_out) if rank == 0 else None
+    metrics = open_run(run, start, config, policy, train_chunks, held_out, data) if rank == 0 else None
     share = config.batch_size // world
 
     score: Validation | None = None
@@ -189,6 +196,27 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
     return last_checkpoint(run)
 
 
+def check_data(run: Path, data: dict[str, Any]) -> None:
+    """Refuse to go on with other data than the run in a folder began with; older runs hold counts alone.
+
+    Raises:
+        DatasetError: names what has changed.
+        CheckpointError: the run's ``data.json`` is damaged.
+    """
+    path = run / DATA
+    if not path.is_file():
+        return
+    saved = read_json(path, CheckpointError)
+    before = saved.get("dataset")
+    if before is None:
+        before = {
+            "episodes": [saved.get("train_episodes"), saved.get("validation_episodes")],
+            "frames": [saved.get("train_frames"), data["frames"][1]],
+        }
+        data = {name: data[name] for name in before}
+    check_unchanged(before, data, f"the run in {run}")
+
+
 def read_settings(run: Path) -> dict[str, Any] | None:
     """Return the settings a run was started with, or None before it has written any."""
     path = run / TRAIN_CONFIG
@@ -225,6 +253,7 @@ def open_run(
     policy: AnyOrderPolicy,
     train_chunks: ActionChunks,
     held_out: ActionChunks,
+    fingerprint: dict[str, Any],
 ) -> Metrics:
     """Make the run's folder, write its settings and what it learns from, and open its metrics."""
     run.mkdir(parents=True, exist_ok=True)
@@ -243,8 +272,9 @@ def open_run(
         "train_action_tokens": tokens,
         "params": policy.trainable,
         "constant_dimensions": train_chunks.constant_dimensions,
+        "dataset": fingerprint,
     }
-    write_json(run / "data.json", data)
+    write_with_digest(run / DATA, data)
     saved = read_settings(run)
     if saved is not None and leaves(saved["optimizer"]) != leaves(
         json.loads(json.dumps(to_plain(config)))["optimizer"]

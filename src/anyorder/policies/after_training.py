@@ -1,0 +1,82 @@
+"""Which settings of a policy may differ from those it was trained with; all others are part of its weights."""
+
+import json
+from typing import Any
+
+import draccus
+from lerobot.configs import PreTrainedConfig
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.analog_bits import AnalogBitsConfig
+from anyorder.factorization.autoregressive import AutoregressiveConfig
+from anyorder.factorization.embedding_diffusion import EmbeddingDiffusionConfig
+from anyorder.factorization.flow_matching import FlowMatchingConfig
+from anyorder.factorization.gaussian_diffusion import GaussianDiffusionConfig
+from anyorder.factorization.uniform_diffusion import UniformDiffusionConfig
+from anyorder.factorization.unmasking import UnmaskingConfig
+from anyorder.policies.configuration_anyorder import AnyOrderConfig
+
+EXECUTION = ("n_action_steps", "temperature", "nucleus", "guidance", "device", "use_amp")
+FINE_TUNING = (
+    "observation_noise",
+    "optimizer_lr",
+    "optimizer_weight_decay",
+    "network.dropout",
+    "network.attention_dropout",
+    "encoder.vision.jitter",
+    "use_peft",
+)
+"""What more training may do otherwise. ``context_dropout`` and ``encoder.vision.dropout`` are not among it: guidance, and
+doing without a camera, rely on their having been learnt."""
+HUB = ("push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path", "pretrained_revision")
+GIVEN_BY_LEROBOT = ("type", "output_features")
+"""LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""
+SAMPLING: dict[type, tuple[str, ...]] = {
+    UnmaskingConfig: ("sampler", "steps", "threshold", "remask_rate"),
+    AutoregressiveConfig: ("ensemble", "token_masking"),
+    GaussianDiffusionConfig: ("scheduler", "inference_steps"),
+    FlowMatchingConfig: ("inference_steps",),
+    AnalogBitsConfig: ("inference_steps",),
+    EmbeddingDiffusionConfig: ("inference_steps",),
+    UniformDiffusionConfig: ("auxiliary",),
+}
+"""Options of the factorizations that the weights do not depend on."""
+
+
+def check_settings(config: AnyOrderConfig, trained: AnyOrderConfig) -> None:
+    """Compare the settings a policy shall have with those it was saved with.
+
+    Raises:
+        ConfigError: names the first that differs and may not, as its weights or its tokens cannot follow.
+    """
+    given, saved = (settings(c) for c in (config, trained))
+    for name in dict.fromkeys([*saved, *given]):
+        if given.get(name) != saved.get(name):
+            allowed = f"{saved.get(name)!r}, as the policy was trained with"
+            raise ConfigError(bad_value(name, given.get(name), allowed))
+
+
+def settings(config: AnyOrderConfig) -> dict[str, Any]:
+    """Return by dotted name the settings that training fixes."""
+    free = {*EXECUTION, *FINE_TUNING, *HUB, *GIVEN_BY_LEROBOT}
+    factorization = config.factorization_config()
+    for family, names in SAMPLING.items():
+        if isinstance(factorization, family):
+            free |= {f"factorization_options.{name}" for name in names}
+    plain: dict[str, Any] = json.loads(json.dumps(draccus.encode(config, PreTrainedConfig)))
+    # What was not written out has its default.
+    plain["factorization_options"] = json.loads(json.dumps(factorization.options()))
+    plain["tokenizer_options"] = json.loads(json.dumps(config.tokenizer_config().options()))
+    return {name: value for name, value in dotted(plain).items() if name not in free}
+
+
+def dotted(plain: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name.
+
+    >>> dotted({"network": {"width": 64}, "tasks": []})
+    {'network.width': 64, 'tasks': []}
+    """
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        found |= dotted(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
