@@ -6,6 +6,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def interruptible(last_words: Callable[[], str], final: bool) -> Iterator[Interr
 
     Args:
         last_words: called when a signal came; must not import, as that may be what was interrupted.
-        final: after a signal the process ends with the block, so it may end while it still tries to.
+        final: after a signal the process ends with the block.
     """
     interruption = Interruption(last_words)
     if threading.current_thread() is not threading.main_thread():
@@ -99,7 +100,12 @@ def interruptible(last_words: Callable[[], str], final: bool) -> Iterator[Interr
     try:
         yield interruption
     finally:
-        if interruption.signal is None or not final:
+        if interruption.signal is not None and final:
+            # What a library does when Python ends may take seconds.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(interruption.tell())
+        else:
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(fd_before)
