@@ -1,18 +1,20 @@
 """The command line: ``anyorder <verb> key=value ...``. It and ``cluster`` alone know Hydra."""
 
+import contextlib
 import importlib
 import importlib.resources
+import os
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from anyorder import __version__
-from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean, system_failure
+from anyorder.processes import Interruption, interruptible
 
 VERBS = {
     "record": "demonstrations by a scripted expert, as a LeRobot dataset",
@@ -30,36 +32,86 @@ GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "
 FIRST_WORD = {"study": "action"}
 """Verbs whose first word may be the value of a setting: ``anyorder study run``."""
 USAGE_ERROR = 2
+TRACEBACK = "ANYORDER_TRACEBACK"
+"""Set in the environment, it shows where an error of the system or the user's came from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 after bad input."""
+    """Run one command; returns the exit status.
+
+    That is 0, 2 after bad input or where the system refused something, as room on a disk, 130 after Ctrl-C and 143
+    after SIGTERM. All but 0 print one line, what is wrong or how to go on.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console()
-    if not words or words[0] in ("-h", "--help", "help"):
-        console.print(overview(), highlight=False, markup=False)
-        return 0
-    if words[0] == "--version":
-        console.print(__version__, highlight=False)
-        return 0
-    verb, *overrides = words
-    try:
+    command = Command(words[0] if words else "help", words[1:])
+    with interruptible(
+        lambda: f"{command}: interrupted; {command.again()}", arguments is None
+    ) as interruption:
+        try:
+            command.run()
+            sys.stdout.flush()
+        except BaseException as error:
+            return failed(command, error, interruption)
+    return 0
+
+
+def failed(command: "Command", error: BaseException, interruption: Interruption) -> int:
+    """Say in one line how a command ended, and return its exit status; raise what is a fault of ours."""
+    if interruption.signal is not None or isinstance(error, KeyboardInterrupt):
+        # Whatever it was: libraries turn an interrupted import into errors of other types.
+        return interruption.tell()
+    if isinstance(error, UserError):
+        line = str(error)
+    elif (refused := system_failure(error)) is not None:
+        line = f"{refused}; once that is mended, {command.again()} ({TRACEBACK}=1 shows where it came from)"
+    else:
+        raise error
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    print(f"{command}: {' '.join(line.split())}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+class Command:
+    """One command: a verb, its words and, once they are read, its settings."""
+
+    def __init__(self, verb: str, words: list[str]) -> None:
+        self.verb, self.words = verb, words
+        self.settings: Any = None
+
+    def __str__(self) -> str:
+        return f"anyorder {self.verb}"
+
+    def run(self) -> None:
+        """Do what it says."""
+        from rich.console import Console
+
+        console = Console()
+        verb, words = self.verb, self.words
+        if verb in ("-h", "--help", "help"):
+            console.print(overview(), highlight=False, markup=False)
+            return
+        if verb == "--version":
+            console.print(__version__, highlight=False)
+            return
         if verb not in VERBS:
             raise ConfigError(bad_value("verb", verb, ", ".join(VERBS) + did_you_mean(verb, VERBS)))
-        if any(word in ("-h", "--help") for word in overrides):
+        if any(word in ("-h", "--help") for word in words):
             console.print(explanation(verb), highlight=False, markup=False, soft_wrap=True)
-            return 0
-        if verb in FIRST_WORD and overrides and "=" not in overrides[0]:
-            overrides[0] = f"{FIRST_WORD[verb]}={overrides[0]}"
-        config = settings(verb, [strip_dashes(word) for word in overrides])
-        importlib.import_module(f"anyorder.commands.{verb}").run(config, console)
-    except UserError as error:
-        print(f"anyorder {verb}: {' '.join(str(error).split())}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print(f"anyorder {verb}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+            return
+        if verb in FIRST_WORD and words and "=" not in words[0]:
+            words = [f"{FIRST_WORD[verb]}={words[0]}", *words[1:]]
+        self.settings = settings(verb, [strip_dashes(word) for word in words])
+        importlib.import_module(f"anyorder.commands.{verb}").run(self.settings, console)
+
+    def again(self) -> str:
+        """Return how to go on after the command was cut off: a verb's module knows, by ``again``, if it keeps work."""
+        module = sys.modules.get(f"anyorder.commands.{self.verb}")
+        say = getattr(module, "again", None)
+        with contextlib.suppress(OSError, ValueError, KeyError):  # what is there may be damaged
+            if self.settings is not None and say is not None:
+                return f"the same command {say(self.settings)}"
+        return "the same command begins again"
 
 
 def settings(verb: str, overrides: list[str]) -> Any:

@@ -1,6 +1,7 @@
 """Studies through Hydra's launchers: joblib on one machine, submitit on a cluster."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("anyorder", create_config_search_path("pkg://anyorder.configs"))
     try:
-        hydra.multirun("study_job", run_job, overrides, with_log_configuration=False)
+        ended = hydra.multirun("study_job", run_job, overrides, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:160]
         needed = f" (pip install {PACKAGES[launcher]})" if launcher in PACKAGES else ""
@@ -57,6 +58,8 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
         raise ConfigError(bad_value("launcher", launcher, allowed)) from error
     finally:
         GlobalHydra.instance().clear()
+    for job in chain.from_iterable(ended):
+        job.return_value  # noqa: B018 - raises what ended the job
 
 
 def run_job(config: Any) -> None:

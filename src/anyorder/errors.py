@@ -1,6 +1,7 @@
 """Errors a user can cause, each one line: which field, what was given, what is allowed."""
 
 import difflib
+import errno
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -99,6 +100,38 @@ def check_number(
     ends += [f"{'<' if below else '<='} {most:.10g}"] if most < math.inf else []
     noun = "an integer" if whole else "a number" if ends else "a finite number"
     raise error(bad_value(field, given, " ".join([noun, " and ".join(ends)]).strip()))
+
+
+def system_failure(error: BaseException) -> str | None:
+    """Return in one line what the operating system refused, as room on a disk, if ``error`` says that; else None.
+
+    Libraries in other languages wrap it in errors of their own; of those, torch's and safetensors' are known.
+
+    >>> system_failure(FileNotFoundError(2, "No such file or directory", "runs/a"))
+    'runs/a: No such file or directory'
+    """
+    found: BaseException | None = error
+    while found is not None:
+        text = " ".join(str(found).split())[:200]
+        if isinstance(found, OSError):
+            reason = found.strerror if isinstance(found.strerror, str) else text
+            reason = " ".join(reason.split())[:200] or type(found).__name__
+            return reason if found.filename is None else f"{found.filename}: {reason}"
+        if type(found).__name__ == "SafetensorError" and ("os error" in text or "I/O error" in text):
+            return text
+        # torch.save first fails to write, and then to finish the file.
+        if isinstance(found, RuntimeError) and ("PytorchStreamWriter" in text or "unexpected pos" in text):
+            return "a file of tensors could not be written: is the disk full?"
+        found = found.__cause__
+    return None
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether the disk takes nothing more, so that whatever is tried next would fail, too."""
+    return system_failure(error) is not None and getattr(error, "errno", errno.ENOSPC) in NO_ROOM
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anyorder.errors import UserError, bad_value
+from anyorder.errors import ConfigError, UserError, bad_value
 
 DIGEST = "sha256"
 """The key of a JSON file that holds the digest of all its others."""
@@ -38,7 +39,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that no longer run left half written beside ``path``."""
+    """Remove what processes that no longer run left half written of the file ``path``, of all in a folder: ``*``."""
     for staged in path.parent.glob(f".{path.name}.*"):
         owner = staged.suffix[1:]
         if owner.isdecimal() and not is_alive(int(owner)):
@@ -197,8 +198,8 @@ def inside(root: Path, name: str, field: str, error: type[UserError] = UserError
 
 
 @contextmanager
-def owned(folder: Path, field: str) -> Iterator[None]:
-    """Keep every other process from writing into ``folder`` meanwhile.
+def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
+    """Keep every other process from writing to ``folder``, or the file of that name, meanwhile.
 
     The lock is a file beside the folder that the system frees when its process ends, however that ends. Among the
     processes of one training, the first one owns the folder for all.
@@ -206,32 +207,99 @@ def owned(folder: Path, field: str) -> Iterator[None]:
     Args:
         folder: need not exist.
         field: what a message calls it.
+        new: it must not be there, and is called so: "a new file".
 
     Raises:
         UserError: another process is writing there.
+        ConfigError: it is there although it shall be new.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
-    folder = Path(os.path.abspath(folder))
-    made = not folder.parent.exists()
+    # One folder may have several names.
+    folder = Path(os.path.realpath(folder))
+    made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FileLock(lock_file(folder))
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            bad_value(field, str(folder), "a folder that no other process is writing to")
-        ) from None
-    try:
-        yield
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            allowed = "one that no other process is writing to"
+            raise UserError(bad_value(field, str(folder), allowed)) from None
+        try:
+            if new is not None and os.path.lexists(folder):
+                raise ConfigError(bad_value(field, str(folder), new))
+            yield
+        finally:
+            # Removed while it is held: who waits for it by name finds a new one.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
     finally:
-        # Removed while it is held: who waits for it by name finds a new one.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-        if made:
+        for parent in made:
             with contextlib.suppress(OSError):
-                folder.parent.rmdir()
+                parent.rmdir()
+
+
+def lock_file(folder: Path) -> Path:
+    """Return the file that is locked while a process writes to ``folder``: beside it, or in it where it alone can be
+    written to."""
+    if folder.is_dir() and not os.access(folder.parent, os.W_OK | os.X_OK):
+        return folder / ".lock"
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def whole_folder(folder: Path, field: str) -> Iterator[Path]:
+    """Give a folder to write to that becomes ``folder`` at once when the block ends well, on disk for good.
+
+    If the block fails it is removed, and so is what a killed process left of it: nobody else writes there, see
+    ``owned``.
+
+    Args:
+        folder: must not exist.
+        field: what a message calls it.
+
+    Raises:
+        ConfigError: it exists.
+        UserError: another process is making it.
+    """
+    with owned(folder, field, new="a new folder"):
+        staged = staged_folder(folder)
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            staged.mkdir(parents=True)
+            yield staged
+            flush_folder(staged)
+            os.replace(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def staged_folder(folder: Path) -> Path:
+    """Return where ``whole_folder`` writes until it is done."""
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
+def flush_folder(folder: Path) -> None:
+    """Write what the system still holds of a folder's files to the disk."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, whole or not at all, as on a full disk; it is the system's when this returns."""
+    line = f"{text}\n".encode()
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            while line:  # a disk that fills up takes a part, and refuses the rest at the next try
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _no_constant(name: str) -> None:

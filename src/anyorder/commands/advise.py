@@ -1,6 +1,7 @@
 """``anyorder advise``: which factorization to train on a dataset, with so much compute, by fitted scaling laws."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import writable
+from anyorder.files import owned, writable
 
 if TYPE_CHECKING:
     from anyorder.datasets.folder import DatasetInfo
@@ -64,20 +65,27 @@ class AdviseConfig:
 
 def run(config: AdviseConfig, console: Console) -> None:
     """Read the laws, or make them by a pilot, count the dataset, answer."""
-    if config.pilot is None:
-        assert config.laws is not None
-        answer(config, config.laws, console)
-        return
-    from anyorder.commands.pilot import run_pilot
+    with ExitStack() as stack:
+        if config.out is not None:
+            stack.enter_context(owned(Path(config.out), "out", new="a new file"))
+        if config.pilot is None:
+            assert config.laws is not None
+            answer(config, config.laws, console)
+            return
+        from anyorder.commands.pilot import run_pilot
 
-    laws = str(run_pilot(config, console))
-    try:
-        answer(config, laws, console)
-    finally:
-        again = (
-            f"at no cost, laws={laws} in place of pilot={config.pilot:g} asks again, also for other minutes"
-        )
-        console.print(again, markup=False, highlight=False)
+        stack.enter_context(owned(Path(config.pilot_out), "pilot_out"))
+        laws = str(run_pilot(config, console))
+        try:
+            answer(config, laws, console)
+        finally:
+            free = f"at no cost, laws={laws} in place of pilot={config.pilot:g} asks again, also for other minutes"
+            console.print(free, markup=False, highlight=False)
+
+
+def again(config: AdviseConfig) -> str:
+    """Return what the same command does after it was cut off."""
+    return "begins again" if config.pilot is None else "goes on with what is left of the pilot's time"
 
 
 def answer(config: AdviseConfig, source: str, console: Console) -> None:

@@ -1,10 +1,11 @@
 """``anyorder demo``: record, train several factorizations of one network, roll out, compare."""
 
 import json
-import multiprocessing
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.envs.results import EPISODES
+from anyorder.errors import ConfigError, UserError, bad_value, system_failure
 from anyorder.factorization import FactorizationConfig
+from anyorder.files import owned, staged_folder, write_whole
 from anyorder.networks import TransformerConfig
+from anyorder.processes import Child
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, TrainConfig
 
@@ -53,6 +57,17 @@ class DemoConfig:
 
 def run(config: DemoConfig, console: Console) -> None:
     """Run every step, printing the command that does it alone; resumable, finished steps are kept."""
+    with owned(Path(config.output_dir), "output_dir"):
+        run_steps(config, console)
+
+
+def again(config: DemoConfig) -> str:
+    """Return what the same command does after it was cut off."""
+    return "goes on" if Path(config.output_dir).is_dir() else "begins again"
+
+
+def run_steps(config: DemoConfig, console: Console) -> None:
+    """Record, tokenize, train, roll out, compare."""
     started = time.monotonic()
     folder = Path(config.output_dir)
     if (folder / "summary.json").exists():
@@ -79,7 +94,7 @@ def run(config: DemoConfig, console: Console) -> None:
     report.run(report.ReportConfig([str(run) for run in runs], str(page), "anyorder demo"), console)
     summary = {"policies": {run.name: policy_summary(run) for run in runs}}
     summary_text = json.dumps({**summary, "seconds": round(time.monotonic() - started, 1)}, indent=2)
-    (folder / "summary.json").write_text(summary_text + "\n")
+    write_whole(folder / "summary.json", summary_text + "\n")
     console.print(f"summary: {folder / 'summary.json'}, videos: {folder}/*/rollout/videos/*.mp4")
     console.print(f"total time {time.monotonic() - started:.0f} s")
 
@@ -94,28 +109,74 @@ def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> No
             training.add_task(f"train {name}", total=config.steps, start=False),
             rolling.add_task(f"roll out {name}", total=config.rollouts, start=False),
         )
-    jobs: list[Future[None]] = []
-    # A fresh interpreter for each worker: a forked one would inherit torch's threads in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    live = Live(Group(training, rolling), console=console, refresh_per_second=4)
-    with ProcessPoolExecutor(config.workers, mp_context=context) as pool, live:
-        for name in config.policies:
-            jobs.append(
-                pool.submit(work, train_config(config, folder, name), rollout_config(config, folder, name))
-            )
-        running = True
-        while running:
-            time.sleep(POLL_S)
-            running = not all(job.done() for job in jobs)
-            for name, (train_bar, rollout_bar) in bars.items():
-                move(training, train_bar, last_step(folder / name))
-                move(rolling, rollout_bar, count_lines(folder / name / "rollout" / "episodes.jsonl"))
-            if any(job.done() and job.exception() for job in jobs):
-                pool.shutdown(cancel_futures=True)
-                running = False
-    for job in jobs:
-        if not job.cancelled():
-            job.result()
+
+    def look() -> None:
+        for name, (train_bar, rollout_bar) in bars.items():
+            move(training, train_bar, last_step(folder / name))
+            move(rolling, rollout_bar, episodes_done(folder / name / "rollout"))
+
+    work_of = {
+        n: (train_config(config, folder, n), rollout_config(config, folder, n)) for n in config.policies
+    }
+    with Live(Group(training, rolling), console=console, refresh_per_second=4):
+        work_all(work_of, config.workers, look)
+
+
+Work = tuple[TrainConfig, rollout.RolloutConfig]
+
+
+def work_all(work_of: dict[str, Work], workers: int, look: Callable[[], None]) -> None:
+    """Do the work of every policy, ``workers`` at a time; ``look`` is called twice a second.
+
+    Raises:
+        UserError: one of them failed or its process died; the others are ended.
+        OSError: the system refused something to one of them.
+    """
+    waiting = list(work_of)[::-1]
+    team = [Child(serve) for _ in range(min(workers, len(waiting)))]
+    busy: dict[Any, tuple[Child, str]] = {}
+
+    def give(child: Child) -> None:
+        if waiting:
+            name = waiting.pop()
+            child.pipe.send(work_of[name])
+            busy[child.pipe] = child, name
+
+    try:
+        for child in team:
+            give(child)
+        while busy:
+            for pipe in wait(list(busy), timeout=POLL_S):
+                child, name = busy.pop(pipe)
+                try:
+                    error = child.pipe.recv()
+                except (EOFError, ConnectionError):
+                    child.process.join()
+                    status = child.process.exitcode
+                    words = f"{name}: its process died, exit status {status}; the same command goes on"
+                    raise UserError(words) from None
+                if error is not None:
+                    raise error
+                give(child)
+            look()
+    finally:
+        for child in team:
+            child.stop()
+
+
+def serve(pipe: Connection) -> None:
+    """Do the work that comes through the pipe until it closes; send back what went wrong, or None."""
+    while True:
+        training, rolling = pipe.recv()
+        try:
+            work(training, rolling)
+        except UserError as error:
+            pipe.send(error)
+        except Exception as error:
+            refused = system_failure(error)
+            pipe.send(RuntimeError(traceback.format_exc()) if refused is None else OSError(refused))
+        else:
+            pipe.send(None)
 
 
 def work(training: TrainConfig, rolling: rollout.RolloutConfig) -> None:
@@ -197,6 +258,9 @@ def last_step(run: Path) -> int:
     return lines[-1]["step"] if lines else 0
 
 
-def count_lines(path: Path) -> int:
-    """Return the number of lines of a file that may not exist yet."""
-    return path.read_text().count("\n") if path.is_file() else 0
+def episodes_done(rolled: Path) -> int:
+    """Return how many episodes a rollout has finished, whose folder appears when all are."""
+    for folder in (rolled, staged_folder(rolled)):
+        if (folder / EPISODES).is_file():
+            return (folder / EPISODES).read_text().count("\n")
+    return 0

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import writable, write_whole
+from anyorder.files import whole_folder, writable, write_whole
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.facts import PROTOCOLS, protocol_of
 from anyorder.scaling.law import AUTO, LAWS
@@ -90,16 +90,22 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
     table = of_families(read_table(config.runs), config.families)
     runs, others = runs_of(table, config.loss)
     facts = facts_of(table, runs, config.loss, config.protocol)
-    with console.status("fitting"):
-        laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts)
-    subtitle = (
+    with whole_folder(Path(config.out), "out") as folder:
+        with console.status("fitting"):
+            laws = fit_laws(
+                runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts
+            )
+        write_whole(folder / REPORT, scaling_page(laws, runs, subtitle(config, laws, runs)))
+        write_laws(laws, folder / LAWS_FILE)
+    return laws, runs, others
+
+
+def subtitle(config: FitCommandConfig, laws: "Laws", runs: "Runs") -> str:
+    """Return what was fitted to what, in words."""
+    return (
         f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
         f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
     )
-    write_whole(Path(config.out) / REPORT, scaling_page(laws, runs, subtitle))
-    # Last: where there are laws, everything is there.
-    write_laws(laws, Path(config.out) / LAWS_FILE)
-    return laws, runs, others
 
 
 def print_files(config: FitCommandConfig, console: Console) -> None:

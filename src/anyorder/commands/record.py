@@ -1,6 +1,8 @@
 """``anyorder record``: demonstrations by a scripted expert, as a LeRobot dataset."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -25,6 +27,15 @@ class RecordConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ConfigError(bad_value("episodes", self.episodes, "an integer >= 1"))
+
+
+def again(config: RecordConfig) -> str:
+    """Return what the same command does after it was cut off."""
+    info = Path(config.root) / "meta" / "info.json"
+    if not info.is_file():
+        return "begins again"
+    how = "goes on" if config.resume else "with resume=true goes on"
+    return f"{how} after {json.loads(info.read_text())['total_episodes']} episodes"
 
 
 def run(config: RecordConfig, console: Console) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import owned, writable
 
 
 @dataclass
@@ -21,6 +22,8 @@ class ReportConfig:
             raise ConfigError(bad_value("runs", self.runs, "run folders, as [outputs/a,outputs/b]"))
         if Path(self.output).exists():
             raise ConfigError(bad_value("output", self.output, "a new file"))
+        if not writable(Path(self.output)):
+            raise ConfigError(bad_value("output", self.output, "a file in a place that can be written to"))
 
 
 def run(config: ReportConfig, console: Console) -> None:
@@ -30,5 +33,6 @@ def run(config: ReportConfig, console: Console) -> None:
     from anyorder.reports.table import to_rich
 
     folders = [Path(folder) for folder in config.runs]
-    console.print(to_rich(read_runs(folders)))
-    console.print(f"report: {write_report(folders, Path(config.output), title=config.title)}")
+    with owned(Path(config.output), "output", new="a new file"):
+        console.print(to_rich(read_runs(folders)))
+        console.print(f"report: {write_report(folders, Path(config.output), title=config.title)}")

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from anyorder.commands.fit import rich_table
 from anyorder.errors import ConfigError, UserError, bad_value
-from anyorder.files import writable
+from anyorder.files import owned, read_json, writable
+from anyorder.scaling.files import ERROR, RESULT, STUDY, SUCCESS, is_open, run_folder
 from anyorder.scaling.study import StudyConfig
 
 if TYPE_CHECKING:
@@ -69,26 +70,52 @@ def run(config: StudyCommandConfig, console: Console) -> None:
     {"run": run_study, "status": status, "collect": collect}[config.action](config, console)
 
 
+def again(config: StudyCommandConfig) -> str:
+    """Return what the same command does after it was cut off."""
+    out = Path(config.out)
+    if config.action != "run" or not (out / STUDY).is_file():
+        return "begins again"
+    members = read_json(out / STUDY)["members"]
+    done = sum((run_folder(out, m["id"]) / RESULT).is_file() for m in members)
+    return f"goes on, with {done} of {len(members)} runs done"
+
+
 def run_study(config: StudyCommandConfig, console: Console) -> None:
     """Train what is not trained yet, roll out what shall be, and say where the study stands."""
-    from anyorder.scaling.collect import data_facts, write_study
     from anyorder.scaling.data import StudyData
-    from anyorder.scaling.files import ERROR, SUCCESS, is_open, run_folder
     from anyorder.scaling.grid import expand
-    from anyorder.scaling.success import check_success, chosen
-    from anyorder.scaling.workers import Task
-    from anyorder.settings import to_plain
+    from anyorder.scaling.success import check_success
 
     with console.status("reading the dataset"):
         study, out = config.study_config(), Path(config.out)
         data = StudyData(study)
         members = expand(study, data)
         check_success(study, data)
-    facts = data_facts(data)
     console.print(f"{len(members)} runs on {in_words(data)}", highlight=False)
     if config.dry_run:
         plan(members, config.processes, console)
         return
+    with owned(out, "out"):
+        execute_all(config, study, data, members, console)
+    status(config, console)
+    if line := failures(out, [m.id for m in members]):
+        raise UserError(line)
+
+
+def execute_all(
+    config: StudyCommandConfig,
+    study: StudyConfig,
+    data: "StudyData",
+    members: list["Member"],
+    console: Console,
+) -> None:
+    """Train what is not trained yet, and roll out what shall be."""
+    from anyorder.scaling.collect import data_facts, write_study
+    from anyorder.scaling.success import chosen
+    from anyorder.scaling.workers import Task
+    from anyorder.settings import to_plain
+
+    out, facts = Path(config.out), data_facts(data)
     check_folder(out, members)
     write_study(out, to_plain(study), facts, members)
     if config.retry_failed:
@@ -105,7 +132,18 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
         console.print(f"{len(todo)} runs{more} executed in {took}", highlight=False)
     else:
         console.print("nothing to execute: every run is done or has failed before", highlight=False)
-    status(config, console)
+
+
+def failures(out: Path, runs: Sequence[str]) -> str | None:
+    """Return how many runs failed, why the first did, and how to try them again; None where none did."""
+    failed = [run for run in runs if (run_folder(out, run) / ERROR).is_file()]
+    if not failed:
+        return None
+    reason = read_json(run_folder(out, failed[0]) / ERROR).get("error")
+    return (
+        f"{len(failed)} of {len(runs)} runs failed, the first, {failed[0]}: {reason}; "
+        "`anyorder study run` with retry_failed=true tries them again"
+    )
 
 
 def check_folder(out: Path, members: Sequence["Member"]) -> None:
@@ -115,7 +153,6 @@ def check_folder(out: Path, members: Sequence["Member"]) -> None:
         ConfigError: runs would be lost from the table, or the folder cannot be.
     """
     from anyorder.scaling.collect import read_study
-    from anyorder.scaling.files import RESULT, STUDY, run_folder
 
     check_place("out", out)
     if (out / STUDY).is_file():
@@ -134,8 +171,6 @@ def check_place(field: str, folder: Path) -> None:
     Raises:
         ConfigError: there is a file, a dataset, or a table that would be overwritten.
     """
-    from anyorder.scaling.files import STUDY
-
     if (folder.exists() and not folder.is_dir()) or not writable(folder / STUDY):
         raise ConfigError(bad_value(field, str(folder), "a folder, where one can be made"))
     others = [name for name in ("meta/info.json", "runs.parquet") if (folder / name).is_file()]
@@ -166,7 +201,6 @@ def execute(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from anyorder.scaling.collect import seconds_left, standings
-    from anyorder.scaling.files import run_folder
     from anyorder.scaling.grid import as_plain
     from anyorder.scaling.workers import work
 
@@ -241,6 +275,8 @@ def status(config: StudyCommandConfig, console: Console) -> None:
     if left:
         line = f"about {duration(left)} left on {config.processes} processes"
         console.print(f"{line}; anyorder study run continues", highlight=False)
+    elif failed := failures(Path(config.out), [s.member["id"] for s in found]):
+        console.print(failed, markup=False, highlight=False)
     else:
         console.print(f"complete; next: anyorder study collect out={config.out}", markup=False)
 
@@ -260,7 +296,8 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
     if not rows:
         raise UserError(bad_value("runs that are done", 0, "at least one: anyorder study run"))
     path = Path(config.out) / "runs.parquet"
-    write_table(rows, path)
+    with owned(path, "out"):
+        write_table(rows, path)
     planned = len(read_study(config.out)["members"])
     missing = f" ({planned - len(rows)} of {planned} are missing)" if planned > len(rows) else ""
     console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)

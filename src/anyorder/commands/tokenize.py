@@ -8,6 +8,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import owned, writable
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, TrainConfig
 
@@ -33,10 +34,23 @@ class TokenizeConfig:
             if path.exists() or path.suffix not in FORMATS:
                 allowed = f"a new file whose name ends in {' or '.join(FORMATS)}"
                 raise ConfigError(bad_value("output", self.output, allowed))
+            if not writable(path):
+                raise ConfigError(
+                    bad_value("output", self.output, "a file in a place that can be written to")
+                )
 
 
 def run(config: TokenizeConfig, console: Console) -> None:
     """Fit on the training episodes, measure on the held-out ones."""
+    if config.output is None:
+        measure(config, console)
+        return
+    with owned(Path(config.output), "output", new="a new file"):
+        measure(config, console)
+
+
+def measure(config: TokenizeConfig, console: Console) -> None:
+    """Fit, measure, and write the report if one is asked for."""
     import torch
 
     from anyorder.files import write_whole

@@ -1,8 +1,20 @@
 """``anyorder train``: train a policy on a dataset."""
 
+from pathlib import Path
+
 from rich.console import Console
 
 from anyorder.training.config import TrainConfig
+
+
+def again(config: TrainConfig) -> str:
+    """Return what the same command does after it was cut off."""
+    run = Path(config.output_dir)
+    if not run.is_dir():
+        return "begins again"
+    steps = [int(p.name) for p in run.glob("checkpoints/*") if p.name.isdigit()]
+    how = "" if config.resume else "with resume=true "
+    return how + (f"goes on from step {max(steps)}" if steps else "begins again")
 
 
 def run(config: TrainConfig, console: Console) -> None:

@@ -18,6 +18,7 @@ from anyorder.datasets.folder import INDEX_COLUMNS, read_columns, read_info
 from anyorder.datasets.images import TOLERANCE_S, FrameReader, is_depth
 from anyorder.datasets.old_videos import OldVideo, read_video, restamp
 from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.files import owned
 
 VERSION = "v2.1"
 RECORDED_TIME = "recorded_timestamp"
@@ -71,11 +72,14 @@ def convert(
     source, root = Path(source), Path(root)
     if root.exists():
         raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet"))
+    with owned(root, "root", new="a new folder"):
+        return _convert(source, root, videos or {})
+
+
+def _convert(source: Path, root: Path, videos: Mapping[str, str | Path]) -> Conversion:
     info = read_old_info(source)
     lengths = read_lengths(source, info)
-    old_files = old_videos(
-        source, info, {key: Path(folder) for key, folder in (videos or {}).items()}, lengths
-    )
+    old_files = old_videos(source, info, {key: Path(folder) for key, folder in videos.items()}, lengths)
     staging = root.parent / f".{root.name}.converting"
     shutil.rmtree(staging, ignore_errors=True)
     old, new = staging / "v21", staging / root.name

@@ -15,6 +15,7 @@ from anyorder.datasets.commit import INFO_PATH, commit, discard, last_episode, r
 from anyorder.datasets.origin import Origin
 from anyorder.envs.base import EnvConfig, Expert, Observation
 from anyorder.errors import DatasetError, bad_value
+from anyorder.files import owned
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -81,7 +82,21 @@ def record(
     root = Path(root)
     if episodes < 1:
         raise DatasetError(bad_value("episodes", episodes, "an integer >= 1"))
-    origin = _open(root, Origin.of(env_config, seed=seed, only_successful=only_successful), resume)
+    with owned(root, "root"):
+        origin = _open(root, Origin.of(env_config, seed=seed, only_successful=only_successful), resume)
+        return _record(env_config, root, origin, episodes, repo_id, use_videos, progress)
+
+
+def _record(
+    env_config: EnvConfig,
+    root: Path,
+    origin: Origin,
+    episodes: int,
+    repo_id: str | None,
+    use_videos: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Recording:
+    """Record what ``origin`` lacks of ``episodes``."""
     repo_id = repo_id or f"local/{root.name}"
     failed = failures_in_a_row = 0
     env = env_config.build()
@@ -97,7 +112,7 @@ def record(
                 )
                 raise DatasetError(bad_value("env", task, message))
             frames, success = roll_out(env, expert, next_seed)
-            if success or not only_successful:
+            if success or not origin.only_successful:
                 origin.episodes.append({"seed": next_seed, "success": success})
                 _save(root, repo_id, env, features, frames, origin)
                 failures_in_a_row = 0

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value
-from anyorder.files import write_whole
+from anyorder.files import append_line, write_whole
 
 CONFIDENCE = 0.95
+EPISODES = "episodes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -104,24 +104,14 @@ class RolloutResult:
 
 
 class ResultWriter:
-    """Writes ``episodes.jsonl`` line by line and ``summary.json`` at the end, into a folder that must be new.
-
-    Raises:
-        ConfigError: the folder exists.
-    """
+    """Writes ``episodes.jsonl`` line by line and ``summary.json`` at the end into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError as error:
-            message = bad_value("output", str(folder), "a folder that does not exist yet")
-            raise ConfigError(message) from error
         self.folder = folder
 
     def add(self, episode: EpisodeResult) -> None:
-        """Append an episode; it is on disk when this returns."""
-        with (self.folder / "episodes.jsonl").open("a") as file:
-            file.write(json.dumps(episode.to_dict()) + "\n")
+        """Append an episode."""
+        append_line(self.folder / EPISODES, json.dumps(episode.to_dict()))
 
     def finish(self, result: RolloutResult) -> None:
         """Write the summary; its presence says that the rollout is complete."""

@@ -16,6 +16,7 @@ from anyorder.envs.features import check_features, to_batch
 from anyorder.envs.results import EpisodeResult, ResultWriter, RolloutResult
 from anyorder.envs.videos import EpisodeVideo, VideoFolder
 from anyorder.errors import ConfigError, EnvError, NotFiniteError, bad_value
+from anyorder.files import whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,8 @@ def rollout(
         episodes: how many.
         seed: of the first episode.
         batch_size: episodes at once.
-        output: new folder for ``episodes.jsonl``, ``summary.json`` and ``videos/``; None writes nothing.
+        output: new folder for ``episodes.jsonl``, ``summary.json`` and ``videos/``, which appears when all of it is
+            there; None writes nothing.
         videos: film the first so many episodes, or these.
         notes: more to write into ``summary.json``, such as how the policy was set.
         progress: called with (finished, wanted) after every episode.
@@ -102,7 +104,9 @@ def rollout(
             envs.append(env_config.build())
             stack.callback(envs[-1].close)
         check_features(envs[0], policy)
-        writer = None if output is None else ResultWriter(Path(output))
+        writer = None
+        if output is not None:
+            writer = ResultWriter(stack.enter_context(whole_folder(Path(output), "output")))
         video_folder = None if writer is None else VideoFolder(writer.folder / "videos")
         started = time.perf_counter()
         for start in range(0, episodes, batch_size):

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import multiprocessing
 import typing
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, ClassVar
 
+import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
@@ -17,6 +19,7 @@ from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.plugin.checks import check_env, policy_config_of_caller
 from anyorder.plugin.episodes import build, without_main
+from anyorder.processes import end_with_parent
 
 PREFIX = "anyorder_"
 
@@ -64,7 +67,9 @@ class AnyOrderEnv(LeRobotEnvConfig):
                 # Not "fork": a forked process would share the threads' locks and the OpenGL context.
                 context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
                 envs = AsyncVectorEnv(
-                    [make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP, context=context
+                    [partial(in_a_process, make)] * n_envs,
+                    autoreset_mode=AutoresetMode.SAME_STEP,
+                    context=context,
                 )
         else:
             envs = SyncVectorEnv([make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -80,6 +85,12 @@ class AnyOrderEnv(LeRobotEnvConfig):
         if policy_config is not None:
             check_env(policy_config, self)
         return super().get_env_processors()
+
+
+def in_a_process(make: Callable[[], gym.Env]) -> gym.Env:
+    """Make an environment in a process of its own, which ends with the one that started it."""
+    end_with_parent()
+    return make()
 
 
 @dataclasses.dataclass(frozen=True)

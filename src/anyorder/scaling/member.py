@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.errors import DatasetError, DivergedError, bad_value
-from anyorder.files import Words, read_json, whole, write_json
+from anyorder.errors import CheckpointError, DatasetError, DivergedError, bad_value
+from anyorder.files import Words, read_json, sweep, whole, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
@@ -162,7 +161,6 @@ def run_member(
     data: StudyData,
     held_out: HeldOut,
     folder: Path,
-    alive: Callable[[], None] = lambda: None,
     save_s: float = SAVE_S,
 ) -> dict[str, Any]:
     """Train a run, or continue it, and write its result; one that has a result is left alone.
@@ -172,7 +170,6 @@ def run_member(
         data: of the study.
         held_out: what it is scored on.
         folder: of the run.
-        alive: called before each step; may end the process.
         save_s: seconds between states.
 
     Returns:
@@ -187,16 +184,16 @@ def run_member(
         allowed = "as when the study was written, which another out=... studies anew"
         raise DatasetError(bad_value("the study's dataset", Words("something else"), allowed))
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder / "*")
     write_json(folder / SETTINGS, to_plain(settings))
     wall, cpu = time.perf_counter(), time.process_time()
     training = Training(settings, data)
     if (folder / STATE).is_file():
-        training.load(torch.load(folder / STATE, weights_only=True))
+        go_on(training, folder / STATE)
     before = training.wall_s, training.cpu_s
     saved = told = wall
     training.sign_of_life(folder)
     while training.step < training.steps:
-        alive()
         training.advance()
         if training.step in training.moments:
             training.validate(held_out)
@@ -220,6 +217,22 @@ def run_member(
     for name in (STATE, PROGRESS, ERROR):
         (folder / name).unlink(missing_ok=True)
     return result
+
+
+def go_on(training: Training, path: Path) -> None:
+    """Continue from a state on disk; a damaged one is removed, so that the next try begins from the start.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        training.load(torch.load(path, weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # torch raises whatever damaged bytes make of it
+        path.unlink()
+        allowed = "a state as it was written; it was removed, and the next try begins from the start"
+        raise CheckpointError(bad_value(str(path), Words("damaged"), allowed)) from error
 
 
 def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """Processes that live for a whole study: each loads the data once, then trains one run after the other."""
 
-import contextlib
-import multiprocessing
-import os
-import signal
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,13 +8,17 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from anyorder.errors import no_room, system_failure
 from anyorder.files import write_json
+from anyorder.processes import Child
 from anyorder.scaling.files import ERROR, RESULT, SUCCESS, run_folder
 from anyorder.scaling.grid import Member
 from anyorder.scaling.study import StudyConfig
 
 MOST_STARTS = 5
 """Times that a process may die before it has done anything."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,12 @@ class Session:
         scored = config.evaluation
         self.held_out = HeldOut.of(self.data, scored.chunks, scored.test_chunks)
 
-    def do(self, task: Task, alive: Callable[[], None] = lambda: None) -> str | None:
-        """Do a task; returns what went wrong, or None, and leaves the same on disk."""
+    def do(self, task: Task) -> str | None:
+        """Do a task; returns what went wrong, or None, and leaves the same on disk.
+
+        Raises:
+            Exception: the disk takes nothing more; that is no fault of this run.
+        """
         from anyorder.scaling.member import run_member
         from anyorder.scaling.success import roll_out
 
@@ -63,39 +68,31 @@ class Session:
             if task.success:
                 roll_out(task.member, self.data, self.config.success, folder)
             else:
-                run_member(task.member.settings, self.data, self.held_out, folder, alive)
+                run_member(task.member.settings, self.data, self.held_out, folder)
         except Exception as error:  # one run's failure must not end the others
+            if no_room(error):
+                raise
             return f"{type(error).__name__}: {error}"
         return None
 
 
 def serve(pipe: Connection, config: StudyConfig, out: Path) -> None:
-    """Do the tasks that come through the pipe until it closes."""
-    # Ctrl-C is the parent's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def alive() -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
+    """Do the tasks that come through the pipe until it closes; tell what went wrong, and whether it ends the study."""
     session = Session(config, out)
-    # The pipe breaks when the parent is gone.
-    with contextlib.suppress(EOFError, ConnectionError):
-        pipe.send("ready")
-        while True:
-            pipe.send((session.do(pipe.recv(), alive),))
+    pipe.send("ready")
+    while True:
+        task = pipe.recv()
+        try:
+            pipe.send((session.do(task), False))
+        except Exception as error:
+            pipe.send((system_failure(error), True))
 
 
-class Worker:
+class Worker(Child):
     """A process and the task it has."""
 
     def __init__(self, config: StudyConfig, out: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, end = context.Pipe()
-        self.process = context.Process(target=serve, args=(end, config, out), daemon=True)
-        self.process.start()
-        end.close()
+        super().__init__(serve, config, out)
         self.ready = False
         self.task: Task | None = None
 
@@ -103,12 +100,6 @@ class Worker:
         """Hand a task over."""
         self.task = task
         self.pipe.send(task)
-
-    def stop(self) -> None:
-        """End the process at once; what it was doing continues another time."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 def work(
@@ -137,6 +128,7 @@ def work(
 
     Raises:
         RuntimeError: processes die before they do anything.
+        OSError: the disk takes nothing more.
     """
     waiting = list(tasks)[::-1]
     if deadline is None:
@@ -150,6 +142,7 @@ def work(
         run = task.member.id
         tries[run] = tries.get(run, 0) + 1
         if tries[run] <= retries:
+            _log.warning("%s is tried again: %s", run, message)
             waiting.append(task)
         else:
             failed[run] = message
@@ -181,6 +174,8 @@ def work(
                 if message == "ready":
                     worker.ready = True
                     continue
+                if message[1]:
+                    raise OSError(message[0])
                 task, worker.task = worker.task, None
                 if task is not None and message[0] is not None:
                     settle(task, message[0])

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.processes import ctrl_c_is_ours, end_with_parent
 from anyorder.training.data import BatchOrder, MixtureOrder
 
 AHEAD = 3
@@ -85,15 +86,27 @@ def batches_of(
         yield TimedBatches((source[step] for step in steps), device)
     elif workers:
         loader: DataLoader[Batch] = DataLoader(
-            source, batch_size=None, sampler=steps, num_workers=workers, multiprocessing_context="spawn"
+            source,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            multiprocessing_context="spawn",
+            worker_init_fn=worker_begins,
         )
-        yield TimedBatches(iter(loader), device)
+        with ctrl_c_is_ours():
+            batches = iter(loader)
+        yield TimedBatches(batches, device)
     else:
         pool = ThreadPoolExecutor(1, "frames")
         try:
             yield TimedBatches(ahead(pool, source, steps), device)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def worker_begins(worker: int) -> None:
+    """Do what comes first in a process that decodes."""
+    end_with_parent()
 
 
 def ahead(pool: ThreadPoolExecutor, source: StepBatches, steps: range) -> Iterator[Batch]:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
-from anyorder.files import Words
+from anyorder.files import Words, flush_folder, write_whole
 from anyorder.plugin.excepthook import user_error
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.settings import from_plain
@@ -68,7 +68,7 @@ def save_checkpoint(
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
     os.replace(link, folder / LAST)
-    for old in sorted(p for p in folder.iterdir() if p.name.isdigit())[:-keep]:
+    for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return target
 
@@ -153,7 +153,9 @@ def recorded_env(path: str | Path) -> EnvConfig:
 
 def policy_folder(path: Path) -> Path:
     """Return the ``pretrained_model`` folder that ``path`` means."""
-    for candidate in (path, path / PRETRAINED, path / "checkpoints" / LAST / PRETRAINED):
+    last = last_checkpoint(path)
+    of_run = () if last is None else (last / PRETRAINED,)
+    for candidate in (path, path / PRETRAINED, *of_run):
         if candidate.is_dir() and (candidate.name == PRETRAINED or (candidate / "config.json").is_file()):
             return candidate
     allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
@@ -163,7 +165,16 @@ def policy_folder(path: Path) -> Path:
 def last_checkpoint(run: Path) -> Path | None:
     """Return the newest complete checkpoint of a run, or None."""
     link = run / "checkpoints" / LAST
-    return link.resolve() if link.exists() else None
+    if link.is_dir():
+        return link.resolve()
+    # The link may be gone, or lead to what is gone: it does not copy well.
+    return next(reversed(checkpoints(run)), None)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the complete checkpoints of a run by their steps; names of more than six digits differ in length."""
+    found = [path for path in (run / "checkpoints").glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def require_files(folder: Path, names: tuple[str, ...]) -> None:
@@ -200,17 +211,19 @@ def readable(folder: Path) -> Iterator[None]:
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``target`` at once when the block ends well."""
     staged = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    yield staged
-    for file in staged.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(staged, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".*.tmp"):  # by a kill
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    staged.mkdir()
+    try:
+        yield staged
+        flush_folder(staged)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON, indented, with a final newline."""
-    path.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    """Write JSON whole, indented, with a final newline."""
+    write_whole(path, json.dumps(value, indent=2, default=str) + "\n")

@@ -18,12 +18,13 @@ from anyorder.datasets.origin import recorded_in
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import CheckpointError, ConfigError, bad_value
-from anyorder.files import read_json
+from anyorder.files import Words, owned, read_json
 from anyorder.files import write_json as write_with_digest
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
+    PRETRAINED,
     RECORDED_ENV,
     last_checkpoint,
     load_checkpoint,
@@ -33,7 +34,7 @@ from anyorder.training.checkpoint import (
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
-from anyorder.training.metrics import Metrics
+from anyorder.training.metrics import Metrics, read_metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
 from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark
 from anyorder.training.watch import Watch
@@ -90,6 +91,11 @@ def train(config: TrainConfig) -> TrainResult:
         CheckpointError: resuming from a damaged checkpoint.
         DivergedError: a loss, a gradient or a weight is not finite; the last checkpoint is one from before.
     """
+    with owned(Path(config.output_dir), "output_dir"):
+        return _train(config)
+
+
+def _train(config: TrainConfig) -> TrainResult:
     started = time.monotonic()
     run = Path(config.output_dir)
     checkpoint = check_output(run, config)
@@ -184,7 +190,7 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
     if not config.resume:
         allowed = "a new folder, or resume=true to continue the run in it"
         raise ConfigError(bad_value("output_dir", str(run), allowed))
-    saved = read_settings(run)
+    saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
         before, now = leaves(saved), leaves(json.loads(json.dumps(to_plain(config), default=str)))
         for key in sorted(before.keys() | now.keys()):
@@ -193,7 +199,13 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
                 raise ConfigError(
                     bad_value(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
                 )
-    return last_checkpoint(run)
+    logged = max((line["step"] for line in read_metrics(run)), default=0)
+    if checkpoint is None and logged > config.save_freq:
+        # To start again would drop what was measured.
+        given = Words(f"metrics up to step {logged} without a checkpoint")
+        allowed = f"the checkpoint in {run / 'checkpoints'}, or a new output_dir to begin again"
+        raise ConfigError(bad_value(f"resume of {run}", given, allowed))
+    return checkpoint
 
 
 def check_data(run: Path, data: dict[str, Any]) -> None:
@@ -218,9 +230,19 @@ def check_data(run: Path, data: dict[str, Any]) -> None:
 
 
 def read_settings(run: Path) -> dict[str, Any] | None:
-    """Return the settings a run was started with, or None before it has written any."""
-    path = run / TRAIN_CONFIG
-    return json.loads(path.read_text()) if path.is_file() else None
+    """Return the settings a run was started with, or None before it has written any.
+
+    Where the run's own file is missing or empty, as after a disk was full, its last checkpoint has them.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    last = last_checkpoint(run)
+    for path in (run / TRAIN_CONFIG, *([] if last is None else [last / PRETRAINED / TRAIN_CONFIG])):
+        if path.is_file() and path.stat().st_size:
+            found = read_json(path, CheckpointError)
+            return {key: value for key, value in found.items() if key != RECORDED_ENV}
+    return None
 
 
 def leaves(plain: dict[str, Any], path: str = "") -> dict[str, Any]:
@@ -257,8 +279,9 @@ def open_run(
 ) -> Metrics:
     """Make the run's folder, write its settings and what it learns from, and open its metrics."""
     run.mkdir(parents=True, exist_ok=True)
-    if not (run / TRAIN_CONFIG).is_file():
-        write_json(run / TRAIN_CONFIG, to_plain(config))
+    path = run / TRAIN_CONFIG
+    if not path.is_file() or not path.stat().st_size:
+        write_json(path, to_plain(config))
     tokens = None
     if policy.tokenizer is not None:
         vectors = train_chunks.without_images().to(next(policy.parameters()).device)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from anyorder.errors import UserError, bad_value
+from anyorder.files import Words, append_line, write_whole
 from anyorder.training.config import WandbConfig
 
 
@@ -20,34 +22,50 @@ class Metrics:
     def __init__(self, run: Path, resume_step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
         kept = [line for line in read_metrics(run) if line["step"] <= resume_step]
-        staged = self.path.with_suffix(".tmp")
-        staged.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        staged.replace(self.path)
-        self._file = self.path.open("a")
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._tracker = start_wandb(run, wandb, settings) if wandb.enable else None
 
     def log(self, step: int, **values: float) -> None:
         """Write one line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        append_line(self.path, json.dumps({"step": step, **values}))
         if self._tracker is not None:
             self._tracker.log(values, step=step)
 
     def close(self) -> None:
-        """Finish the file and the tracker."""
-        self._file.close()
+        """Finish the tracker."""
         if self._tracker is not None:
             self._tracker.finish()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``metrics.jsonl``; a half-written last line, left by a kill, is skipped."""
+    """Return the lines of ``metrics.jsonl``; a half-written last line, left by a kill, is skipped.
+
+    Raises:
+        UserError: a line is not what ``Metrics`` writes: an object of numbers, with the step.
+    """
     path = run / "metrics.jsonl"
     if not path.is_file():
         return []
-    lines = path.read_text().split("\n")
     # Only what precedes a newline was written whole.
-    return [json.loads(line) for line in lines[:-1] if line]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [read_line(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line]
+
+
+def read_line(text: bytes, where: str) -> dict[str, Any]:
+    """Read a line of metrics.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    good = isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0
+    if not good or not all(type(value) in (int, float) for value in line.values()):
+        given = Words(repr(text[:60].decode(errors="replace")))
+        raise UserError(bad_value(where, given, 'numbers, as {"step": 10, "train_loss": 0.5}'))
+    return dict(line)
 
 
 def start_wandb(run: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:
