@@ -9,7 +9,7 @@ from anyorder.factorization.base import Factorization, FactorizationConfig, Samp
 from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
-from anyorder.factorization.noise import normals, uniform_like
+from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
 
 
@@ -42,7 +42,7 @@ class FlowMatching(Factorization):
         """Return the squared error of the velocity per sequence, mean over the chunk's values."""
         chunk = at_least_float32(chunk)
         noise = normals(chunk.shape, chunk, generator)
-        times = uniform_like(chunk.shape[:1], chunk, generator)
+        times = fractions(chunk.shape[:1], chunk.device, generator, chunk.dtype)
         t = times.view(-1, 1, 1)
         velocity = network((1 - t) * chunk + t * noise, times, network.prefill(context))
         return (velocity - (noise - chunk)).square().mean((1, 2))
