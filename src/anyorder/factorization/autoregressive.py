@@ -15,7 +15,7 @@ from anyorder.factorization.base import (
     TokenFactorization,
     TokenNetwork,
 )
-from anyorder.factorization.categorical import draw, token_scores, uniforms
+from anyorder.factorization.categorical import draw, forbid, token_scores, uniforms
 from anyorder.factorization.checks import check_codes, check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.orders import (
@@ -184,7 +184,7 @@ class Autoregressive(TokenFactorization):
             logits, cache = network(slot, cache)
             choices = logits[:, 0]
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed_rows(target), float("-inf"))
+                choices = forbid(choices, legal.allowed_rows(target))
             token = draw(choices, temperature, nucleus, uniforms((batch,), generator))
             frozen = chunk.gather(1, target.unsqueeze(1)).squeeze(1)
             token = torch.where(frozen >= 0, frozen, token)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.checks import require
+from anyorder.factorization.checks import check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 from anyorder.factorization.noise import fractions, normals
@@ -59,6 +59,7 @@ class FlowMatching(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Integrate from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         batch, steps = context.shape[0], self.inference_steps
         shape = (batch, network.horizon, network.action_size)

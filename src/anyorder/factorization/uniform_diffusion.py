@@ -12,7 +12,14 @@ from anyorder.factorization.base import (
     TokenNetwork,
     in_place_slots,
 )
-from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import (
+    draw,
+    forbid,
+    inverse_cdf,
+    probabilities,
+    token_scores,
+    uniforms,
+)
 from anyorder.factorization.checks import check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import stratified
@@ -167,7 +174,7 @@ class UniformDiffusion(TokenFactorization):
                 continue
             legal = LegalTokens(constraint, frozen)
             for i in range(length):
-                allowed = logits[:, i].masked_fill(~legal.allowed(i), float("-inf"))
+                allowed = forbid(logits[:, i], legal.allowed(i))
                 token = draw(allowed, temperature, nucleus, noise[:, i])
                 chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
                 legal.place(i, chunk[:, i])
