@@ -5,7 +5,6 @@ Two devices in one operation raise, as they do on a GPU; so does float64 where t
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 CONVERSIONS = ("to", "cpu", "double", "float", "type_as")
 MIXED = ("__setitem__", "copy_", "set_data")
@@ -20,6 +19,28 @@ class FarGenerator(torch.Generator):
     """A generator that is on the pretend device."""
 
     device = None
+
+
+def held(value):
+    """Yield the tensors in nested tuples and lists."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for x in value:
+            yield from held(x)
+
+
+def mapped(value, change):
+    """Return nested tuples, lists and dicts with every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: mapped(x, change) for name, x in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(mapped(x, change) for x in value)
+    if isinstance(value, tuple):  # torch's named tuples, as of max
+        return tuple(mapped(x, change) for x in value)
+    return value
 
 
 class Pretend(TorchFunctionMode):
@@ -49,8 +70,7 @@ class Pretend(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        flat, _ = tree_flatten((args, kwargs))
-        tensors = [x for x in flat if isinstance(x, torch.Tensor)]
+        tensors = list(held((args, tuple(kwargs.values()))))
         here = any(isinstance(x, Far) for x in tensors)
         if func == torch.Tensor.device.__get__:
             return self.device if here else torch.device("cpu")
@@ -64,9 +84,9 @@ class Pretend(TorchFunctionMode):
             apart = [x for x in tensors if not isinstance(x, Far) and x.dim()]
             if here and apart and not index and name not in MIXED:
                 raise RuntimeError(f"two devices in {name}: {[tuple(x.shape) for x in apart]} on the CPU")
-        plain = tree_map(lambda x: x.as_subclass(torch.Tensor) if isinstance(x, Far) else x, (args, kwargs))
-        out = func(*plain[0], **plain[1])
-        return tree_map(lambda x: self.result(x, name) if here and isinstance(x, torch.Tensor) else x, out)
+        given, named = mapped((args, kwargs), lambda x: x.as_subclass(torch.Tensor))
+        out = func(*given, **named)
+        return mapped(out, lambda x: self.result(x, name)) if here else out
 
     def result(self, tensor, name):
         """Return what an operation gave as a tensor of the device."""

@@ -222,8 +222,8 @@ def hide_past(share: float, batch: int, length: int, generator: torch.Generator)
     chosen = uniforms((batch, 1, 1), generator) < share
     rate = uniforms((batch, 1, 1), generator)
     hidden = chosen & (uniforms((batch, length, length), generator) < rate)
-    own = torch.eye(length, dtype=torch.bool, device=generator.device)
-    return causal(length, generator.device) & (~hidden | own)
+    own = torch.eye(length, dtype=torch.bool, device=hidden.device)
+    return causal(length, hidden.device) & (~hidden | own)
 
 
 ORDERS = ("left_to_right", "fixed", "random", "annealed")

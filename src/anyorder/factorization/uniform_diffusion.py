@@ -131,15 +131,17 @@ class UniformDiffusion(TokenFactorization):
             ``q(x_{t-1} | x_t, x)`` averaged over x, (batch, length, vocabulary).
         """
         vocab = clean.shape[-1]
-        now = (1 - times.to(clean) / self.steps).view(-1, 1, 1)
-        before = (1 - (times.to(clean) - 1) / self.steps).view(-1, 1, 1)
-        step = now / before
+        t = times.to(clean).view(-1, 1, 1)
+        # Shares kept and shares lost, each from whole numbers: a lost share as 1 minus the other loses digits.
+        now, gone = (self.steps - t) / self.steps, t / self.steps
+        before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
+        step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
         seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
         # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
-        likelihood = step * seen + (1 - step) / vocab
-        evidence = now * seen + (1 - now) / vocab
+        likelihood = step * seen + jump / vocab
+        evidence = now * seen + gone / vocab
         weighted = clean / evidence
-        prior = before * weighted + (1 - before) / vocab * weighted.sum(-1, keepdim=True)
+        prior = before * weighted + gone_before / vocab * weighted.sum(-1, keepdim=True)
         law: Tensor = likelihood * prior
         return law / law.sum(-1, keepdim=True)
 
