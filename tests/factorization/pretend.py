@@ -36,10 +36,8 @@ def mapped(value, change):
         return change(value)
     if isinstance(value, dict):
         return {name: mapped(x, change) for name, x in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(mapped(x, change) for x in value)
-    if isinstance(value, tuple):  # torch's named tuples, as of max
-        return tuple(mapped(x, change) for x in value)
+    if isinstance(value, tuple | list):
+        return type(value)([mapped(x, change) for x in value])
     return value
 
 
@@ -55,11 +53,13 @@ class Pretend(TorchFunctionMode):
         return tensor.detach().as_subclass(Far)
 
     def network(self, network):
-        """Move a network there: its parameters become buffers."""
+        """Move a module there; its parameters become buffers."""
         for module in network.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 del module._parameters[name]
-                module.register_buffer(name, self.far(parameter))
+                module.register_buffer(name, parameter.detach())
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                module._buffers[name] = self.far(buffer)
         return network
 
     def generator(self, seed):
