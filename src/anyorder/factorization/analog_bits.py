@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.categorical import draw
-from anyorder.factorization.checks import check_known
+from anyorder.factorization.categorical import draw, forbid
+from anyorder.factorization.checks import check_known, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import GaussianDiffusion, check_steps
 from anyorder.factorization.precision import at_least_float32
@@ -58,6 +58,7 @@ class AnalogBits(Factorization):
     ) -> Sample:
         """Denoise digits and round them to the nearest legal tokens, left to right; ``temperature`` is not used."""
         assert network.vocab_size is not None
+        check_sampling(temperature, nucleus)
         frozen = check_known(known, context, network.horizon, network.vocab_size)
         held = to_bits(frozen.clamp_min(0), network.action_size).to(at_least_float32(context))
         held = held.masked_fill((frozen < 0).unsqueeze(-1), float("nan"))
@@ -83,7 +84,7 @@ def nearest_legal(scores: Tensor, frozen: Tensor, constraint: TokenAutomaton | N
     for i in range(scores.shape[1]):
         allowed = scores[:, i]
         if legal is not None:
-            allowed = allowed.masked_fill(~legal.allowed(i), float("-inf"))
+            allowed = forbid(allowed, legal.allowed(i))
         tokens[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], draw(allowed, 0.0, 1.0, noise))
         if legal is not None:
             legal.place(i, tokens[:, i])

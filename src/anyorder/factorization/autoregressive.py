@@ -17,7 +17,7 @@ from anyorder.factorization.base import (
     TokenFactorization,
     TokenNetwork,
 )
-from anyorder.factorization.categorical import draw, token_scores, uniforms
+from anyorder.factorization.categorical import draw, forbid, token_scores, uniforms
 from anyorder.factorization.checks import check_codes, check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.orders import (
@@ -189,7 +189,7 @@ class Autoregressive(TokenFactorization):
             logits, cache = network(slot, cache)
             choices = logits[:, 0]
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed_rows(target), float("-inf"))
+                choices = forbid(choices, legal.allowed_rows(target))
             token = draw(choices, temperature, nucleus, uniforms((batch,), generator))
             frozen = chunk.gather(1, target.unsqueeze(1)).squeeze(1)
             token = torch.where(frozen >= 0, frozen, token)
@@ -227,8 +227,8 @@ def hide_past(share: float, batch: int, length: int, generator: torch.Generator)
     chosen = uniforms((batch, 1, 1), generator) < share
     rate = uniforms((batch, 1, 1), generator)
     hidden = chosen & (uniforms((batch, length, length), generator) < rate)
-    own = torch.eye(length, dtype=torch.bool, device=generator.device)
-    return causal(length, generator.device) & (~hidden | own)
+    own = torch.eye(length, dtype=torch.bool, device=hidden.device)
+    return causal(length, hidden.device) & (~hidden | own)
 
 
 ORDERS = ("left_to_right", "fixed", "random", "annealed")

@@ -62,6 +62,15 @@ def draw(logits: Tensor, temperature: float, nucleus: float, noise: Tensor) -> T
     return inverse_cdf(softened(logits, temperature, nucleus), noise).to(logits.device)
 
 
+def forbid(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Return logits with -inf where not ``allowed``; NaN and +inf become NaN there, so that they are refused, too.
+
+    >>> forbid(torch.tensor([0.0, 1.0, float("nan")]), torch.tensor([True, False, False]))
+    tensor([0., -inf, nan])
+    """
+    return torch.where(allowed, logits, logits - torch.inf)
+
+
 def token_scores(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return log softmax(logits)[tokens], in float32 at least: logits (..., vocabulary), tokens (...)."""
     return torch.log_softmax(at_least_float32(logits), -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, require
+from anyorder.factorization.checks import check_finite, check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.noise import levels, normals, on_device
 from anyorder.factorization.precision import at_least_float32
@@ -120,6 +120,7 @@ class GaussianDiffusion(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)

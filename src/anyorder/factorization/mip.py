@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, require
+from anyorder.factorization.checks import check_finite, check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 from anyorder.factorization.noise import normals
@@ -59,6 +59,7 @@ class MinimalIterativePolicy(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the refined prediction, with ``known`` values (NaN where free) in their place at both steps."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)

@@ -1,4 +1,4 @@
-"""Random numbers of the continuous families: drawn on the generator's device, moved to where they are used.
+"""Random numbers for values and observations: drawn on the generator's device, moved to where they are used.
 
 So one seed on the CPU gives the same noise whatever device the network is on.
 """
@@ -15,10 +15,15 @@ def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator | Non
     return torch.randn(shape, dtype=like.dtype, generator=generator, device=device).to(like.device)
 
 
-def uniform_like(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw uniforms in [0, 1) of the type and on the device of ``like``; by torch's own generator if None."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(shape, dtype=like.dtype, generator=generator, device=device).to(like.device)
+def fractions(
+    shape: Sequence[int],
+    device: torch.device,
+    generator: torch.Generator | None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw uniforms in [0, 1) for ``device``; by torch's own generator if None."""
+    source = device if generator is None else generator.device
+    return torch.rand(shape, dtype=dtype, generator=generator, device=source).to(device)
 
 
 def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:

@@ -23,6 +23,11 @@ def to_float64(x: Tensor) -> Tensor:
     return (x if has_float64(x.device) else x.cpu()).double()
 
 
+def widen(x: Tensor) -> Tensor:
+    """Return ``x`` in the widest floating-point type of its device."""
+    return x.to(widest(x.device))
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Return ``x`` as float32, or as it is where it is float64.
 

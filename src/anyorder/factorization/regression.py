@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite
+from anyorder.factorization.checks import check_finite, check_sampling
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 from anyorder.factorization.precision import at_least_float32
@@ -49,6 +49,7 @@ class Regression(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the prediction, with ``known`` values (NaN where free) in their place; nothing else is used."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         start = torch.zeros(shape, dtype=at_least_float32(context).dtype, device=context.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig, Sample, TokenNetwork, in_place_slots
-from anyorder.factorization.categorical import draw, uniforms
+from anyorder.factorization.categorical import draw, forbid, uniforms
 from anyorder.factorization.checks import UNKNOWN, check_known
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import ExactCounts
@@ -70,7 +70,7 @@ class ScoreEntropy(ExactCounts):
             place = draw(log_rates, 0.0 if temperature == 0 else 1.0, 1.0, place_noise)
             choices = logits.gather(1, place.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed_rows(place), float("-inf"))
+                choices = forbid(choices, legal.allowed_rows(place))
             token = draw(choices, temperature, nucleus, token_noise)
             token = torch.where(done, chunk.gather(1, place.unsqueeze(1)).squeeze(1), token)
             if legal is not None:

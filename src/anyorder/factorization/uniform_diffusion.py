@@ -12,7 +12,14 @@ from anyorder.factorization.base import (
     TokenNetwork,
     in_place_slots,
 )
-from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import (
+    draw,
+    forbid,
+    inverse_cdf,
+    probabilities,
+    token_scores,
+    uniforms,
+)
 from anyorder.factorization.checks import check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import stratified
@@ -124,15 +131,17 @@ class UniformDiffusion(TokenFactorization):
             ``q(x_{t-1} | x_t, x)`` averaged over x, (batch, length, vocabulary).
         """
         vocab = clean.shape[-1]
-        now = (1 - times.to(clean) / self.steps).view(-1, 1, 1)
-        before = (1 - (times.to(clean) - 1) / self.steps).view(-1, 1, 1)
-        step = now / before
+        t = times.to(clean).view(-1, 1, 1)
+        # Shares kept and shares lost, each from whole numbers: a lost share as 1 minus the other loses digits.
+        now, gone = (self.steps - t) / self.steps, t / self.steps
+        before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
+        step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
         seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
         # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
-        likelihood = step * seen + (1 - step) / vocab
-        evidence = now * seen + (1 - now) / vocab
+        likelihood = step * seen + jump / vocab
+        evidence = now * seen + gone / vocab
         weighted = clean / evidence
-        prior = before * weighted + (1 - before) / vocab * weighted.sum(-1, keepdim=True)
+        prior = before * weighted + gone_before / vocab * weighted.sum(-1, keepdim=True)
         law: Tensor = likelihood * prior
         return law / law.sum(-1, keepdim=True)
 
@@ -167,7 +176,7 @@ class UniformDiffusion(TokenFactorization):
                 continue
             legal = LegalTokens(constraint, frozen)
             for i in range(length):
-                allowed = logits[:, i].masked_fill(~legal.allowed(i), float("-inf"))
+                allowed = forbid(logits[:, i], legal.allowed(i))
                 token = draw(allowed, temperature, nucleus, noise[:, i])
                 chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
                 legal.place(i, chunk[:, i])
