@@ -28,6 +28,8 @@ VARIANTS = [
     ("gaussian_diffusion", {"prediction": "sample", "scheduler": "ddpm"}),
     ("gaussian_diffusion", {"prediction": "v_prediction", "scheduler": "dpm_solver"}),
     ("gaussian_diffusion", {"scheduler": "dpm_solver"}),
+    ("mip", {"weighted": True}),
+    ("regression", {"norm": "l2"}),
 ]
 
 CONFIGS = [kind() for kind in FactorizationConfig.choices.values()] + [

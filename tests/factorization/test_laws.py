@@ -407,6 +407,8 @@ def test_levels_are_needed_for_coarse_to_fine():
         ("flow_matching", {"inference_steps": 0}),
         ("analog_bits", {"inference_steps": 0}),
         ("mip", {"t": 1.0}),
+        ("mip", {"weighted": 1}),
+        ("regression", {"norm": "huber"}),
     ],
 )
 def test_bad_settings_are_refused(name, options):
