@@ -1,9 +1,10 @@
 """The losses of MIP and of regression: ours against those of the released code, by success on two tasks.
 
 MIP's residuals unweighted (the paper's formula) or divided by t and 1 - t (its code); regression's error absolute or
-squared. Same demonstrations, network, steps and training seeds; each policy is rolled out on the same episodes, which are
-those that choose (from seed 500,000 on): the episodes that tables report begin at 1,000,000. The two of a pair are compared
-episode by episode, by an exact McNemar test. Finished cells are kept, so a killed run continues. Prints Markdown.
+squared. Same demonstrations, network, steps and training seeds. Each policy is rolled out on the same episodes, which
+are those that choose (from seed 500,000 on): the episodes that tables report begin at 1,000,000. The two of a pair are
+compared episode by episode, by an exact McNemar test. Finished cells are kept, so a killed run continues. Prints
+Markdown.
 """
 
 import json

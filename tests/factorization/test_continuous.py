@@ -166,7 +166,7 @@ def test_mips_residuals_weigh_as_the_papers_formula_or_as_its_code(t, weighted):
 def test_regressions_norm_decides_between_median_and_mean(norm, optimum):
     """Of the values 0, 0, 0 and 1 the median is 0 and the mean a quarter."""
     chunk = torch.tensor([0.0, 0.0, 0.0, 1.0]).double().view(4, 1, 1).expand(4, 4, 2)
-    answers = torch.linspace(-0.2, 1.2, 141).double()
+    answers = torch.linspace(-0.2, 1.2, 141, dtype=torch.float64)
     losses = [
         family("regression", norm=norm)
         .loss(Offset(torch.zeros(4, 4, 2).double(), by), chunk, torch.zeros(4, 1, 16), generator=generator())
