@@ -33,9 +33,15 @@ def main() -> None:
 
     every = [cell for task in TASKS for pair in PAIRS for arm in pair for cell in cells(task, *arm)]
     measure(every, options.folder, options.steps, options.episodes, options.workers, CHOOSING_SEED)
-    print(
-        "| task, demonstrations | loss | successes (95 % Wilson interval) | of each seed | only this, of the pair | p |"
+    heads = (
+        "task, demonstrations",
+        "loss",
+        "successes (95 % Wilson)",
+        "of each seed",
+        "only this of the pair",
+        "p",
     )
+    print(f"| {' | '.join(heads)} |")
     print("|---|---|---:|---:|---:|---:|")
     for task, demos in TASKS.items():
         for pair in PAIRS:
@@ -50,10 +56,8 @@ def main() -> None:
                 low, high = wilson_interval(sum(result), len(result))
                 part = len(result) // len(SEEDS)
                 each = ", ".join(str(sum(result[i : i + part])) for i in range(0, len(result), part))
-                print(
-                    f"| {task}, {demos} | {name} | {sum(result)}/{len(result)} ({low:.0%}-{high:.0%}) | {each} | {only} | "
-                    f"{p:.2g} |"
-                )
+                success = f"{sum(result)}/{len(result)} ({low:.0%}-{high:.0%})"
+                print(f"| {task}, {demos} | {name} | {success} | {each} | {only} | {p:.2g} |")
 
 
 def successes(cells: list[Cell], folder: Path) -> list[bool]:

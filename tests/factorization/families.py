@@ -18,6 +18,7 @@ VARIANTS = [
     ("masked_diffusion", {"sampler": "remasking", "steps": 6}),
     ("masked_diffusion", {"sampler": "first_hitting"}),
     ("masked_diffusion", {"sampler": "confidence", "steps": 3}),
+    ("masked_diffusion", {"sampler": "spread", "steps": 2, "sampling_schedule": "maskgit"}),
     ("masked_diffusion", {"sampler": "threshold", "threshold": 0.5}),
     ("masked_diffusion", {"loss": "bernoulli", "schedule": "polynomial"}),
     ("block_diffusion", {"block_size": 1}),

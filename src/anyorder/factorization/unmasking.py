@@ -1,12 +1,13 @@
 """Sampling by unmasking: ask the network, draw, reveal what the sampler says, until nothing is masked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from anyorder.errors import did_you_mean
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
 from anyorder.factorization.checks import require
@@ -18,9 +19,11 @@ from anyorder.factorization.samplers import (
     LeftToRight,
     Remasking,
     Sampler,
+    Spread,
     Threshold,
 )
-from anyorder.factorization.schedules import SCHEDULES, Schedule
+from anyorder.factorization.schedules import SCHEDULES
+from anyorder.settings import BEFORE
 
 
 @dataclass
@@ -134,16 +137,7 @@ def unmask(
     return part, log_prob, calls
 
 
-def samplers(steps: int, threshold: float, remask_rate: float, schedule: Schedule) -> dict[str, Sampler]:
-    """Return every sampler by name."""
-    return {
-        "ancestral": Ancestral(steps, schedule),
-        "remasking": Remasking(steps, schedule, remask_rate),
-        "first_hitting": FirstHitting(),
-        "confidence": Confidence(steps),
-        "threshold": Threshold(threshold),
-        "left_to_right": LeftToRight(steps),
-    }
+SAMPLERS = ("ancestral", "remasking", "first_hitting", "confidence", "threshold", "left_to_right", "spread")
 
 
 @dataclass
@@ -153,25 +147,48 @@ class UnmaskingConfig(FactorizationConfig):
     Attributes:
         sampler: ``ancestral`` (the reverse process), ``remasking`` (ReMDM: it may take tokens back), ``first_hitting``
             (random order, one by one), ``confidence`` (most confident first), ``threshold`` (all that are confident
-            enough) or ``left_to_right``.
-        steps: network calls per chunk, for the samplers that take a fixed number.
+            enough), ``left_to_right`` or ``spread`` (evenly spaced ones first).
+        steps: network calls per chunk, for the samplers that take a fixed number; 0 for one a token. Tokens of one call
+            are drawn independently of each other.
         threshold: confidence from which ``threshold`` reveals.
         remask_rate: largest chance per step that ``remasking`` takes a token back.
-        schedule: ``linear``, ``cosine`` or ``polynomial``: of the steps, and of the ``bernoulli`` loss.
+        schedule: of the ``bernoulli`` loss: ``linear``, ``maskgit`` and ``md4`` (one function), ``cosine`` (MDLM's,
+            their mirror image) or ``polynomial``.
+        sampling_schedule: how much a step reveals, one of the same; when null ``schedule`` for the samplers that reveal
+            by chance (``ancestral``, ``remasking``) and an equal share for the others.
     """
 
     sampler: str = "left_to_right"
-    steps: int = 32
+    steps: int = field(default=0, metadata={BEFORE: 32})
     threshold: float = 0.9
     remask_rate: float = 0.1
     schedule: str = "linear"
+    sampling_schedule: str | None = None
 
     def build_sampler(self) -> Sampler:
         """Make the sampler."""
-        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
+        require(self.steps >= 0, "factorization.steps", self.steps, "an integer >= 0, 0 for one a token")
         require(0 < self.threshold <= 1, "factorization.threshold", self.threshold, "above 0, at most 1")
         require(0 <= self.remask_rate <= 1, "factorization.remask_rate", self.remask_rate, "from 0 to 1")
-        require(self.schedule in SCHEDULES, "factorization.schedule", self.schedule, ", ".join(SCHEDULES))
-        known = samplers(self.steps, self.threshold, self.remask_rate, SCHEDULES[self.schedule])
-        require(self.sampler in known, "factorization.sampler", self.sampler, ", ".join(known))
+        for name in ("schedule", "sampling_schedule"):
+            chosen = getattr(self, name)
+            good = chosen in SCHEDULES or (chosen is None and name == "sampling_schedule")
+            require(
+                good,
+                f"factorization.{name}",
+                chosen,
+                ", ".join(SCHEDULES) + did_you_mean(str(chosen), SCHEDULES),
+            )
+        require(self.sampler in SAMPLERS, "factorization.sampler", self.sampler, ", ".join(SAMPLERS))
+        by_chance = SCHEDULES[self.sampling_schedule or self.schedule]
+        by_rank = SCHEDULES[self.sampling_schedule or "linear"]
+        known: dict[str, Sampler] = {
+            "ancestral": Ancestral(self.steps, by_chance),
+            "remasking": Remasking(self.steps, by_chance, self.remask_rate),
+            "first_hitting": FirstHitting(),
+            "confidence": Confidence(self.steps, by_rank),
+            "threshold": Threshold(self.threshold),
+            "left_to_right": LeftToRight(self.steps, by_rank),
+            "spread": Spread(self.steps, by_rank),
+        }
         return known[self.sampler]

@@ -18,7 +18,7 @@ from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
-from anyorder.settings import to_plain
+from anyorder.settings import completed, to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     RECORDED_ENV,
@@ -166,7 +166,8 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         raise ConfigError(bad_value("output_dir", str(run), allowed))
     saved = read_settings(run)
     if saved is not None:
-        before, now = leaves(saved), leaves(json.loads(json.dumps(to_plain(config), default=str)))
+        plain = [completed(TrainConfig, saved), to_plain(config)]
+        before, now = (leaves(json.loads(json.dumps(settings, default=str))) for settings in plain)
         for key in sorted(before.keys() | now.keys()):
             free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
             if not free and before.get(key) != now.get(key):
