@@ -62,8 +62,7 @@ class Step:
         """Draw a candidate for every position, each legal on its own, and return its probability under the model."""
         logits = self.logits
         if self.legal is not None:
-            places = range(self.first, self.first + self.length)
-            allowed = torch.stack([self.legal.allowed(i) for i in places], 1)
+            allowed = self.legal.allowed_part(self.first, self.first + self.length)
             logits = logits.masked_fill(~allowed, float("-inf"))
         candidates = draw(logits, self.temperature, self.nucleus, self.noise)
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
@@ -74,15 +73,26 @@ class Step:
 
         Tokens revealed in one step come from one network call, but each narrows what is legal for the next.
         """
-        if self.legal is None:
-            return torch.where(reveal, draw(self.logits, self.temperature, self.nucleus, self.noise), part)
         part = part.clone()
-        for i in reveal.any(0).nonzero().flatten().tolist():
-            allowed = self.legal.allowed(self.first + i)
-            logits = self.logits[:, i].masked_fill(~allowed, float("-inf"))
+        if self.legal is None:
+            part[reveal] = draw(self.logits[reveal], self.temperature, self.nucleus, self.noise[reveal])
+            return part
+        rows = torch.arange(len(part), device=part.device)
+        count = reveal.sum(-1)
+        # The revealed positions of each row, in order, before the others.
+        places = torch.argsort((~reveal).to(torch.uint8), dim=-1, stable=True)
+        for k in range(int(count.max())):
+            # Rows that have no more repeat their last one, which changes nothing.
+            place = places.gather(1, torch.minimum(count - 1, count.new_tensor(k)).clamp_min(0)[:, None])[
+                :, 0
+            ]
+            allowed = self.legal.allowed_rows(self.first + place)
+            logits = self.logits[rows, place].masked_fill(~allowed, float("-inf"))
             weights = probabilities(logits, self.temperature, self.nucleus)
-            part[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, self.noise[:, i]), part[:, i])
-            self.legal.place(self.first + i, part[:, i])
+            token = inverse_cdf(weights, self.noise[rows, place])
+            token = torch.where(count > k, token, part[rows, place])
+            part[rows, place] = token
+            self.legal.place_rows(self.first + place, token)
         return part
 
 
@@ -129,9 +139,8 @@ def unmask(
         if sampler.revises:
             again = sampler.remask(step, steps, free & ~masked, generator)
             part = part.masked_fill(again, -1)
-            if legal is not None:
-                for i in again.any(0).nonzero().flatten().tolist():
-                    legal.place(first + i, part[:, i])
+            if legal is not None and bool(again.any()):
+                legal.place_part(first, part)
         elif not bool((part < 0).any()):
             break
     return part, log_prob, calls
