@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import UNKNOWN
+from anyorder.factorization import UNKNOWN, LegalTokens
 from anyorder.factorization.autoregressive import hide_past
 from anyorder.factorization.base import in_place_slots
-from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.categorical import draw, uniforms
+from anyorder.factorization.checks import check_known
+from anyorder.factorization.constraint import count_automaton
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, known_first
 from anyorder.factorization.schedules import SCHEDULES
 from anyorder.testing.probes import Counting, generator, network_for, observations
@@ -307,3 +309,63 @@ def test_uniform_diffusion_at_temperature_zero_takes_the_likeliest_tokens():
     logits = made.ask(network, start, seen, torch.ones(6, dtype=torch.int64))
     sample = made.sample(network, seen, generator=generator(3), temperature=0.0)
     assert torch.equal(sample.chunk, logits.argmax(-1))
+
+
+def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
+    """The tokens, the draws and the likelihood are those of going on; the calls are those made."""
+    automaton = count_automaton(torch.tensor([1, 1, 2, 3, 1]), total=6)  # END is token 5, PAD token 6
+    length, made = 12, family("autoregressive")
+    network = Counting(network_for(made, length))
+    for known in (None, torch.tensor([[3] + [UNKNOWN] * 11]).expand(7, -1)):
+        found = []
+        for stops in (True, False):
+            with monkeypatch.context() as patch:
+                if not stops:
+                    patch.setattr(LegalTokens, "ended", lambda self, i: None)
+                source, network.calls = generator(4), 0
+                sample = made.sample(
+                    network, observations(7), generator=source, constraint=automaton, known=known
+                )
+            found.append((sample, network.calls, float(uniforms((1,), source))))
+        (early, made_calls, after), (late, all_calls, after_all) = found
+        assert torch.equal(early.chunk, late.chunk)
+        torch.testing.assert_close(early.log_prob, late.log_prob, rtol=0, atol=1e-10)
+        assert after == after_all
+        longest = int((early.chunk != 6).sum(1).max())
+        assert made_calls == early.forwards == longest + 1 < all_calls == late.forwards == length
+        assert early.slots == late.slots == length
+
+
+def test_blocks_of_one_token_are_scored_once():
+    made = family("block_diffusion", block_size=1)
+    network = Counting(network_for(made))
+    score = made.log_prob(
+        network, torch.zeros(2, 5).long(), observations(2), generator=generator(), samples=32
+    )
+    assert (made.exact, network.calls, float(score.standard_error.abs().max())) == (True, 1, 0.0)
+
+
+def test_known_tokens_are_read_by_the_host_only_for_a_message(monkeypatch):
+    def refuse(self):
+        raise AssertionError("copied to the host")
+
+    known = torch.full((2, 5), UNKNOWN)
+    monkeypatch.setattr(torch.Tensor, "tolist", refuse)
+    check_known(known, observations(2), 5, 7)
+
+
+@pytest.mark.parametrize("sampler", ["left_to_right", "confidence"])
+def test_only_what_is_revealed_is_drawn(sampler, monkeypatch):
+    """A nucleus sorts the vocabulary of every position it is asked for."""
+    asked = []
+
+    def spy(logits, *rest):
+        asked.append(logits[..., 0].numel())
+        return draw(logits, *rest)
+
+    monkeypatch.setattr("anyorder.factorization.unmasking.draw", spy)
+    made = family("masked_diffusion", sampler=sampler)
+    made.sample(network_for(made), observations(3), generator=generator(), nucleus=0.9)
+    # Three rows: one token each a step; confidence looks at all that are masked, too.
+    ranks = [3 * left for left in (5, 4, 3, 2, 1)] if sampler == "confidence" else []
+    assert sorted(asked) == sorted([3] * 5 + ranks)

@@ -57,6 +57,19 @@ class TokenAutomaton:
         origin[target[order], place], by[target[order], place] = source[order], token_class[order]
         return origin, by
 
+    @cached_property
+    def ending(self) -> Tensor:
+        """The token that every state allows alone and stays in by, (states,) int64; -1 where there is none."""
+        count = torch.bincount(self.token_class, minlength=self.classes)
+        allowed = self.next_state >= 0
+        token_class = allowed.long().argmax(1)
+        stays = self.next_state.gather(1, token_class.unsqueeze(1)).squeeze(1) == torch.arange(
+            self.states, device=allowed.device
+        )
+        only = stays & (allowed.sum(1) == 1) & (count[token_class] == 1)
+        first = torch.stack([(self.token_class == c).long().argmax() for c in range(self.classes)])
+        return torch.where(only, first[token_class], -1)
+
     @property
     def classes(self) -> int:
         """Number of classes."""
@@ -187,6 +200,15 @@ class LegalTokens:
         return self.automaton.allowed_tokens(
             self._reachable[positions, rows], self._completable[positions + 1, rows]
         )
+
+    def ended(self, i: int) -> Tensor | None:
+        """Return the one token that fills each row from position ``i`` on, (batch,); None if a row has a choice left.
+
+        All before ``i`` has to be placed.
+        """
+        self._know(i - 1, i)
+        token = self.automaton.ending[self._reachable[i].to(torch.uint8).argmax(1)]
+        return token if bool((token >= 0).all()) else None
 
     def place(self, i: int, tokens: Tensor) -> None:
         """Put ``tokens`` (batch,) at position ``i``, -1 where it stays free."""

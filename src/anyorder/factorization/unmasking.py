@@ -33,7 +33,7 @@ class Step:
     Attributes:
         ask: returns the part's logits (batch, part, vocabulary).
         first: where the part begins in the code.
-        length: how long it is.
+        masked: its unknown positions, boolean (batch, part).
         noise: uniforms (batch, part).
         temperature: of the candidates.
         nucleus: of the candidates.
@@ -42,7 +42,7 @@ class Step:
 
     ask: Callable[[], Tensor]
     first: int
-    length: int
+    masked: Tensor
     noise: Tensor
     temperature: float
     nucleus: float
@@ -59,14 +59,19 @@ class Step:
         return "logits" in self.__dict__
 
     def confidence(self) -> Tensor:
-        """Draw a candidate for every position, each legal on its own, and return its probability under the model."""
-        logits = self.logits
+        """Draw a candidate for every masked position, each legal on its own.
+
+        Returns:
+            Its probability under the model, (batch, part); 0 where nothing is masked.
+        """
+        logits = self.logits[self.masked]
         if self.legal is not None:
-            allowed = self.legal.allowed_part(self.first, self.first + self.length)
-            logits = logits.masked_fill(~allowed, float("-inf"))
-        candidates = draw(logits, self.temperature, self.nucleus, self.noise)
+            allowed = self.legal.allowed_part(self.first, self.first + self.masked.shape[1])
+            logits = logits.masked_fill(~allowed[self.masked], float("-inf"))
+        candidates = draw(logits, self.temperature, self.nucleus, self.noise[self.masked])
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
-        return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+        sure = probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+        return sure.new_zeros(self.masked.shape).masked_scatter(self.masked, sure)
 
     def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
         """Return the part with the revealed positions drawn, one after the other so that they can be completed.
@@ -130,7 +135,7 @@ def unmask(
     for step in range(steps):
         now, masked = part, part < 0
         noise = uniforms((part.shape[0], part.shape[1]), generator)
-        look = Step(lambda now=now: ask(now), first, part.shape[1], noise, temperature, nucleus, legal)  # type: ignore[misc]
+        look = Step(lambda now=now: ask(now), first, masked, noise, temperature, nucleus, legal)  # type: ignore[misc]
         reveal = sampler.reveal(step, steps, masked, look.confidence, generator)
         if bool(reveal.any()):
             part = look.fill(part, reveal)
