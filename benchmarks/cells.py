@@ -22,6 +22,7 @@ class Cell:
         family: the factorization.
         options: its settings.
         tokenizer: of its actions.
+        seed: of its training.
     """
 
     task: str
@@ -29,6 +30,7 @@ class Cell:
     family: str
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     tokenizer: str = "fast"
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -37,7 +39,8 @@ class Cell:
 
     def folder(self, parent: Path) -> Path:
         """Where its run is kept."""
-        return parent / f"{self.task}_{self.demos}_{self.name.replace(' ', '_')}_{self.tokenizer}"
+        seed = f"_seed_{self.seed}" if self.seed else ""
+        return parent / f"{self.task}_{self.demos}_{self.name.replace(' ', '_')}_{self.tokenizer}{seed}"
 
 
 def arguments(description: str, folder: str, steps: int) -> argparse.ArgumentParser:
@@ -52,13 +55,19 @@ def arguments(description: str, folder: str, steps: int) -> argparse.ArgumentPar
     return parser
 
 
-def measure(cells: list[Cell], folder: Path, steps: int, episodes: int, workers: int) -> None:
-    """Record, train and roll out every cell that is not on disk yet."""
+TEST_SEED = 1_000_000
+"""Of the first episode of a rollout that reports, ``anyorder rollout``'s own."""
+
+
+def measure(
+    cells: list[Cell], folder: Path, steps: int, episodes: int, workers: int, first_seed: int = TEST_SEED
+) -> None:
+    """Record, train and roll out every cell that is not on disk yet; ``first_seed`` is the first episode's."""
     for task in dict.fromkeys(cell.task for cell in cells):
         record(folder, task, max(cell.demos for cell in cells if cell.task == task))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [pool.submit(work, cell, folder, steps, episodes) for cell in cells]
+        jobs = [pool.submit(work, cell, folder, steps, episodes, first_seed) for cell in cells]
         for cell, job in zip(cells, jobs, strict=True):
             print(cell.task, cell.demos, cell.name, *job.result(), flush=True)
 
@@ -77,7 +86,7 @@ def record(folder: Path, task: str, count: int) -> None:
     record.run(record.RecordConfig(env, str(folder / "data" / task), count, resume=True), Console(quiet=True))
 
 
-def work(cell: Cell, folder: Path, steps: int, episodes: int) -> tuple[int, int]:
+def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = TEST_SEED) -> tuple[int, int]:
     """Train and roll out one cell; returns successes and episodes.
 
     Raises:
@@ -109,13 +118,16 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int) -> tuple[int, int]
             observation_noise=OBSERVATION_NOISE if regularised else 0.0,
             steps=steps,
             eval_freq=steps,
+            seed=cell.seed,
             device="cpu",
             resume=True,
             progress=False,
         )
         train.run(settings, Console(quiet=True))
         rollout.run(
-            rollout.RolloutConfig(policy=str(run), episodes=episodes, videos=0, device="cpu"),
+            rollout.RolloutConfig(
+                policy=str(run), episodes=episodes, seed=first_seed, videos=0, device="cpu"
+            ),
             Console(quiet=True),
         )
     found = json.loads(summary.read_text())

@@ -12,6 +12,44 @@ TYPE_KEY = "type"
 """Names the member where a field may hold one of a family."""
 
 
+BEFORE = "before"
+"""Key of a field's metadata: what settings meant that were saved before it was there, or had its present default."""
+
+
+def completed(kind: type[Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version saved with all that it left unsaid: what was meant then (``BEFORE``), or
+    the default.
+
+    Args:
+        kind: the dataclass they are of, or the base of a family of them.
+        saved: nested dicts by field name.
+
+    >>> @dataclasses.dataclass
+    ... class Sampler:
+    ...     steps: int = dataclasses.field(default=0, metadata={BEFORE: 32})
+    ...     nucleus: float = 1.0
+    >>> completed(Sampler, {}), completed(Sampler, {"steps": 8})
+    ({'steps': 32, 'nucleus': 1.0}, {'steps': 8, 'nucleus': 1.0})
+    """
+    if TYPE_KEY in saved and getattr(kind, "choice", None) == "":
+        kind = kind.member(saved[TYPE_KEY], TYPE_KEY)
+    full = dict(saved)
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name, inner = field.name, hints[field.name]
+        if name in full:
+            if dataclasses.is_dataclass(inner) and isinstance(full[name], Mapping):
+                full[name] = completed(typing.cast(type[Any], inner), full[name])
+        elif BEFORE in field.metadata:
+            full[name] = field.metadata[BEFORE]
+        elif field.default is not dataclasses.MISSING:
+            full[name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+            full[name] = to_plain(default) if dataclasses.is_dataclass(default) else default
+    return full
+
+
 def to_plain(config: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts, the name of each chosen member under ``type``.
 

@@ -18,6 +18,7 @@ VARIANTS = [
     ("masked_diffusion", {"sampler": "remasking", "steps": 6}),
     ("masked_diffusion", {"sampler": "first_hitting"}),
     ("masked_diffusion", {"sampler": "confidence", "steps": 3}),
+    ("masked_diffusion", {"sampler": "spread", "steps": 2, "sampling_schedule": "maskgit"}),
     ("masked_diffusion", {"sampler": "threshold", "threshold": 0.5}),
     ("masked_diffusion", {"loss": "bernoulli", "schedule": "polynomial"}),
     ("block_diffusion", {"block_size": 1}),
@@ -28,6 +29,8 @@ VARIANTS = [
     ("gaussian_diffusion", {"prediction": "sample", "scheduler": "ddpm"}),
     ("gaussian_diffusion", {"prediction": "v_prediction", "scheduler": "dpm_solver"}),
     ("gaussian_diffusion", {"scheduler": "dpm_solver"}),
+    ("mip", {"weighted": True}),
+    ("regression", {"norm": "l2"}),
 ]
 
 CONFIGS = [kind() for kind in FactorizationConfig.choices.values()] + [

@@ -174,3 +174,44 @@ def test_values_to_keep_have_to_be_values_of_the_chunks_shape():
         for wrong in (torch.zeros(2, 4, 1), torch.zeros(4, 2), torch.zeros(2, 4, 2).long()):
             with pytest.raises(ConfigError, match="known"):
                 family(name).sample(network(), torch.zeros(2, 1, 16), generator=generator(), known=wrong)
+
+
+class Offset:
+    """A network whose answer is off by a fixed number, whatever it reads; it keeps what it was told."""
+
+    horizon, action_size, vocab_size = 4, 2, None
+
+    def __init__(self, chunk, by):
+        self.answer, self.times = chunk + by, []
+
+    def prefill(self, context):
+        return None
+
+    def __call__(self, values, times, cache):
+        self.times.append(times)
+        return self.answer
+
+
+@pytest.mark.parametrize(("t", "weighted"), [(0.9, False), (0.9, True), (0.5, True)])
+def test_mips_residuals_weigh_as_the_papers_formula_or_as_its_code(t, weighted):
+    chunk = torch.rand(3, 4, 2, generator=generator(1), dtype=torch.float64)
+    loss = family("mip", t=t, weighted=weighted).loss(
+        Offset(chunk, 0.3), chunk, torch.zeros(3, 1, 16), generator=generator(2)
+    )
+    # Both residuals are 0.3; the code divides the first by t and the second by 1 - t before squaring.
+    wanted = (0.3 / t) ** 2 + (0.3 / (1 - t)) ** 2 if weighted else 2 * 0.3**2
+    torch.testing.assert_close(loss, torch.full((3,), wanted, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("norm", "optimum"), [("l1", 0.0), ("l2", 0.25)])
+def test_regressions_norm_decides_between_median_and_mean(norm, optimum):
+    """Of the values 0, 0, 0 and 1 the median is 0 and the mean a quarter."""
+    chunk = torch.tensor([0.0, 0.0, 0.0, 1.0]).double().view(4, 1, 1).expand(4, 4, 2)
+    answers = torch.linspace(-0.2, 1.2, 141, dtype=torch.float64)
+    losses = [
+        family("regression", norm=norm)
+        .loss(Offset(torch.zeros(4, 4, 2).double(), by), chunk, torch.zeros(4, 1, 16), generator=generator())
+        .mean()
+        for by in answers
+    ]
+    assert float(answers[torch.stack(losses).argmin()]) == pytest.approx(optimum, abs=1e-9)

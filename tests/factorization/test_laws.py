@@ -303,7 +303,8 @@ def test_block_sampling_with_its_cache_equals_scoring_without():
 def test_confidence_is_the_models_own_at_temperature_zero():
     logits = torch.tensor([[[2.0, 0.0], [0.0, 4.0]]])
     noise = torch.zeros(1, 2, dtype=torch.float64)
-    look = Step(lambda: logits, 0, 2, noise, 0.0, 1.0, None)
+    masked = torch.ones(1, 2, dtype=torch.bool)
+    look = Step(lambda: logits, 0, masked, noise, 0.0, 1.0, None)
     torch.testing.assert_close(look.confidence(), logits.double().softmax(-1).amax(-1))
 
 
@@ -314,7 +315,8 @@ def test_confidence_ranks_legal_candidates_alone():
     )
     logits = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 9.0]]])
     legal = LegalTokens(automaton, torch.tensor([[2, UNKNOWN]]))
-    look = Step(lambda: logits, 0, 2, torch.zeros(1, 2, dtype=torch.float64), 0.0, 1.0, legal)
+    masked = torch.tensor([[False, True]])
+    look = Step(lambda: logits, 0, masked, torch.zeros(1, 2, dtype=torch.float64), 0.0, 1.0, legal)
     wanted = torch.softmax(torch.tensor([1.0, 0.0]).double(), -1)[0]
     torch.testing.assert_close(look.confidence()[0, 1], wanted)
 
@@ -407,6 +409,8 @@ def test_levels_are_needed_for_coarse_to_fine():
         ("flow_matching", {"inference_steps": 0}),
         ("analog_bits", {"inference_steps": 0}),
         ("mip", {"t": 1.0}),
+        ("mip", {"weighted": 1}),
+        ("regression", {"norm": "huber"}),
     ],
 )
 def test_bad_settings_are_refused(name, options):

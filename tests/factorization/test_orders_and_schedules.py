@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import UNKNOWN
+from anyorder.factorization import UNKNOWN, LegalTokens
 from anyorder.factorization.autoregressive import hide_past
-from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.base import in_place_slots
+from anyorder.factorization.categorical import draw, uniforms
+from anyorder.factorization.checks import check_known
+from anyorder.factorization.constraint import count_automaton
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, known_first
 from anyorder.factorization.schedules import SCHEDULES
 from anyorder.testing.probes import Counting, generator, network_for, observations
-from anyorder.testing.toy import TabularNetwork, context
+from anyorder.testing.toy import ChainNetwork, TabularNetwork, context, mean_jumps
 
 from .families import family
 
@@ -31,7 +34,121 @@ def test_schedules_go_from_nothing_to_everything_with_their_slope(name):
 def test_schedules_differ_in_the_middle():
     half = torch.tensor(0.5, dtype=torch.float64)
     values = {name: round(float(schedule.masked(half)), 4) for name, schedule in SCHEDULES.items()}
-    assert values == {"linear": 0.5, "cosine": 0.2929, "polynomial": 0.25}
+    sine = 0.7071
+    assert values == {"linear": 0.5, "maskgit": sine, "md4": sine, "cosine": 0.2929, "polynomial": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        # MaskGIT: gamma(r) = cos(pi r / 2) of the tokens are masked when a share r of the steps is done, r = 1 - t.
+        ("maskgit", lambda t: torch.cos(torch.pi / 2 * (1 - t))),
+        # MD4: alpha = 1 - cos(pi / 2 (1 - t)) are shown.
+        ("md4", lambda t: 1 - (1 - torch.cos(torch.pi / 2 * (1 - t)))),
+        # MDLM, class CosineNoise: cos(pi / 2 t) are shown.
+        ("cosine", lambda t: 1 - torch.cos(torch.pi / 2 * t)),
+    ],
+)
+def test_schedules_are_those_of_their_papers(name, published):
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    torch.testing.assert_close(SCHEDULES[name].masked(t), published(t), rtol=0, atol=1e-12)
+
+
+def test_training_and_sampling_have_schedules_of_their_own():
+    made = family("masked_diffusion", loss="bernoulli", schedule="cosine", sampler="ancestral")
+    assert made.sampler.schedule == made.schedule == SCHEDULES["cosine"]  # as it was before there were two
+    made = family(
+        "masked_diffusion", loss="bernoulli", schedule="md4", sampling_schedule="linear", sampler="ancestral"
+    )
+    assert (made.schedule, made.sampler.schedule) == (SCHEDULES["md4"], SCHEDULES["linear"])
+    for sampler in ("confidence", "left_to_right", "spread"):
+        made = family("masked_diffusion", sampler=sampler, schedule="cosine", steps=4)
+        assert made.sampler.schedule == SCHEDULES["linear"]
+    with pytest.raises(ConfigError, match=r"sampling_schedule: 'maskgitt' given.*did you mean 'maskgit'"):
+        family("masked_diffusion", sampling_schedule="maskgitt")
+
+
+def revealed(sampler, length, known=0):
+    """How many tokens each step of a sampler that ranks reveals, the first ``known`` being given."""
+    masked, counts = torch.arange(length).unsqueeze(0) >= known, []
+    steps = sampler.forwards(length - known)
+    for step in range(steps):
+        shown = sampler.reveal(step, steps, masked, lambda: torch.rand(1, length), generator())
+        assert not (shown & ~masked).any()
+        masked = masked & ~shown
+        counts.append(int(shown.sum()))
+    assert not masked.any()
+    return counts
+
+
+def test_ranked_samplers_reveal_the_schedules_share():
+    for sampler in ("left_to_right", "confidence", "spread"):
+        assert revealed(family("masked_diffusion", sampler=sampler, steps=3).sampler, 7) == [3, 2, 2]
+        assert revealed(family("masked_diffusion", sampler=sampler, steps=4).sampler, 12, known=4) == [2] * 4
+        assert revealed(family("masked_diffusion", sampler=sampler).sampler, 40) == [1] * 40
+        # cos(pi / 8), cos(pi / 4), cos(3 pi / 8), 0 of 100 are masked after each step: 92, 70, 38, 0.
+        made = family("masked_diffusion", sampler=sampler, steps=4, sampling_schedule="maskgit")
+        assert revealed(made.sampler, 100) == pytest.approx([8, 22, 32, 38], abs=1)
+
+
+def test_spread_reveals_between_what_is_shown():
+    sampler = family("masked_diffusion", sampler="spread", steps=4).sampler
+    masked, order = torch.ones(1, 16, dtype=torch.bool), []
+    for step in range(4):
+        shown = sampler.reveal(step, 4, masked, None, generator())
+        masked = masked & ~shown
+        order.append(shown[0].nonzero().flatten().tolist())
+    assert order == [[0, 4, 8, 12], [2, 6, 10, 14], [1, 5, 9, 13], [3, 7, 11, 15]]
+
+
+CODES = 400
+
+
+def jumps(length=32, **options):
+    """Mean jumps that masked diffusion draws of a chain whose conditionals are exact, and the chain's own."""
+    chain = ChainNetwork(length)
+    sample = family("masked_diffusion", **options).sample(chain, context(CODES), generator=generator(1))
+    return mean_jumps(sample.chunk), chain.jumps
+
+
+def test_the_chains_conditionals_are_those_of_its_joint():
+    chain = ChainNetwork(4, 3, 0.7)
+    joint = torch.full((3, 3, 3, 3), 1 / 3, dtype=torch.float64)
+    for place in range(3):
+        shape = [3 if axis in (place, place + 1) else 1 for axis in range(4)]
+        joint = joint * chain.step.reshape(shape)
+    tokens = torch.tensor([[3, 1, 3, 2]])  # 3 is MASK
+    logits, _ = chain(in_place_slots(chain, tokens.masked_fill(tokens == 3, -1)), None)
+    given = joint[:, 1, :, 2]
+    torch.testing.assert_close(torch.softmax(logits[0, 0], -1), given.sum(1) / given.sum())
+    torch.testing.assert_close(torch.softmax(logits[0, 2], -1), given.sum(0) / given.sum())
+
+
+def test_the_default_sampler_draws_no_neighbours_together():
+    """In codes longer than 32 tokens, too: it draws the chain exactly."""
+    drawn, truth = jumps(length=48)
+    assert abs(drawn - truth) < 4 * (truth / CODES) ** 0.5
+
+
+def test_few_steps_left_to_right_err_by_what_the_chain_says():
+    """Four neighbours a call: given the last one shown they are independent."""
+    drawn, _ = jumps(steps=8)
+    power = [torch.linalg.matrix_power(ChainNetwork().step, j)[0] for j in range(5)]
+    inside = sum(1 - float((power[j] * power[j + 1]).sum()) for j in (1, 2, 3))
+    expected = 3 * (1 - 1 / 4) + 7 * (0.1 + inside)
+    assert drawn == pytest.approx(expected, abs=0.6)
+
+
+def test_revealing_most_at_the_end_is_better_than_at_the_start():
+    """Of few steps: ``maskgit`` before ``linear`` before ``cosine``; spread positions before random ones."""
+    for steps in (4, 8):
+        chance = {
+            name: jumps(sampler="ancestral", steps=steps, sampling_schedule=name)[0]
+            for name in ("maskgit", "linear", "cosine")
+        }
+        # A standard error is about 0.12 jumps.
+        assert chance["maskgit"] + 0.25 < chance["linear"] < chance["cosine"] - 0.6
+        assert jumps(sampler="spread", steps=steps)[0] + 0.6 < chance["maskgit"]
 
 
 def test_fixed_orders_follow_the_papers_jitter():
@@ -96,6 +213,10 @@ def test_hiding_the_past():
         ("independent", {}, 1),
         ("next_scale", {}, 3),
         ("masked_diffusion", {"steps": 2}, 2),
+        ("masked_diffusion", {}, 5),
+        ("masked_diffusion", {"sampler": "spread"}, 5),
+        ("masked_diffusion", {"sampler": "spread", "steps": 2}, 2),
+        ("block_diffusion", {"block_size": 3}, 5),
         ("masked_diffusion", {"sampler": "first_hitting"}, 5),
         ("masked_diffusion", {"sampler": "confidence", "steps": 3}, 3),
         ("masked_diffusion", {"sampler": "remasking", "steps": 7}, 7),
@@ -188,3 +309,63 @@ def test_uniform_diffusion_at_temperature_zero_takes_the_likeliest_tokens():
     logits = made.ask(network, start, seen, torch.ones(6, dtype=torch.int64))
     sample = made.sample(network, seen, generator=generator(3), temperature=0.0)
     assert torch.equal(sample.chunk, logits.argmax(-1))
+
+
+def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
+    """The tokens, the draws and the likelihood are those of going on; the calls are those made."""
+    automaton = count_automaton(torch.tensor([1, 1, 2, 3, 1]), total=6)  # END is token 5, PAD token 6
+    length, made = 12, family("autoregressive")
+    network = Counting(network_for(made, length))
+    for known in (None, torch.tensor([[3] + [UNKNOWN] * 11]).expand(7, -1)):
+        found = []
+        for stops in (True, False):
+            with monkeypatch.context() as patch:
+                if not stops:
+                    patch.setattr(LegalTokens, "ended", lambda self, i: None)
+                source, network.calls = generator(4), 0
+                sample = made.sample(
+                    network, observations(7), generator=source, constraint=automaton, known=known
+                )
+            found.append((sample, network.calls, float(uniforms((1,), source))))
+        (early, made_calls, after), (late, all_calls, after_all) = found
+        assert torch.equal(early.chunk, late.chunk)
+        torch.testing.assert_close(early.log_prob, late.log_prob, rtol=0, atol=1e-10)
+        assert after == after_all
+        longest = int((early.chunk != 6).sum(1).max())
+        assert made_calls == early.forwards == longest + 1 < all_calls == late.forwards == length
+        assert early.slots == late.slots == length
+
+
+def test_blocks_of_one_token_are_scored_once():
+    made = family("block_diffusion", block_size=1)
+    network = Counting(network_for(made))
+    score = made.log_prob(
+        network, torch.zeros(2, 5).long(), observations(2), generator=generator(), samples=32
+    )
+    assert (made.exact, network.calls, float(score.standard_error.abs().max())) == (True, 1, 0.0)
+
+
+def test_known_tokens_are_read_by_the_host_only_for_a_message(monkeypatch):
+    def refuse(self):
+        raise AssertionError("copied to the host")
+
+    known = torch.full((2, 5), UNKNOWN)
+    monkeypatch.setattr(torch.Tensor, "tolist", refuse)
+    check_known(known, observations(2), 5, 7)
+
+
+@pytest.mark.parametrize("sampler", ["left_to_right", "confidence"])
+def test_only_what_is_revealed_is_drawn(sampler, monkeypatch):
+    """A nucleus sorts the vocabulary of every position it is asked for."""
+    asked = []
+
+    def spy(logits, *rest):
+        asked.append(logits[..., 0].numel())
+        return draw(logits, *rest)
+
+    monkeypatch.setattr("anyorder.factorization.unmasking.draw", spy)
+    made = family("masked_diffusion", sampler=sampler)
+    made.sample(network_for(made), observations(3), generator=generator(), nucleus=0.9)
+    # Three rows: one token each a step; confidence looks at all that are masked, too.
+    ranks = [3 * left for left in (5, 4, 3, 2, 1)] if sampler == "confidence" else []
+    assert sorted(asked) == sorted([3] * 5 + ranks)

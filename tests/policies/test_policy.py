@@ -1,5 +1,7 @@
 """One contract for the policy, over every factorization."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -247,3 +249,18 @@ def test_how_far_training_is_matters_to_no_other_family(family):
         for settings in ({}, {"progress": 0.1})
     )
     assert torch.equal(first, second)
+
+
+def test_what_an_older_policy_left_unsaid_means_what_it_meant_then(tmp_path):
+    policy = make("masked_diffusion")
+    assert policy.config.factorization_options["steps"] == 0
+    assert policy.factorization.sampler.forwards(40) == 40
+    policy.save_pretrained(tmp_path)
+    assert load_policy(tmp_path, "cpu").config.factorization_options == policy.config.factorization_options
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    for options, steps in (({}, 32), ({"sampler": "confidence"}, 32), ({"steps": 8}, 8), ({"steps": 0}, 40)):
+        file.write_text(json.dumps({**saved, "factorization_options": options}))
+        assert load_policy(tmp_path, "cpu").factorization.sampler.forwards(40) == steps
+    # One that is not fitted yet has the defaults of today.
+    assert AnyOrderConfig(factorization="masked_diffusion").factorization_config().steps == 0

@@ -18,6 +18,7 @@ from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, ConfigError, EnvError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
+from anyorder.settings import to_plain
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training import loop
@@ -25,7 +26,7 @@ from anyorder.training.checkpoint import last_checkpoint, load_policy, recorded_
 from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy
 from anyorder.training.evaluate import chunk_error, clustered_error
-from anyorder.training.loop import train
+from anyorder.training.loop import check_output, train
 from anyorder.training.metrics import read_metrics
 
 TINY = {"steps": 12, "save_freq": 4, "eval_freq": 4, "log_freq": 1, "batch_size": 8, "eval_samples": 2}
@@ -343,3 +344,25 @@ def test_annealed_orders_survive_a_resume(lift_root, tmp_path):
     (tmp_path / "broken" / "checkpoints" / "last").symlink_to("000004")
     train(replace(broken, resume=True))
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_run_whose_settings_are_older_resumes_with_what_they_meant(tmp_path):
+    def masked(**options):
+        return replace(
+            config("data", tmp_path / "run", steps=8, resume=True),
+            factorization=FactorizationConfig.from_options("masked_diffusion", options),
+        )
+
+    plain = to_plain(masked(steps=32))
+    for name in ("steps", "sampling_schedule"):
+        del plain["factorization"][name]
+    del plain["network"]["attention_dropout"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train_config.json").write_text(json.dumps(plain))
+    assert check_output(tmp_path / "run", masked(steps=32)) is None
+    with pytest.raises(ConfigError, match=r"another factorization.steps: 0 given, allowed: 32, as before"):
+        check_output(tmp_path / "run", masked())
+    with pytest.raises(
+        ConfigError, match=r"another factorization.sampling_schedule: 'md4' given, allowed: None"
+    ):
+        check_output(tmp_path / "run", masked(steps=32, sampling_schedule="md4"))

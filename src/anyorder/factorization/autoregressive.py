@@ -76,7 +76,7 @@ class Autoregressive(TokenFactorization):
         return made
 
     def forwards(self, length: int) -> int:
-        """Return one call per token."""
+        """Return one call per token, the most it can be: codes that end early take fewer."""
         return length
 
     def order_log_probs(
@@ -169,7 +169,11 @@ class Autoregressive(TokenFactorization):
         constraint: TokenAutomaton | None = None,
         known: Tensor | None = None,
     ) -> Sample:
-        """Draw tokens in an order of the evaluation, with a key-value cache; ``known`` goes first in that order."""
+        """Draw tokens in an order of the evaluation, with a key-value cache; ``known`` goes first in that order.
+
+        Left to right under a constraint, it stops where every code has ended: only the tokens that fill are left, and
+        one call scores them all.
+        """
         batch, length = context.shape[0], network.length
         can = known is None or self.infills is not None
         require(can, "known", "tokens", "None, as a mixture of orders cannot condition on given ones")
@@ -182,11 +186,26 @@ class Autoregressive(TokenFactorization):
         cache = network.prefill(context)
         previous = torch.full((batch,), network.vocab_size + 1, device=context.device)
         position = torch.full_like(previous, length)
+        calls = 0
         for j in range(length):
+            if j and legal is not None and self.evaluation == LeftToRight():
+                ending = legal.ended(j)
+                if ending is not None:
+                    # Every code has ended. What fills the rest is known, so one call scores it.
+                    rest = chunk[:, j:]
+                    filled = torch.cat([chunk[:, :j], ending.unsqueeze(1).expand_as(rest)], 1)
+                    slots = Slots(*(column[:, j:] for column in self.slots(network, filled, order)))
+                    logits, _ = network(slots, cache, causal(length - j, chunk.device))
+                    scores = token_scores(logits, filled[:, j:]).masked_fill(rest >= 0, 0.0)
+                    for score in scores.unbind(1):
+                        uniforms((batch,), generator)  # as many draws as without stopping
+                        log_prob = log_prob + score
+                    return Sample(filled, log_prob, forwards=calls + 1, slots=length)
             target = order[:, j]
             said = target if self.target_positions else torch.full_like(target, length)
             slot = Slots(previous.unsqueeze(1), position.unsqueeze(1), said.unsqueeze(1))
             logits, cache = network(slot, cache)
+            calls += 1
             choices = logits[:, 0]
             if legal is not None:
                 choices = forbid(choices, legal.allowed_rows(target))
@@ -198,7 +217,7 @@ class Autoregressive(TokenFactorization):
                 legal.place_rows(target, token)
             chunk = chunk.scatter(1, target.unsqueeze(1), token.unsqueeze(1))
             previous, position = token, target
-        return Sample(chunk, log_prob, forwards=length, slots=length)
+        return Sample(chunk, log_prob, forwards=calls, slots=length)
 
     def frozen_first(self, order: Tensor, known: Tensor) -> Tensor:
         """Return orders that begin with the frozen positions.

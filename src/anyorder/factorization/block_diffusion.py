@@ -30,12 +30,13 @@ class BlockDiffusion(TokenFactorization):
         sampler: in which order the tokens of a block are revealed.
     """
 
-    exact = False
     infills = "prefix"
 
     def __init__(self, block_size: int, sampler: Sampler) -> None:
         self.block_size = block_size
         self.sampler = sampler
+        # In blocks of one token nothing is random: the bound is the likelihood.
+        self.exact = block_size == 1
         self.simulates = sampler.simulates or block_size == 1
 
     def blocks(self, network: TokenNetwork) -> list[Block]:
@@ -65,7 +66,11 @@ class BlockDiffusion(TokenFactorization):
         generator: torch.Generator,
         samples: int,
     ) -> Tensor:
-        """Return ``samples`` draws of each token's share of the bound; k is stratified over a sequence's draws."""
+        """Return ``samples`` draws of each token's share of the bound; k is stratified over a sequence's draws.
+
+        Where the bound is exact all draws are the same, and there is one.
+        """
+        samples = 1 if self.exact else samples
         blocks = self.blocks(network)
         cache = network.prefill(context)
         counts = [

@@ -97,7 +97,13 @@ def check_known(known: Tensor | None, context: Tensor, length: int, vocab_size: 
     whole = known.dtype == torch.int64
     require(whole, "known", str(known.dtype), "torch.int64")
     inside = bool(((known >= UNKNOWN) & (known < vocab_size)).all())
-    require(inside, "known", known.tolist(), f"tokens in [0, {vocab_size}), {UNKNOWN} where free")
+    # A copy to the host, for the message alone.
+    require(
+        inside,
+        "known",
+        None if inside else known.tolist(),
+        f"tokens in [0, {vocab_size}), {UNKNOWN} where free",
+    )
     return known.clone()
 
 

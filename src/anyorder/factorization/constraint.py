@@ -41,12 +41,45 @@ class TokenAutomaton:
         return self.next_state.shape[0]
 
     @cached_property
-    def any_transition(self) -> Tensor:
-        """Float (states, states): 1 where some class leads from ``s`` to ``t``."""
-        table = torch.zeros(self.states, self.states, device=self.next_state.device)
+    def into(self) -> tuple[Tensor, Tensor]:
+        """The transitions into each state: where from, and by which class, both (states, most that lead into one).
+
+        Places to spare hold class ``classes``, which no token has.
+        """
         source, token_class = torch.nonzero(self.next_state >= 0, as_tuple=True)
-        table[source, self.next_state[source, token_class]] = 1.0
-        return table
+        target = self.next_state[source, token_class]
+        order = torch.argsort(target, stable=True)
+        count = torch.bincount(target, minlength=self.states)
+        place = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[target[order]]
+        shape = (self.states, max(1, int(count.max())))
+        origin = torch.zeros(shape, dtype=torch.int64, device=order.device)
+        by = torch.full(shape, self.classes, device=order.device)
+        origin[target[order], place], by[target[order], place] = source[order], token_class[order]
+        return origin, by
+
+    @cached_property
+    def ending(self) -> Tensor:
+        """The token that every state allows alone and stays in by, (states,) int64; -1 where there is none."""
+        count = torch.bincount(self.token_class, minlength=self.classes)
+        allowed = self.next_state >= 0
+        token_class = allowed.long().argmax(1)
+        stays = self.next_state.gather(1, token_class.unsqueeze(1)).squeeze(1) == torch.arange(
+            self.states, device=allowed.device
+        )
+        only = stays & (allowed.sum(1) == 1) & (count[token_class] == 1)
+        first = torch.stack([(self.token_class == c).long().argmax() for c in range(self.classes)])
+        return torch.where(only, first[token_class], -1)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.next_state.shape[1]
+
+    def may_be(self, tokens: Tensor) -> Tensor:
+        """Say which classes a place may have, (..., classes + 1): any where its token is free (< 0), else its own."""
+        own = torch.nn.functional.one_hot(self.token_class[tokens.clamp_min(0)], self.classes + 1).bool()
+        every = torch.arange(self.classes + 1, device=tokens.device) < self.classes
+        return torch.where((tokens < 0).unsqueeze(-1), every, own)
 
     def to(self, device: torch.device | str) -> "TokenAutomaton":
         """Return the automaton with its tables on ``device``."""
@@ -63,40 +96,37 @@ class TokenAutomaton:
             state = torch.where(state < 0, state, following)
         return state == self.accept
 
-    def retreat(self, following: Tensor, tokens: Tensor) -> Tensor:
-        """Return the states that lead into ``following`` (batch, states) by tokens (batch,), -1 where free."""
-        free = (following.float() @ self.any_transition.T) > 0
-        target = self.next_state[:, self.token_class[tokens.clamp_min(0)]].T
-        fixed = following.gather(1, target.clamp_min(0)) & (target >= 0)
-        return torch.where((tokens < 0).unsqueeze(1), free, fixed)
+    def retreat(self, following: Tensor, may: Tensor) -> Tensor:
+        """Return the states that lead into ``following`` (batch, states) by classes that ``may`` be."""
+        return (self._leads(following) & may[:, None, :-1]).any(2)
 
-    def _class_allowed(self, following: Tensor) -> Tensor:
-        """Say which class leads from which state into ``following`` (batch, states): (batch, states, classes)."""
-        target = self.next_state.clamp_min(0)
-        return following[:, target] & (self.next_state >= 0)
+    def advance(self, before: Tensor, may: Tensor) -> Tensor:
+        """Return the states that ``before`` (batch, states) lead into by classes that ``may`` be."""
+        origin, by = self.into
+        return (before[:, origin] & may[:, by]).any(2)
 
     def allowed_tokens(self, before: Tensor, following: Tensor) -> Tensor:
         """Say which tokens lead from one of the states ``before`` into one of ``following``.
 
         Args:
-            before: reachable states, boolean (batch, states).
-            following: states that can be completed, boolean (batch, states).
+            before: reachable states, boolean (..., states).
+            following: states that can be completed, boolean (..., states).
 
         Returns:
-            Boolean (batch, vocabulary).
+            Boolean (..., vocabulary).
         """
-        classes = (self._class_allowed(following) & before.unsqueeze(2)).any(1)
-        return classes[:, self.token_class]
+        rows = max(1, LARGEST // self.next_state.numel())
+        parts = zip(before.flatten(0, -2).split(rows), following.flatten(0, -2).split(rows), strict=True)
+        classes = torch.cat([(self._leads(after) & at.unsqueeze(2)).any(1) for at, after in parts])
+        return classes.view(*before.shape[:-1], self.classes)[..., self.token_class]
 
-    def advance(self, before: Tensor, tokens: Tensor) -> Tensor:
-        """Return the states reachable after one more position: (batch, states), tokens (batch,), -1 where free."""
-        free = (before.float() @ self.any_transition) > 0
-        target = self.next_state[:, self.token_class[tokens.clamp_min(0)]].T
-        allowed = before & (target >= 0)
-        # Added, not assigned, as two states may lead to the same one.
-        fixed = torch.zeros_like(before, dtype=torch.float32)
-        fixed.scatter_add_(1, target.clamp_min(0), allowed.float())
-        return torch.where((tokens < 0).unsqueeze(1), free, fixed > 0)
+    def _leads(self, following: Tensor) -> Tensor:
+        """Say which class leads from which state into ``following`` (batch, states): (batch, states, classes)."""
+        return following[:, self.next_state.clamp_min(0)] & (self.next_state >= 0)
+
+
+LARGEST = 2**24
+"""Elements of a temporary table, at most: 16 MiB."""
 
 
 class LegalTokens:
@@ -123,8 +153,9 @@ class LegalTokens:
 
     def __init__(self, automaton: TokenAutomaton, tokens: Tensor) -> None:
         self.automaton = automaton
-        self._tokens = tokens.clone()
         batch, length = tokens.shape
+        # What each place may be, (length, batch, classes + 1).
+        self._may = automaton.may_be(tokens.T)
         states = torch.zeros(length + 1, batch, automaton.states, dtype=torch.bool, device=tokens.device)
         # Entry i is about the states before position i; those outside known bounds are stale.
         self._reachable, self._completable = states, states.clone()
@@ -138,32 +169,78 @@ class LegalTokens:
             allowed = "tokens that a legal sequence has at these positions"
             raise ConfigError(bad_value(f"known, row {row}", tokens[row].tolist(), allowed))
 
+    def _know(self, first: int, last: int) -> None:
+        """Bring up to date what is reachable before ``last`` and completable after ``first``."""
+        for j in range(self._reachable_to, last):
+            self._reachable[j + 1] = self.automaton.advance(self._reachable[j], self._may[j])
+        for j in range(self._completable_from - 1, first, -1):
+            self._completable[j] = self.automaton.retreat(self._completable[j + 1], self._may[j])
+        self._reachable_to = max(self._reachable_to, last)
+        self._completable_from = min(self._completable_from, first + 1)
+
     def allowed(self, i: int) -> Tensor:
         """Say which tokens at position ``i`` leave the sequence completable, boolean (batch, vocabulary)."""
-        for j in range(self._reachable_to, i):
-            self._reachable[j + 1] = self.automaton.advance(self._reachable[j], self._tokens[:, j])
-        for j in range(self._completable_from - 1, i, -1):
-            self._completable[j] = self.automaton.retreat(self._completable[j + 1], self._tokens[:, j])
-        self._reachable_to = max(self._reachable_to, i)
-        self._completable_from = min(self._completable_from, i + 1)
+        self._know(i, i)
         return self.automaton.allowed_tokens(self._reachable[i], self._completable[i + 1])
 
-    def place(self, i: int, tokens: Tensor) -> None:
-        """Put ``tokens`` (batch,) at position ``i``, -1 where it stays free."""
-        self._tokens[:, i] = tokens
-        self._reachable_to = min(self._reachable_to, i)
-        self._completable_from = max(self._completable_from, i + 1)
+    def allowed_part(self, first: int, last: int) -> Tensor:
+        """Say what ``allowed`` does for each of the positions ``first`` to ``last``, the latter excluded, at once.
+
+        Returns:
+            Boolean (batch, last - first, vocabulary).
+        """
+        self._know(first, last - 1)
+        return self.automaton.allowed_tokens(
+            self._reachable[first:last], self._completable[first + 1 : last + 1]
+        ).transpose(0, 1)
 
     def allowed_rows(self, positions: Tensor) -> Tensor:
         """Say what ``allowed`` does for another position in each row, (batch,)."""
-        columns, which = torch.unique(positions, return_inverse=True)
-        table = torch.stack([self.allowed(i) for i in columns.tolist()])
-        return table[which, torch.arange(len(positions), device=positions.device)]
+        self._know(*extremes(positions))
+        rows = torch.arange(len(positions), device=positions.device)
+        return self.automaton.allowed_tokens(
+            self._reachable[positions, rows], self._completable[positions + 1, rows]
+        )
+
+    def ended(self, i: int) -> Tensor | None:
+        """Return the one token that fills each row from position ``i`` on, (batch,); None if a row has a choice left.
+
+        All before ``i`` has to be placed.
+        """
+        self._know(i - 1, i)
+        token = self.automaton.ending[self._reachable[i].to(torch.uint8).argmax(1)]
+        return token if bool((token >= 0).all()) else None
+
+    def place(self, i: int, tokens: Tensor) -> None:
+        """Put ``tokens`` (batch,) at position ``i``, -1 where it stays free."""
+        self.place_part(i, tokens.unsqueeze(1))
+
+    def place_part(self, first: int, tokens: Tensor) -> None:
+        """Put ``tokens`` (batch, part) at the positions from ``first`` on, -1 where they stay free."""
+        last = first + tokens.shape[1]
+        self._may[first:last] = self.automaton.may_be(tokens.T)
+        self._changed(first, last - 1)
 
     def place_rows(self, positions: Tensor, tokens: Tensor) -> None:
         """Put ``tokens`` (batch,) at another position in each row, (batch,)."""
-        for i in torch.unique(positions).tolist():
-            self.place(i, torch.where(positions == i, tokens, self._tokens[:, i]))
+        rows = torch.arange(len(positions), device=positions.device)
+        self._may[positions, rows] = self.automaton.may_be(tokens)
+        self._changed(*extremes(positions))
+
+    def _changed(self, first: int, last: int) -> None:
+        """Note that tokens from ``first`` to ``last`` are not what they were."""
+        self._reachable_to = min(self._reachable_to, first)
+        self._completable_from = max(self._completable_from, last + 1)
+
+
+def extremes(positions: Tensor) -> tuple[int, int]:
+    """Return the first and the last of ``positions`` (batch,), read from the device at once.
+
+    >>> extremes(torch.tensor([3, 1, 2]))
+    (1, 3)
+    """
+    first, last = torch.stack(positions.aminmax()).tolist()
+    return first, last
 
 
 def count_automaton(count: Tensor, total: int) -> TokenAutomaton:

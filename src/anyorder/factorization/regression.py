@@ -7,23 +7,30 @@ from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
 from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, check_sampling
+from anyorder.factorization.checks import check_finite, check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
 from anyorder.factorization.precision import at_least_float32
 
 
 class Regression(Factorization):
-    """The chunk as a function of the observation, under an absolute error.
+    """The chunk as a function of the observation, under an absolute or a squared error.
 
-    Formula: ``loss = mean |f(0, c) - x|``, whose optimum is the conditional median of each value. Every other family
-    has to beat it before its factorization can be credited (arXiv 2512.01809).
+    Formula: ``loss = mean |f(0, c) - x|`` (``l1``), whose optimum is the conditional median of each value, or
+    ``mean (f(0, c) - x)^2`` (``l2``), the conditional mean. Every other family has to beat it before its factorization
+    can be credited (arXiv 2512.01809, whose released code trains on ``l2``).
+
+    Args:
+        norm: ``l1`` or ``l2``.
     """
 
     discrete = False
     reads = "values"
     exact = None
     infills = "approximate"
+
+    def __init__(self, norm: str = "l1") -> None:
+        self.norm = norm
 
     def forwards(self, length: int) -> int:
         """Return one."""
@@ -32,10 +39,10 @@ class Regression(Factorization):
     def loss(
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
-        """Return the absolute error per sequence, mean over the chunk's values; nothing is random."""
+        """Return the error per sequence, mean over the chunk's values; nothing is random."""
         chunk = at_least_float32(chunk)
-        prediction = network(torch.zeros_like(chunk), None, network.prefill(context))
-        return (prediction - chunk).abs().mean((1, 2))
+        residual = network(torch.zeros_like(chunk), None, network.prefill(context)) - chunk
+        return (residual.abs() if self.norm == "l1" else residual.square()).mean((1, 2))
 
     def sample(
         self,
@@ -59,8 +66,15 @@ class Regression(Factorization):
 
 @dataclass
 class RegressionConfig(FactorizationConfig, choice="regression"):
-    """Regression; it has no settings of its own."""
+    """Regression.
+
+    Attributes:
+        norm: of the error: ``l1``, whose optimum is the median, or ``l2``, the mean.
+    """
+
+    norm: str = "l1"
 
     def build(self) -> Regression:
         """Make the factorization."""
-        return Regression()
+        require(self.norm in ("l1", "l2"), "factorization.norm", self.norm, "l1 or l2")
+        return Regression(self.norm)

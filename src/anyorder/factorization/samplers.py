@@ -57,7 +57,8 @@ class Sampler(ABC):
 class Ancestral(Sampler):
     """The reverse process in ``steps`` steps from t = 1 to 0: a token is revealed with chance (m(t) - m(s)) / m(t).
 
-    Tokens revealed in one step are drawn independently, which is right in the limit of many steps.
+    Tokens revealed in one step are drawn independently, which is right in the limit of many steps. ``steps`` 0 is one
+    a token.
     """
 
     steps: int
@@ -65,7 +66,7 @@ class Ancestral(Sampler):
 
     def forwards(self, length: int) -> int:
         """Return the number of steps; those that reveal nothing cost no call."""
-        return self.steps
+        return self.steps or length
 
     def chances(self, step: int, steps: int) -> tuple[float, float]:
         """Return the probabilities to show a masked token and to mask a shown one."""
@@ -109,19 +110,27 @@ class Remasking(Ancestral):
 
 @dataclass(frozen=True)
 class Ranked(Sampler):
-    """Reveal an equal share in each step, the best of what is left by a score."""
+    """Reveal a share in each step, the best of what is left by a score.
+
+    The share is the schedule's, rounded up: an equal one where that is linear. ``steps`` 0 is one a token.
+    """
 
     steps: int
+    schedule: Schedule = field(default_factory=Linear)
 
     def forwards(self, length: int) -> int:
         """Return the number of steps, at most one per token."""
-        return min(self.steps, length)
+        return min(self.steps or length, length)
 
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
         """Reveal the top share of what is left."""
-        return top_share(self.score(masked, confidence), masked, steps - step)
+        now, after = mask_chances(self.schedule, step, steps)
+        share = (now - after) / now
+        # Rounded up but for what floating point adds to a whole number.
+        count = (masked.sum(-1, keepdim=True) * share - ROUNDING).ceil().clamp_min(1).long()
+        return top(self.score(masked, confidence), masked, count)
 
     @abstractmethod
     def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
@@ -158,7 +167,7 @@ class Threshold(Sampler):
     ) -> Tensor:
         """Reveal the best masked position and all that are sure enough."""
         score = confidence()
-        return top_share(score, masked, steps=masked.shape[1]) | (masked & (score >= self.threshold))
+        return top(score, masked, 1) | (masked & (score >= self.threshold))
 
 
 @dataclass(frozen=True)
@@ -178,8 +187,7 @@ class FirstHitting(Sampler):
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
         """Reveal one random masked position."""
-        score = uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device))
-        return top_share(score, masked, steps=masked.shape[1])
+        return top(uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1)
 
 
 @dataclass(frozen=True)
@@ -187,12 +195,35 @@ class LeftToRight(Ranked):
     """Reveal in code order; with one token a step, the chain rule in that order.
 
     For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
-    would commit to the padding first.
+    would commit to the padding first. In fewer steps neighbours are drawn from one call, independently, which are the
+    tokens that depend on each other most.
     """
 
     def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
         """Rank by place."""
         return -torch.arange(masked.shape[1], device=masked.device, dtype=torch.float32).expand(masked.shape)
+
+
+@dataclass(frozen=True)
+class Spread(Ranked):
+    """Reveal evenly spaced positions, each step between the earlier ones (the order of van der Corput's sequence).
+
+    Tokens of one step are drawn independently, so they are kept as far from each other as they can be: in a Markov
+    chain all but the first step's are independent given what is shown.
+    """
+
+    def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
+        """Rank by the place's binary digits, read backwards."""
+        length = masked.shape[1]
+        place = torch.arange(length, device=masked.device)
+        backwards = torch.zeros(length, device=masked.device, dtype=torch.float64)
+        for digit in range(max(1, (length - 1).bit_length())):
+            backwards += ((place >> digit) & 1) * 0.5 ** (digit + 1)
+        return -backwards.expand(masked.shape)
+
+
+ROUNDING = 1e-9
+"""More than what rounding adds to a share of a code, less than any share of one token."""
 
 
 def mask_chances(schedule: Schedule, step: int, steps: int) -> tuple[float, float]:
@@ -202,14 +233,13 @@ def mask_chances(schedule: Schedule, step: int, steps: int) -> tuple[float, floa
     return now, 0.0 if step + 1 == steps else after
 
 
-def top_share(score: Tensor, masked: Tensor, steps: int) -> Tensor:
-    """Mark the highest-scoring ``ceil(masked / steps)`` masked positions of each row.
+def top(score: Tensor, masked: Tensor, count: Tensor | int) -> Tensor:
+    """Mark the ``count`` (batch, 1) highest-scoring masked positions of each row.
 
     >>> score = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
-    >>> top_share(score, torch.tensor([[False, True, True, True]]), steps=2)
+    >>> top(score, torch.tensor([[False, True, True, True]]), 2)
     tensor([[False, False,  True,  True]])
     """
-    count = (masked.sum(-1, keepdim=True) + steps - 1) // steps
     best_first = torch.argsort(
         score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True
     )

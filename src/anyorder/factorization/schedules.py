@@ -12,7 +12,7 @@ class Schedule(ABC):
     """The chance that a token is masked at time t in [0, 1]: increasing, 0 at t = 0 and 1 at t = 1.
 
     In continuous time the bound does not depend on it (arXiv 2406.03736, 2406.04329): it only spreads the loss's
-    noise and a sampler's steps.
+    noise. A sampler of few steps does: the later most tokens are revealed, the more of the others each is drawn from.
     """
 
     @abstractmethod
@@ -38,8 +38,29 @@ class Linear(Schedule):
 
 
 @dataclass(frozen=True)
+class Sine(Schedule):
+    """m(t) = sin(pi t / 2) = cos(pi (1 - t) / 2): a sampler reveals few tokens at first and many at the end.
+
+    It is what MaskGIT (arXiv 2202.04200, section 3.3, whose time runs the other way) and MD4 (arXiv 2406.04329, with
+    alpha = 1 - m) call cosine; one function, so both names mean it.
+    """
+
+    def masked(self, t: Tensor) -> Tensor:
+        """Return sin(pi t / 2)."""
+        return torch.sin(t * math.pi / 2)
+
+    def slope(self, t: Tensor) -> Tensor:
+        """Return pi/2 cos(pi t / 2)."""
+        return torch.cos(t * math.pi / 2) * math.pi / 2
+
+
+@dataclass(frozen=True)
 class Cosine(Schedule):
-    """m(t) = 1 - cos(pi t / 2): few masks for long."""
+    """m(t) = 1 - cos(pi t / 2), few masks for long: ``CosineNoise`` in the code of MDLM (arXiv 2406.07524) and BD3-LM.
+
+    The mirror image of ``Sine``, for training alone: a sampler that follows it reveals most tokens at first, when it
+    knows least, and does worse than with ``Linear``.
+    """
 
     def masked(self, t: Tensor) -> Tensor:
         """Return 1 - cos(pi t / 2)."""
@@ -65,4 +86,10 @@ class Polynomial(Schedule):
         return self.power * t ** (self.power - 1)
 
 
-SCHEDULES: dict[str, Schedule] = {"linear": Linear(), "cosine": Cosine(), "polynomial": Polynomial()}
+SCHEDULES: dict[str, Schedule] = {
+    "linear": Linear(),
+    "maskgit": Sine(),
+    "md4": Sine(),
+    "cosine": Cosine(),
+    "polynomial": Polynomial(),
+}

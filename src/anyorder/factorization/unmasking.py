@@ -1,12 +1,13 @@
 """Sampling by unmasking: ask the network, draw, reveal what the sampler says, until nothing is masked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from anyorder.errors import did_you_mean
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.categorical import draw, forbid, probabilities, token_scores, uniforms
 from anyorder.factorization.checks import require
@@ -19,9 +20,11 @@ from anyorder.factorization.samplers import (
     LeftToRight,
     Remasking,
     Sampler,
+    Spread,
     Threshold,
 )
-from anyorder.factorization.schedules import SCHEDULES, Schedule
+from anyorder.factorization.schedules import SCHEDULES
+from anyorder.settings import BEFORE
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Step:
     Attributes:
         ask: returns the part's logits (batch, part, vocabulary).
         first: where the part begins in the code.
-        length: how long it is.
+        masked: its unknown positions, boolean (batch, part).
         noise: uniforms (batch, part).
         temperature: of the candidates.
         nucleus: of the candidates.
@@ -40,7 +43,7 @@ class Step:
 
     ask: Callable[[], Tensor]
     first: int
-    length: int
+    masked: Tensor
     noise: Tensor
     temperature: float
     nucleus: float
@@ -57,31 +60,45 @@ class Step:
         return "logits" in self.__dict__
 
     def confidence(self) -> Tensor:
-        """Draw a candidate for every position, each legal on its own, and return its probability under the model."""
-        logits = self.logits
+        """Draw a candidate for every masked position, each legal on its own.
+
+        Returns:
+            Its probability under the model, (batch, part); 0 where nothing is masked.
+        """
+        logits = self.logits[self.masked]
         if self.legal is not None:
-            places = range(self.first, self.first + self.length)
-            allowed = torch.stack([self.legal.allowed(i) for i in places], 1)
-            logits = forbid(logits, allowed)
-        candidates = draw(logits, self.temperature, self.nucleus, self.noise)
+            allowed = self.legal.allowed_part(self.first, self.first + self.masked.shape[1])
+            logits = forbid(logits, allowed[self.masked])
+        candidates = draw(logits, self.temperature, self.nucleus, self.noise[self.masked])
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
         chances = probabilities(logits, 1.0).to(logits.device, widest(logits.device))
-        return chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+        sure = chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+        return sure.new_zeros(self.masked.shape).masked_scatter(self.masked, sure)
 
     def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
         """Return the part with the revealed positions drawn, one after the other so that they can be completed.
 
         Tokens revealed in one step come from one network call, but each narrows what is legal for the next.
         """
-        if self.legal is None:
-            return torch.where(reveal, draw(self.logits, self.temperature, self.nucleus, self.noise), part)
         part = part.clone()
-        for i in reveal.any(0).nonzero().flatten().tolist():
-            allowed = self.legal.allowed(self.first + i)
-            logits = forbid(self.logits[:, i], allowed)
-            drawn = draw(logits, self.temperature, self.nucleus, self.noise[:, i])
-            part[:, i] = torch.where(reveal[:, i], drawn, part[:, i])
-            self.legal.place(self.first + i, part[:, i])
+        if self.legal is None:
+            part[reveal] = draw(self.logits[reveal], self.temperature, self.nucleus, self.noise[reveal])
+            return part
+        rows = torch.arange(len(part), device=part.device)
+        count = reveal.sum(-1)
+        # The revealed positions of each row, in order, before the others.
+        places = torch.argsort((~reveal).to(torch.uint8), dim=-1, stable=True)
+        for k in range(int(count.max())):
+            # Rows that have no more repeat their last one, which changes nothing.
+            place = places.gather(1, torch.minimum(count - 1, count.new_tensor(k)).clamp_min(0)[:, None])[
+                :, 0
+            ]
+            allowed = self.legal.allowed_rows(self.first + place)
+            logits = forbid(self.logits[rows, place], allowed)
+            token = draw(logits, self.temperature, self.nucleus, self.noise[rows, place])
+            token = torch.where(count > k, token, part[rows, place])
+            part[rows, place] = token
+            self.legal.place_rows(self.first + place, token)
         return part
 
 
@@ -119,7 +136,7 @@ def unmask(
     for step in range(steps):
         now, masked = part, part < 0
         noise = uniforms((part.shape[0], part.shape[1]), generator)
-        look = Step(lambda now=now: ask(now), first, part.shape[1], noise, temperature, nucleus, legal)  # type: ignore[misc]
+        look = Step(lambda now=now: ask(now), first, masked, noise, temperature, nucleus, legal)  # type: ignore[misc]
         reveal = sampler.reveal(step, steps, masked, look.confidence, generator)
         if bool(reveal.any()):
             part = look.fill(part, reveal)
@@ -128,24 +145,14 @@ def unmask(
         if sampler.revises:
             again = sampler.remask(step, steps, free & ~masked, generator)
             part = part.masked_fill(again, -1)
-            if legal is not None:
-                for i in again.any(0).nonzero().flatten().tolist():
-                    legal.place(first + i, part[:, i])
+            if legal is not None and bool(again.any()):
+                legal.place_part(first, part)
         elif not bool((part < 0).any()):
             break
     return part, log_prob, calls
 
 
-def samplers(steps: int, threshold: float, remask_rate: float, schedule: Schedule) -> dict[str, Sampler]:
-    """Return every sampler by name."""
-    return {
-        "ancestral": Ancestral(steps, schedule),
-        "remasking": Remasking(steps, schedule, remask_rate),
-        "first_hitting": FirstHitting(),
-        "confidence": Confidence(steps),
-        "threshold": Threshold(threshold),
-        "left_to_right": LeftToRight(steps),
-    }
+SAMPLERS = ("ancestral", "remasking", "first_hitting", "confidence", "threshold", "left_to_right", "spread")
 
 
 @dataclass
@@ -155,25 +162,48 @@ class UnmaskingConfig(FactorizationConfig):
     Attributes:
         sampler: ``ancestral`` (the reverse process), ``remasking`` (ReMDM: it may take tokens back), ``first_hitting``
             (random order, one by one), ``confidence`` (most confident first), ``threshold`` (all that are confident
-            enough) or ``left_to_right``.
-        steps: network calls per chunk, for the samplers that take a fixed number.
+            enough), ``left_to_right`` or ``spread`` (evenly spaced ones first).
+        steps: network calls per chunk, for the samplers that take a fixed number; 0 for one a token. Tokens of one call
+            are drawn independently of each other.
         threshold: confidence from which ``threshold`` reveals.
         remask_rate: largest chance per step that ``remasking`` takes a token back.
-        schedule: ``linear``, ``cosine`` or ``polynomial``: of the steps, and of the ``bernoulli`` loss.
+        schedule: of the ``bernoulli`` loss: ``linear``, ``maskgit`` and ``md4`` (one function), ``cosine`` (MDLM's,
+            their mirror image) or ``polynomial``.
+        sampling_schedule: how much a step reveals, one of the same; when null ``schedule`` for the samplers that reveal
+            by chance (``ancestral``, ``remasking``) and an equal share for the others.
     """
 
     sampler: str = "left_to_right"
-    steps: int = 32
+    steps: int = field(default=0, metadata={BEFORE: 32})
     threshold: float = 0.9
     remask_rate: float = 0.1
     schedule: str = "linear"
+    sampling_schedule: str | None = None
 
     def build_sampler(self) -> Sampler:
         """Make the sampler."""
-        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
+        require(self.steps >= 0, "factorization.steps", self.steps, "an integer >= 0, 0 for one a token")
         require(0 < self.threshold <= 1, "factorization.threshold", self.threshold, "above 0, at most 1")
         require(0 <= self.remask_rate <= 1, "factorization.remask_rate", self.remask_rate, "from 0 to 1")
-        require(self.schedule in SCHEDULES, "factorization.schedule", self.schedule, ", ".join(SCHEDULES))
-        known = samplers(self.steps, self.threshold, self.remask_rate, SCHEDULES[self.schedule])
-        require(self.sampler in known, "factorization.sampler", self.sampler, ", ".join(known))
+        for name in ("schedule", "sampling_schedule"):
+            chosen = getattr(self, name)
+            good = chosen in SCHEDULES or (chosen is None and name == "sampling_schedule")
+            require(
+                good,
+                f"factorization.{name}",
+                chosen,
+                ", ".join(SCHEDULES) + did_you_mean(str(chosen), SCHEDULES),
+            )
+        require(self.sampler in SAMPLERS, "factorization.sampler", self.sampler, ", ".join(SAMPLERS))
+        by_chance = SCHEDULES[self.sampling_schedule or self.schedule]
+        by_rank = SCHEDULES[self.sampling_schedule or "linear"]
+        known: dict[str, Sampler] = {
+            "ancestral": Ancestral(self.steps, by_chance),
+            "remasking": Remasking(self.steps, by_chance, self.remask_rate),
+            "first_hitting": FirstHitting(),
+            "confidence": Confidence(self.steps, by_rank),
+            "threshold": Threshold(self.threshold),
+            "left_to_right": LeftToRight(self.steps, by_rank),
+            "spread": Spread(self.steps, by_rank),
+        }
         return known[self.sampler]

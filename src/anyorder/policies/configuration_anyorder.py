@@ -10,6 +10,7 @@ from lerobot.utils.constants import OBS_STATE
 from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
+from anyorder.settings import completed
 from anyorder.tokenizers import TokenizerConfig
 
 MAX_SIZE = 1_000_000
@@ -25,7 +26,7 @@ class AnyOrderConfig(PreTrainedConfig):
         chunk_size: time steps in a predicted chunk.
         n_action_steps: how many of them are executed before the next prediction.
         factorization: ``autoregressive``, ``masked_diffusion``, ``gaussian_diffusion``, ``regression``, ...
-        factorization_options: its settings, by name.
+        factorization_options: its settings, by name; ``fitting.fit`` adds those that are left out.
         tokenizer: which one (see ``anyorder tokenize``); continuous factorizations use none.
         tokenizer_options: its settings, by name.
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
@@ -122,8 +123,14 @@ class AnyOrderConfig(PreTrainedConfig):
         self.tokenizer_config()
 
     def factorization_config(self) -> FactorizationConfig:
-        """Return the factorization's settings."""
-        return FactorizationConfig.from_options(self.factorization, self.factorization_options)
+        """Return the factorization's settings.
+
+        A policy that was fitted names all of them; where one of an earlier version does not, it means those of then.
+        """
+        options = self.factorization_options
+        if self.fps is not None:
+            options = completed(FactorizationConfig.member(self.factorization, "factorization"), options)
+        return FactorizationConfig.from_options(self.factorization, options)
 
     def tokenizer_config(self) -> TokenizerConfig:
         """Return the tokenizer's settings."""

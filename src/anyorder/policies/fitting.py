@@ -97,6 +97,7 @@ def fit(
         tasks: its sentences.
         names: of the dimensions of ``observation.state`` and ``action``, for relative actions.
     """
+    config.factorization_options = config.factorization_config().options()
     config.fps = fps
     config.tasks = list(tasks)
     if config.encoder.language == "auto":

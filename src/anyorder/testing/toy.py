@@ -96,6 +96,42 @@ class TabularNetwork:
         return self.joint[tuple(codes.T)].log()
 
 
+class ChainNetwork:
+    """Answers p(x_i | visible tokens) of a Markov chain exactly, by messages from both ends, in float64.
+
+    The first token is uniform; each next one stays with probability ``stay`` and jumps to any other alike. A code as
+    drawn has ``jumps`` jumps on average; tokens that are drawn together without seeing each other add more.
+    """
+
+    def __init__(self, length: int = 32, vocab_size: int = 4, stay: float = 0.9) -> None:
+        self.length, self.vocab_size, self.levels = length, vocab_size, None
+        other = (1 - stay) / (vocab_size - 1)
+        self.step = torch.full((vocab_size, vocab_size), other, dtype=torch.float64).fill_diagonal_(stay)
+        self.jumps = (length - 1) * (1 - stay)
+
+    def prefill(self, context: Tensor) -> None:
+        """Nothing is read: there is no observation."""
+
+    def __call__(
+        self, slots: Slots, cache: None, visible: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, None]:
+        """Return what each position's neighbours say of it, for slots that sit in place and see each other."""
+        batch, length = slots.tokens.shape
+        own = torch.nn.functional.one_hot(slots.tokens, self.vocab_size + 2)[..., : self.vocab_size].double()
+        own = torch.where((slots.tokens < self.vocab_size).unsqueeze(-1), own, 1.0)
+        uniform = torch.full((batch, self.vocab_size), 1 / self.vocab_size, dtype=torch.float64)
+        before, after = [uniform], [torch.ones_like(uniform)]
+        for i in range(length - 1):
+            before.append((before[-1] * own[:, i]) @ self.step)
+            after.append((after[-1] * own[:, length - 1 - i]) @ self.step.T)
+        return (torch.stack(before, 1) * torch.stack(after[::-1], 1)).log(), cache
+
+
+def mean_jumps(codes: Tensor) -> float:
+    """Return how often the token changes along a code, on average over codes (batch, length)."""
+    return float((codes[:, 1:] != codes[:, :-1]).double().sum(1).mean())
+
+
 def order_nll(network: TabularNetwork, code: Tensor, order: Iterable[int]) -> float:
     """Return the chain-rule negative log-likelihood of one code in one order."""
     given: dict[int, int] = {}

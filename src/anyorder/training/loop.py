@@ -21,7 +21,7 @@ from anyorder.errors import CheckpointError, ConfigError, bad_value
 from anyorder.files import Words, owned, read_json
 from anyorder.files import write_json as write_with_digest
 from anyorder.policies import AnyOrderPolicy
-from anyorder.settings import to_plain
+from anyorder.settings import completed, to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     PRETRAINED,
@@ -192,7 +192,8 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         raise ConfigError(bad_value("output_dir", str(run), allowed))
     saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
-        before, now = leaves(saved), leaves(json.loads(json.dumps(to_plain(config), default=str)))
+        plain = [completed(TrainConfig, saved), to_plain(config)]
+        before, now = (leaves(json.loads(json.dumps(settings, default=str))) for settings in plain)
         for key in sorted(before.keys() | now.keys()):
             free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
             if not free and before.get(key) != now.get(key):
