@@ -148,9 +148,9 @@ def test_a_study_reads_only_what_it_uses(tmp_path):
     features = {"observation.odd": feature("float32", [2])}
     root = write(tmp_path / "d", [12] * 8, columns, features)
     chosen = StudyDataset(
-        str(root), validation_fraction=0.25, test_fraction=0.25, observations=["observation.state"]
+        str(root), validation_fraction=0.34, test_fraction=0.25, observations=["observation.state"]
     )
-    assert StudyData(StudyConfig(chosen)).train.frames == 48
+    assert StudyData(StudyConfig(chosen)).train.frames == 36
     chosen.exclude_episodes = [0, 7]
     data = StudyData(StudyConfig(chosen))
     held = [number for part in (data.train, data.validation, data.test) for number in part.episode_ids]
