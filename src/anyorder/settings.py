@@ -117,6 +117,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         lists = [a for a in inners if typing.get_origin(a) is list]
         others = [a for a in inners if a not in lists]
         (inner,) = lists if isinstance(value, list | tuple) and lists else others or lists
+        if lists and others and not isinstance(value, list | tuple | inner):
+            raise ConfigError(bad_value(path, value, f"{WORDS[inner]}, or a list, as [a,b]"))
         return convert(inner, value, path)
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):

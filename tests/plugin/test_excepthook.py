@@ -93,7 +93,9 @@ def test_a_dataset_of_another_version_names_it(lift_copy):
     info = json.loads((lift_copy / "meta" / "info.json").read_text())
     set_info(lift_copy, json.dumps({**info, "codebase_version": "v1.6"}))
     found = unreadable_dataset(lerobots_error(lift_copy))
-    assert str(found).startswith("dataset version: 'v1.6' given, allowed: v3.0; ")
+    assert str(found).startswith("dataset version: 'v1.6' given, allowed: v3.0")
+    set_info(lift_copy, json.dumps({**info, "codebase_version": "v2.1"}))
+    assert "anyorder convert source=" in str(unreadable_dataset(lerobots_error(lift_copy)))
     set_info(lift_copy, "{")
     found = unreadable_dataset(lerobots_error(lift_copy))
     assert str(found).startswith(
@@ -109,9 +111,14 @@ def test_a_missing_dataset_names_its_folder_and_why_the_hub_gave_none(lift_copy)
     assert "offline" in line
 
 
-def test_what_else_goes_wrong_with_a_dataset_keeps_its_traceback(lift_copy):
+def test_a_damaged_dataset_names_the_file(lift_copy):
     for file in (lift_copy / "data").rglob("*.parquet"):
         file.write_bytes(b"nonsense")
+    assert str(unreadable_dataset(lerobots_error(lift_copy))).startswith("dataset file: ")
+
+
+def test_what_else_goes_wrong_with_a_dataset_keeps_its_traceback(lift_copy):
+    (lift_copy / "meta" / "stats.json").write_text("nonsense")
     assert unreadable_dataset(lerobots_error(lift_copy)) is None
     shutil.rmtree(lift_copy)
     assert unreadable_dataset(lerobots_error(lift_copy, ACTConfig)) is None

@@ -226,7 +226,7 @@ def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
     >>> missing_numbers([0, 1, 2, 5, 6, 9])
     '3, 4, 7, 8'
     """
-    there, found = set(numbers), []
+    there, found = set(numbers), list[int]()
     for number in sorted(there):
         missing = number + 1
         while missing not in there and number < max(there) and len(found) <= most:

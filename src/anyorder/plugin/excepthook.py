@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from anyorder.errors import DatasetError, UserError
+from anyorder.errors import DatasetError, UserError, bad_value
 
 USAGE_ERROR = 2
 OURS = "anyorder"
@@ -75,7 +75,7 @@ def unreadable_dataset(error: BaseException) -> UserError | None:
         if (frame.f_globals["__name__"], frame.f_code.co_name) == MAKES_DATASETS:
             root, policy = frame.f_locals["cfg"].dataset.root, frame.f_locals["cfg"].policy
             if root is not None and policy is not None and policy.type == OURS:
-                return wrong_folder(Path(root), error)
+                return wrong_folder(Path(root), error) or unfit_for_lerobot(Path(root), error)
     return None
 
 
@@ -90,6 +90,30 @@ def wrong_folder(root: Path, error: Exception) -> UserError | None:
             return found
         reason = " ".join(str(error).split())[:160]
         return DatasetError(f"{found}, or dataset.repo_id with its name on the hub ({reason})")
+    return None
+
+
+def unfit_for_lerobot(root: Path, error: Exception) -> UserError | None:
+    """Return what LeRobot cannot do with a dataset that this package reads; None if that is not known.
+
+    A camera has no statistics, or the numbers of episodes have gaps. ``error`` is LeRobot's.
+    """
+    from anyorder.datasets.folder import missing_numbers, read_columns, read_info
+
+    try:
+        info = read_info(root)
+        numbers = read_columns(info, ["episode_index"], partial=True)["episode_index"]
+    except DatasetError as found:
+        return found
+    if isinstance(error, KeyError) and error.args[0] in info.cameras:
+        allowed = (
+            f"those of {error.args[0]}, or --dataset.use_imagenet_stats=false (this policy needs neither)"
+        )
+        return DatasetError(bad_value(f"statistics in {root / 'meta' / 'stats.json'}", None, allowed))
+    gaps = missing_numbers([-1, *numbers.tolist()])
+    if gaps and len(set(numbers.tolist())) == info.total_episodes:
+        allowed = "none for LeRobot's reader (`anyorder train` reads such a dataset)"
+        return DatasetError(bad_value(f"gaps in the episode numbers of {root}", gaps, allowed))
     return None
 
 

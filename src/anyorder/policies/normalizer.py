@@ -87,8 +87,8 @@ class Normalizer(nn.Module):
 
     def rules(self) -> Iterator[Rule]:
         """Say what the ranges may be: within ``limit`` everything comes back as a finite number."""
-        limits = torch.tensor([1.0, STANDARDISED_LIMIT, torch.inf], device=self.limit.device)
-        yield Rule("limit", self.limit, torch.isin(self.limit.float(), limits), "1, 10 or infinity")
+        within = (self.limit >= 0) & ((self.limit <= LARGEST) | self.limit.isinf())
+        yield Rule("limit", self.limit, within, f"a number from 0 to {LARGEST:g}, or infinity")
         yield Rule("radius", self.radius, self.radius >= 0, "numbers >= 0")
         if bool(self.limit.isinf()):
             yield Rule("radius", self.radius, self.radius == 1, "1, as values pass through")
