@@ -88,7 +88,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
             raise ConfigError(bad_value("argument", word, f"key=value (see `anyorder {verb} --help`)"))
     # What is empty by default, as {}, takes any keys below it.
     text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
-    free = tuple(f"{name}." for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE))
+    free = tuple(f"{name}{end}" for name in empty_keys(text) for end in (".", "="))
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     if groups_of(text):
         register_groups()
@@ -107,6 +107,19 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
             allowed = f"a value, as {missing}=... (see `anyorder {verb} --help`)"
             raise ConfigError(bad_value(missing, None, allowed)) from error
     return {str(key): value for key, value in plain.items()}
+
+
+def empty_keys(text: str) -> list[str]:
+    """Return the dotted names of the settings of a verb's YAML that are ``{}`` by default.
+
+    >>> empty_keys("videos: {}\\ndataset:\\n  root: null\\n  rename: {}     # other names")
+    ['videos', 'dataset.rename']
+    """
+    found, above = [], ""
+    for indent, name, empty in re.findall(r"^( *)(\w+):( \{\})?", text, re.MULTILINE):
+        above = above if indent else f"{name}."
+        found += [f"{above if indent else ''}{name}"] if empty else []
+    return found
 
 
 def readable(message: str, overrides: list[str], keys: list[str]) -> str:

@@ -75,7 +75,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (inner,) = [a for a in arguments if a is not type(None)]
+        inners = [a for a in arguments if a is not type(None)]
+        # Of a number or a list of them, a list is the list.
+        lists = [a for a in inners if typing.get_origin(a) is list]
+        others = [a for a in inners if a not in lists]
+        (inner,) = lists if isinstance(value, list | tuple) and lists else others or lists
         return convert(inner, value, path)
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):

@@ -189,7 +189,7 @@ def test_a_split_shares_no_episode(toy_root):
     assert chunks.split(0.999)[0].episodes == 1
     with pytest.raises(DatasetError, match=r"validation_fraction: 1\.0 given"):
         chunks.split(1.0)
-    with pytest.raises(DatasetError, match="episodes: 1 given, allowed: at least 2"):
+    with pytest.raises(DatasetError, match="episodes: 1 given, allowed: at least 2.*validation_fraction=0"):
         chunks.subset(1).split(0.5)
 
 
@@ -302,6 +302,7 @@ def test_a_missing_column(copied):
         },
     )
     assert "a file with the columns ['x']" in load_error(copied)
+    assert ActionChunks.load(copied, horizon=4, features=["observation.state"]).frames
 
 
 def test_a_damaged_task_table(copied):
@@ -326,7 +327,8 @@ def test_no_actions(copied):
 def test_a_value_that_is_not_finite_is_located(copied, key, values, shown):
     episode, frame = edit_column(copied, key, 17, values)
     expected = f"{key} in episode {episode}, frame {frame}: {shown} given, allowed: finite numbers"
-    assert load_error(copied) == expected
+    assert load_error(copied).startswith(expected)
+    assert f"dataset.exclude_episodes=[{episode}]" in load_error(copied)
     others = [e for e in range(12) if e != episode]
     assert ActionChunks.load(copied, horizon=4, episodes=others).episodes == 11
 
@@ -337,9 +339,9 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
     episode = int((lengths < horizon).nonzero()[0])
     message = load_error(toy_root, horizon=horizon)
     assert message.startswith(
-        f"frames of episode {episode}: {horizon - 1} given, allowed: at least {horizon}, the horizon"
+        f"frames of episode {episode}: {horizon - 1} given, allowed: at least chunk_size={horizon}"
     )
-    assert "allow_short=True" in message
+    assert "dataset.allow_short=true" in message
     chunks = ActionChunks.load(toy_root, horizon=horizon, allow_short=True)
     assert chunks.batch(chunks.starts[episode : episode + 1])["action_is_pad"].sum() == 1
     longest = int(lengths.max())
@@ -351,11 +353,11 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"horizon": 0}, "horizon: 0 given, allowed: an integer >= 1"),
-        ({"episodes": 13}, "episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
-        ({"episodes": 0}, "episodes: 0 given"),
-        ({"episodes": [3, 12]}, "episodes: [12] given, allowed: a list out of the dataset's 12 episodes"),
-        ({"episodes": []}, "episodes: [] given"),
+        ({"horizon": 0}, "chunk_size: 0 given, allowed: an integer >= 1"),
+        ({"episodes": 13}, "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
+        ({"episodes": 0}, "dataset.episodes: 0 given"),
+        ({"episodes": [3, 12]}, "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes"),
+        ({"episodes": []}, "dataset.episodes: [] given"),
     ],
 )
 def test_unfit_requests(toy_root, options, message):

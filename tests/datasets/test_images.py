@@ -76,7 +76,7 @@ def test_only_the_cameras_asked_for(root):
     assert FILM not in chunks.batch([0])
     assert FILM not in chunks.shapes
     assert PICTURE not in chunks.without_images().batch([0])
-    with pytest.raises(DatasetError, match=r"images: 'observation.images.fim' given, .* did you mean"):
+    with pytest.raises(DatasetError, match=r"dataset.observations: 'observation.images.fim' given, .* did you mean"):
         ActionChunks.load(root, horizon=1, images=["observation.images.fim"])
 
 
@@ -128,7 +128,7 @@ def test_decoding_reports_its_progress(root):
         ({"image_size": [0, 20]}, r"image_size: \[0, 20\] given"),
         ({"image_size": [20]}, r"image_size: \[20\] given"),
         ({"cache_gb": -1}, "cache_gb: -1 given"),
-        ({"history": 0}, "history: 0 given"),
+        ({"history": 0}, "n_obs_steps: 0 given"),
         ({"image_size": [33, 48]}, r"image_size: \[33, 48\] given, allowed: at most \[32, 48\]"),
     ],
 )

@@ -151,9 +151,53 @@ def test_entries_are_checked():
             from_plain(DatasetConfig, {"mix": [entry]}, "dataset")
 
 
-def test_the_same_dimensions_in_another_order_are_refused(roots):
+def named(part, **said):
+    """The same chunks, whose action has other names or units."""
+    features = {**part.info.features, "action": {**part.info.features["action"], **said}}
+    return dataclasses.replace(part, info=dataclasses.replace(part.info, features=features))
+
+
+@pytest.mark.parametrize("form", [list, lambda names: [names], lambda names: {"motors": names}])
+def test_names_of_dimensions_must_agree(roots, form):
     part, other = load(roots, "a", "b")
-    swapped = {**other.info.features, "action": {**other.info.features["action"], "names": ["1", "0"]}}
-    other = dataclasses.replace(other, info=dataclasses.replace(other.info, features=swapped))
-    with pytest.raises(DatasetError, match=r"action of .*b: \['1', '0'\] given, allowed: the order"):
-        mix([part, other], [1, 1])
+    first = named(part, names=["pan", "lift"])
+    swapped = named(other, names=form(["lift", "pan"]))
+    for ignore in (False, True):
+        with pytest.raises(
+            DatasetError, match=r"action in .*b: \['lift', 'pan'\] given, allowed: the order \['pan'"
+        ):
+            mix([first, swapped], [1, 1], ignore_names=ignore)
+    poses = named(other, names=form(["x", "y"]))
+    with pytest.raises(DatasetError, match=r"\['x', 'y'\] given, allowed: \['pan', 'lift'\].*ignore_names=true"):
+        mix([first, poses], [1, 1])
+    assert mix([first, poses], [1, 1], ignore_names=True).frames == part.frames + other.frames
+    mixed = mix([first, named(other, names=form(["pan", "lift"]))], [1, 1])
+    assert mixed.given_names["action"] == ["pan", "lift"]
+    # A dataset that gives no names agrees with any, but then nothing can be found by name.
+    assert "action" not in mix([first, other], [1, 1]).given_names
+
+
+def test_units_must_agree(roots):
+    part, other = load(roots, "a", "b")
+    with pytest.raises(DatasetError, match=r"units of action in .*b: \['deg', 'deg'\] given, allowed: \['rad', 'mm'"):
+        mix([named(part, units=["rad", "mm"]), named(other, units="deg")], [1, 1])
+    assert mix([named(part, units="deg"), named(other, units=["deg", "deg"])], [1, 1]).frames
+
+
+def test_a_camera_is_renamed_in_one_dataset(roots):
+    renamed = MixEntry(str(roots / "blind"), rename={PICTURE: FILM})
+    config = DatasetConfig(
+        mix=[MixEntry(str(roots / "a")), renamed],
+        observations=["observation.state", FILM],
+        validation_fraction=0,
+    )
+    chunks, _ = load_chunks(config, 3)
+    alone = ActionChunks.load(roots / "blind", horizon=3, images=[PICTURE])
+    rows = torch.arange(22, 32)
+    assert torch.equal(chunks.batch(rows)[FILM], alone.batch(range(10))[PICTURE])
+    assert f"{FILM}_is_missing" not in chunks.batch(rows)
+    with pytest.raises(ConfigError, match=r"dataset.rename: .* null beside dataset.mix"):
+        DatasetConfig(mix=config.mix, rename={"a": "b"})
+    config.mix[1].rename = {"observation.images.pic": FILM}
+    with pytest.raises(DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"):
+        load_chunks(config, 3)

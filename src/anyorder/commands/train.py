@@ -14,7 +14,9 @@ def run(config: TrainConfig, console: Console) -> None:
     result = train(config)
     write_model_card(policy_folder(result.run), result.run, result.run / "rollout")
     score = result.validation
-    if score.nll_nats_per_token is None:
+    if score is None:
+        found = "no episodes were held out to validate it"
+    elif score.nll_nats_per_token is None:
         found = f"validation loss {score.loss:.4f} (no likelihood)"
     else:
         sign = "=" if score.exact else "<="

@@ -6,20 +6,55 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import DatasetError, bad_value
+from anyorder.files import Words
 
 
-def check_finite(columns: Mapping[str, Tensor]) -> None:
-    """Raise a DatasetError that names feature, episode and frame of the first NaN or infinite value."""
+def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> None:
+    """Raise a DatasetError that names feature, episode and frame of the first NaN or infinite value.
+
+    Args:
+        columns: (frames, *shape) each, those that are used.
+        index: ``episode_index`` and ``frame_index`` of the same frames.
+    """
     for key, values in columns.items():
-        if not values.is_floating_point():
+        if not values.is_floating_point() or not len(values):
             continue
         finite = torch.isfinite(values.reshape(len(values), -1))
         if finite.all():
             continue
         row = int((~finite).any(dim=1).nonzero()[0])
-        episode, frame = int(columns["episode_index"][row]), int(columns["frame_index"][row])
+        episode, frame = int(index["episode_index"][row]), int(index["frame_index"][row])
         bad = float(values[row].flatten()[~finite[row]][0])
-        raise DatasetError(bad_value(f"{key} in episode {episode}, frame {frame}", bad, "finite numbers"))
+        hint = f"dataset.exclude_episodes=[{episode}] leaves it out"
+        if key.startswith("observation."):
+            hint += ", dataset.observations may name fewer features"
+        field = f"{key} in episode {episode}, frame {frame}"
+        raise DatasetError(bad_value(field, bad, f"finite numbers; {hint}"))
+
+
+def check_order(columns: Mapping[str, Tensor]) -> None:
+    """Check that each episode's rows lie one after the other, in the order of its frames.
+
+    Chunks are made of rows that follow one another, so that two episodes of one number, as datasets joined by hand
+    have them, would run into each other.
+
+    Args:
+        columns: ``episode_index`` and ``frame_index`` of the rows, (frames,) each.
+
+    Raises:
+        DatasetError: names the episode.
+    """
+    episode, frame = columns["episode_index"], columns["frame_index"]
+    allowed = "its frames one after the other; dataset.exclude_episodes=[{0}] leaves it out"
+    back = (episode.diff() == 0) & (frame.diff() < 0)
+    if back.any():
+        row = int(back.nonzero()[0])
+        number, after = int(episode[row]), f"frame {int(frame[row + 1])} after frame {int(frame[row])}"
+        raise DatasetError(bad_value(f"rows of episode {number}", Words(after), allowed.format(number)))
+    runs, counts = torch.unique_consecutive(episode).unique(return_counts=True)
+    if (counts > 1).any():
+        number, times = int(runs[counts > 1][0]), int(counts[counts > 1][0])
+        raise DatasetError(bad_value(f"rows of episode {number}", Words(f"{times} parts"), allowed.format(number)))
 
 
 def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_short: bool) -> None:
@@ -38,7 +73,10 @@ def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_
         return
     if allow_short:
         allowed = f"at most {int(lengths.max())}, the frames of the longest episode"
-        raise DatasetError(bad_value("horizon", horizon, allowed))
+        raise DatasetError(bad_value("chunk_size", horizon, allowed))
     field = f"frames of episode {episodes[short[0]]}"
-    allowed = f"at least {horizon}, the horizon; {len(short)} of {len(lengths)} episodes are shorter"
-    raise DatasetError(bad_value(field, int(lengths[short[0]]), f"{allowed} (allow_short=True pads them)"))
+    allowed = (
+        f"at least chunk_size={horizon}; {len(short)} of {len(lengths)} episodes are shorter "
+        f"(dataset.allow_short=true pads them by their last action)"
+    )
+    raise DatasetError(bad_value(field, int(lengths[short[0]]), allowed))

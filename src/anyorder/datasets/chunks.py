@@ -1,6 +1,7 @@
 """Action chunks with their observations, from a LeRobot dataset, as tensors in memory."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anyorder.datasets.cameras import Cameras, Progress, check_cache_gb, check_image_size
-from anyorder.datasets.checks import check_finite, check_lengths
+from anyorder.datasets.checks import check_finite, check_lengths, check_order
 from anyorder.datasets.episodes import (
     Episodes,
     choose_episodes,
@@ -22,17 +23,21 @@ from anyorder.datasets.episodes import (
 from anyorder.datasets.folder import (
     INDEX_COLUMNS,
     DatasetInfo,
-    dimension_names,
     read_columns,
     read_info,
     resolve_root,
-    task_names,
     vector_keys,
 )
-from anyorder.datasets.images import FrameReader, camera_keys
+from anyorder.datasets.images import TOLERANCE_S, FrameReader, camera_keys
+from anyorder.datasets.names import dimension_names, given_names
+from anyorder.datasets.places import task_names
 from anyorder.errors import DatasetError, bad_value
 
+ACTION = "action"
 OBSERVATION = "observation."
+STATE = "observation.state"
+CLOUD_SIZES = (3, 6)
+"""Numbers of a point: its place, and perhaps its colour."""
 DATASET_INDEX = "dataset_index"
 """Column of a mixture's chunks: which of its datasets a frame is from."""
 
@@ -46,7 +51,8 @@ class ActionChunks(Episodes):
 
     ``batch`` gives bit for bit what LeRobot's loader gives with ``delta_timestamps={"action": [0, 1/fps, ...,
     (horizon - 1)/fps]}`` and, for ``history`` > 1, ``[-(history - 1)/fps, ..., 0]`` for every observation: what
-    lies outside of an episode repeats its first or last frame and says so in ``<feature>_is_pad``. It is also a
+    lies outside of an episode repeats its first or last frame and says so in ``<feature>_is_pad``. Only actions and
+    observations of booleans or of tables differ: they become numbers (0 and 1) and vectors. It is also a
     torch map-style dataset: pass ``collate_fn=ActionChunks.collate`` to a ``DataLoader``.
 
     Two ways to count an epoch: ``policy_epoch`` starts a chunk at every frame, ``token_epoch`` predicts every
@@ -83,6 +89,9 @@ class ActionChunks(Episodes):
         progress: Progress | None = None,
         allow_short: bool = False,
         partial: bool = False,
+        exclude: Sequence[int] = (),
+        rename: Mapping[str, str] | None = None,
+        tolerance_s: float = TOLERANCE_S,
     ) -> Self:
         """Read a dataset (v3) from the folder ``root`` or, by ``repo_id``, from LeRobot's cache or the hub.
 
@@ -101,31 +110,38 @@ class ActionChunks(Episodes):
             progress: called with (finished, wanted) while frames are decoded into memory.
             allow_short: accept episodes shorter than ``horizon``, padded as above, as long as one is not.
             partial: accept that files of some episodes are not there, as where only some were downloaded.
+            exclude: episodes to leave out, by number, before any are chosen.
+            rename: other names for features, by the dataset's own: ``{"actions": "action"}``.
+            tolerance_s: how far a video's frame may be from its time stamp.
 
         Raises:
             DatasetError: the folder is missing, damaged or of another version; a value is not finite; an
                 episode is shorter than the horizon; fewer episodes than asked for; an unknown feature.
         """
-        for name, count in (("horizon", horizon), ("history", history)):
+        for name, count in (("chunk_size", horizon), ("n_obs_steps", history)):
             if count < 1:
                 raise DatasetError(bad_value(name, count, "an integer >= 1"))
         check_image_size(image_size)
         check_cache_gb(cache_gb)
-        info = read_info(resolve_root(root, repo_id, images=bool(images)))
+        info = read_info(resolve_root(root, repo_id, images=bool(images))).renamed(rename or {})
         keys = vector_keys(info, features)
         cameras = camera_keys(info, images)
         columns = {
-            key: torch.from_numpy(values)
+            key: as_numbers(key, torch.from_numpy(values))
             for key, values in read_columns(info, [*keys, *INDEX_COLUMNS], partial).items()
         }
         begins, ends = episode_borders(columns["episode_index"])
-        chunks = cls(columns, begins, ends, info, horizon, task_names(info.root), history)
+        tasks = task_names(info.root, columns["task_index"].unique().tolist())
+        columns["task_index"] = torch.searchsorted(torch.tensor(list(tasks)), columns["task_index"])
+        chunks = cls(columns, begins, ends, info, horizon, list(tasks.values()), history)
+        chunks = chunks.without(exclude)
         if episodes is not None:
             chunks = chunks.subset(episodes, seed)
-        check_finite(chunks.columns)
+        check_order(chunks.columns)
+        check_finite({key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns)
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
         if cameras:
-            reader = FrameReader(info, cameras, image_size, chunks.columns)
+            reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)
             reader.check()
             chunks = replace(chunks, cameras=Cameras.of(reader), numbers=torch.arange(chunks.frames))
             chunks.cache(cache_gb, progress)
@@ -208,8 +224,26 @@ class ActionChunks(Episodes):
         Raises:
             DatasetError: more, or other, episodes than are here.
         """
-        chosen = choose_episodes(self.episode_ids, episodes, seed)
-        keep = torch.isin(self.columns["episode_index"], torch.tensor(chosen, device=self.ends.device))
+        return self._keep(choose_episodes(self.episode_ids, episodes, seed))
+
+    def without(self, episodes: Sequence[int]) -> Self:
+        """Leave some episodes out, by their numbers in the dataset.
+
+        Raises:
+            DatasetError: one is not here, or none would be left.
+        """
+        held = self.episode_ids
+        wrong = sorted(set(episodes) - set(held))
+        if wrong or not set(held) - set(episodes):
+            allowed = f"some of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}, not all"
+            raise DatasetError(bad_value("dataset.exclude_episodes", wrong or list(episodes), allowed))
+        return self._keep([e for e in held if e not in set(episodes)]) if episodes else self
+
+    def _keep(self, chosen: Sequence[int]) -> Self:
+        """Keep the rows of some episodes, which may be none."""
+        keep = torch.isin(
+            self.columns["episode_index"], torch.tensor(chosen, dtype=torch.int64, device=self.ends.device)
+        )
         columns = {key: values[keep] for key, values in self.columns.items()}
         begins, ends = episode_borders(columns["episode_index"])
         numbers = None if self.numbers is None else self.numbers[keep]
@@ -218,15 +252,17 @@ class ActionChunks(Episodes):
     def split(self, validation_fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Split by whole episodes into (train, validation), at least one episode of every dataset in each.
 
+        A fraction of 0 holds none out: the second part then has no episodes and no frames.
+
         Raises:
-            DatasetError: the fraction is not between 0 and 1, or there is one episode only.
+            DatasetError: the fraction is not in [0, 1), or there is one episode only.
         """
         train, validation = [], []
         for held in self._episodes_by_dataset():
             kept, held_out = split_episodes(held, validation_fraction, seed)
             train += kept
             validation += held_out
-        return self.subset(train), self.subset(validation)
+        return self._keep(train), self._keep(validation)
 
     def _episodes_by_dataset(self) -> list[list[int]]:
         if DATASET_INDEX not in self.columns:
@@ -250,7 +286,7 @@ class ActionChunks(Episodes):
         )
 
     @property
-    def fps(self) -> int:
+    def fps(self) -> float:
         """Return the control rate in Hz."""
         return self.info.fps
 
@@ -262,13 +298,23 @@ class ActionChunks(Episodes):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one frame of every numeric feature and of every camera read, (C, H, W)."""
-        shapes = {key: tuple(self.info.features[key]["shape"]) for key in self._vectors}
+        shapes = {key: tuple(values.shape[1:]) or (1,) for key, values in self._vectors.items()}
         return {**shapes, **(self.cameras.shapes if self.cameras is not None else {})}
 
     @property
     def names(self) -> dict[str, list[str]]:
-        """Return the names of every numeric feature's dimensions."""
+        """Return the names of every numeric feature's dimensions: numbers where the dataset gives none."""
         return {key: dimension_names(self.info.features[key]) for key in self._vectors}
+
+    @property
+    def given_names(self) -> dict[str, list[str]]:
+        """Return the names of dimensions where the dataset gives them, and all datasets of a mixture do."""
+        found = {}
+        for key in self._vectors:
+            names = [given_names(info.features[key]) for info in (self.info, *self.others)]
+            if names[0] is not None and None not in names:
+                found[key] = names[0]
+        return found
 
     @property
     def action_names(self) -> list[str]:
@@ -279,16 +325,16 @@ class ActionChunks(Episodes):
     def constant_dimensions(self) -> dict[str, list[str]]:
         """Return, per float feature, the dimensions that never change: harmless, but worth a note."""
         found = {}
-        for key in self._vectors:
-            values = self.columns[key].reshape(self.frames, -1)
+        for key, values in self._vectors.items():
+            values = values.reshape(self.frames, math.prod(values.shape[1:]))
             if values.is_floating_point():
                 still = (values == values[:1]).all(dim=0).tolist()
                 found[key] = [name for name, flag in zip(self.names[key], still, strict=True) if flag]
         return {key: names for key, names in found.items() if names}
 
     @property
-    def _vectors(self) -> list[str]:
-        return [key for key in self.columns if key not in (*INDEX_COLUMNS, DATASET_INDEX)]
+    def _vectors(self) -> dict[str, Tensor]:
+        return {k: values for k, values in self.columns.items() if k not in (*INDEX_COLUMNS, DATASET_INDEX)}
 
     def __len__(self) -> int:
         return self.frames
@@ -303,3 +349,23 @@ class ActionChunks(Episodes):
     def collate(batch: Batch) -> Batch:
         """Return the batch: ``DataLoader`` asks ``__getitems__`` for whole batches."""
         return batch
+
+
+def as_numbers(key: str, values: Tensor) -> Tensor:
+    """Return the actions and observations as what a policy reads: booleans as 0 and 1, tables as vectors.
+
+    A table of 3 or 6 columns is a point cloud, unless it is the action or ``observation.state``.
+
+    Args:
+        key: name of the feature; others stay as they are.
+        values: (frames, *shape).
+
+    >>> as_numbers("action", torch.tensor([[[True, False], [True, True]]]))
+    tensor([[1., 0., 1., 1.]])
+    """
+    if key != ACTION and not key.startswith(OBSERVATION):
+        return values
+    if values.dtype == torch.bool:
+        values = values.to(torch.float32)
+    cloud = values.dim() == 3 and values.shape[-1] in CLOUD_SIZES and key not in (ACTION, STATE)
+    return values if cloud or values.dim() < 3 else values.flatten(1)

@@ -89,28 +89,37 @@ def choose_episodes(held: list[int], episodes: int | Sequence[int], seed: int) -
     """
     if isinstance(episodes, int):
         if not 1 <= episodes <= len(held):
-            raise DatasetError(bad_value("episodes", episodes, f"1 ... {len(held)}, what the dataset has"))
+            raise DatasetError(bad_value("dataset.episodes", episodes, f"1 ... {len(held)}, what the dataset has"))
         return shuffled(held, seed)[:episodes]
     wrong = sorted(set(episodes) - set(held))
     if wrong or not episodes:
         allowed = f"a list out of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}"
-        raise DatasetError(bad_value("episodes", wrong, allowed))
+        raise DatasetError(bad_value("dataset.episodes", wrong, allowed))
     return list(episodes)
 
 
 def split_episodes(held: list[int], validation_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split into (train, validation), at least one episode in each.
+    """Split into (train, validation), at least one episode in each; a fraction of 0 holds none out.
 
     Raises:
-        DatasetError: the fraction is not between 0 and 1, or there is one episode only.
+        DatasetError: the fraction is not in [0, 1), or there is one episode only.
     """
-    if not 0 < validation_fraction < 1:
-        raise DatasetError(bad_value("validation_fraction", validation_fraction, "a number in (0, 1)"))
+    check_fraction(validation_fraction)
+    if validation_fraction == 0:
+        return list(held), []
     if len(held) < 2:
-        raise DatasetError(bad_value("episodes", len(held), "at least 2, to split off a validation set"))
+        allowed = "at least 2, to hold one out, or dataset.validation_fraction=0, which holds none out"
+        raise DatasetError(bad_value("dataset episodes", len(held), allowed))
     count = min(max(round(validation_fraction * len(held)), 1), len(held) - 1)
     order = shuffled(held, seed)
     return order[count:], order[:count]
+
+
+def check_fraction(validation_fraction: float) -> None:
+    """Raise a DatasetError unless it is a share that leaves something to learn from."""
+    if not 0 <= validation_fraction < 1:
+        allowed = "a number in [0, 1), 0 to hold none out"
+        raise DatasetError(bad_value("dataset.validation_fraction", validation_fraction, allowed))
 
 
 def shuffled(held: list[int], seed: int) -> list[int]:

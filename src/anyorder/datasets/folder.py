@@ -4,23 +4,24 @@ LeRobot's own reader turns every element into a tensor of its own; columns stack
 faster (``benchmarks/bench_loader.py``) and hold the same values.
 """
 
-import json
+import dataclasses
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from anyorder.datasets.metadata import check_count, check_features, check_rate, check_shape, load_info
+from anyorder.datasets.tables import Array, parquet_files, read_table, stack
 from anyorder.errors import DatasetError, bad_value, did_you_mean
-
-Array = npt.NDArray[Any]
+from anyorder.files import Words
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
+MOST_EPISODES, MOST_FRAMES = 10**7, 2**40
+OLD_VERSIONS = ("v2.0", "v2.1")
+"""That ``anyorder convert`` reads."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class DatasetInfo:
     """The part of ``meta/info.json`` that reading needs, checked."""
 
     root: Path
-    fps: int
+    fps: float
     features: dict[str, dict[str, Any]]
     total_episodes: int
     total_frames: int
     video_path: str = ""
     """Pattern of the video files, with video_key, chunk_index and file_index."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Of renamed features: what the dataset's own files call them."""
 
     @property
     def cameras(self) -> list[str]:
@@ -47,8 +50,40 @@ class DatasetInfo:
         return [
             key
             for key, feature in self.features.items()
-            if str(feature["dtype"]).startswith(numeric) and key not in INDEX_COLUMNS
+            if feature["dtype"].startswith(numeric) and key not in INDEX_COLUMNS
         ]
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Return the shape of a feature's frame, checked."""
+        if key in INDEX_COLUMNS:
+            return (1,)
+        return check_shape(self.features[key], f"shape of {key} in {self.root / 'meta' / 'info.json'}")
+
+    def source(self, key: str) -> str:
+        """Return what the dataset's own files call a feature."""
+        return self.sources.get(key, key)
+
+    def renamed(self, names: Mapping[str, str], setting: str = "dataset.rename") -> "DatasetInfo":
+        """Return it with other names for some features.
+
+        Args:
+            names: new name by the dataset's own.
+            setting: what a message calls them.
+
+        Raises:
+            DatasetError: there is no such feature, or two get one name.
+        """
+        for old, new in names.items():
+            if old not in self.features:
+                allowed = ", ".join(self.features) + did_you_mean(old, self.features)
+                raise DatasetError(bad_value(setting, old, allowed))
+            taken = [key for key in self.features if names.get(key, key) == new]
+            if len(taken) > 1 or not new or {old, new} & set(INDEX_COLUMNS):
+                allowed = f"a name of its own, beside {', '.join(self.features)}"
+                raise DatasetError(bad_value(f"{setting} of {old}", new, allowed))
+        features = {names.get(key, key): feature for key, feature in self.features.items()}
+        sources = {new: self.source(old) for old, new in names.items()}
+        return dataclasses.replace(self, features=features, sources={**self.sources, **sources})
 
 
 def resolve_root(
@@ -92,123 +127,108 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
     if not root.is_dir():
         raise DatasetError(bad_value(field, str(root), "the folder of a LeRobot dataset"))
     try:
-        info = json.loads(path.read_text())
-        version = str(info["codebase_version"])
-        found = DatasetInfo(
-            root,
-            int(info["fps"]),
-            info["features"],
-            info["total_episodes"],
-            info["total_frames"],
-            info.get("video_path") or "",
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        allowed = "a LeRobot dataset of version v3.0 (its meta/info.json cannot be read)"
+        info = load_info(path)
+    except ValueError as error:
+        reason = error if path.is_file() else "it is not there"
+        allowed = f"a LeRobot dataset of version v3.0 (its meta/info.json cannot be read: {reason})"
         raise DatasetError(bad_value(field, str(root), allowed)) from error
-    if not version.startswith("v3."):
-        allowed = f"v3.0; version v2.1 becomes it by: anyorder convert source={root} root=<new folder>"
+    version = info.get("codebase_version")
+    if not isinstance(version, str) or not version.startswith("v3."):
+        older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
+        allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
         raise DatasetError(bad_value("dataset version", version, allowed))
+    pattern = info.get("video_path") or ""
+    if not isinstance(pattern, str):
+        raise DatasetError(bad_value(f"video_path in {path}", pattern, "text, or null"))
+    found = DatasetInfo(
+        root,
+        check_rate(info.get("fps"), f"fps in {path}"),
+        check_features(info, path),
+        check_count(info, "total_episodes", path, MOST_EPISODES),
+        check_count(info, "total_frames", path, MOST_FRAMES),
+        pattern,
+    )
     if found.total_episodes < 1:
         raise DatasetError(bad_value("dataset episodes", found.total_episodes, "at least one episode"))
     return found
 
 
-def read_columns(info: DatasetInfo, keys: list[str], partial: bool = False) -> dict[str, Array]:
+def read_columns(info: DatasetInfo, keys: Sequence[str], partial: bool = False) -> dict[str, Array]:
     """Stack columns over all files.
 
     Args:
         info: the dataset.
-        keys: which columns.
+        keys: which columns, ``episode_index`` among them.
         partial: accept that some files are not there, as where only some episodes were downloaded.
 
     Returns:
         For every key an array (frames, *shape): float32, int64 or bool, the types LeRobot's loader makes of
-        them. A feature of shape (1,) gives (frames,), as there. Rows beyond ``info.total_episodes`` are left
-        out: a recording that was cut off may have them.
+        them. A feature of shape (1,) gives (frames,), as there. ``index`` is each row's place in the files, whatever
+        they hold under that name. Rows beyond ``info.total_episodes`` are left out: a recording that was cut off may
+        have them.
 
     Raises:
         DatasetError: a file is damaged, or frames are missing.
     """
-    files = sorted((info.root / "data").glob("*/*.parquet"))
+    files = parquet_files(info.root / "data")
     if not files:
         raise DatasetError(bad_value("dataset files", f"{info.root}/data", "at least one parquet file"))
-    tables = []
+    wanted = [key for key in keys if key != "index"]
+    parts: dict[str, list[Array]] = {key: [] for key in wanted}
     for file in files:
-        try:
-            missing = sorted(set(keys) - set(pq.read_schema(file).names))
-            if not missing:
-                tables.append(pq.read_table(file, columns=keys))
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            allowed = f"a whole parquet file ({reason})"
-            raise DatasetError(bad_value("dataset file", str(file), allowed)) from error
-        if missing:
-            raise DatasetError(bad_value("dataset file", str(file), f"a file with the columns {missing}"))
-    columns = {
-        key: np.concatenate([_stack(table.column(key), info.features[key]) for table in tables])
-        for key in keys
-    }
-    keep = columns["episode_index"] < info.total_episodes
-    if int(keep.sum()) != info.total_frames and not partial:
-        allowed = f"{info.total_frames} frames, as its meta/info.json says"
-        raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
+        table = read_table(file, [info.source(key) for key in wanted])
+        for key in wanted:
+            values = stack(table.column(info.source(key)), info.shape(key), f"{info.source(key)} in {file}")
+            if key.endswith("_index") and key in INDEX_COLUMNS and values.dtype != np.int64:
+                raise DatasetError(bad_value(f"{key} in {file}", Words(str(values.dtype)), "integers"))
+            parts[key].append(values)
+    columns = {key: np.concatenate(values) for key, values in parts.items()}
+    if "index" in keys:
+        columns["index"] = np.arange(len(columns["episode_index"]))
+    keep = rows_of(info, columns["episode_index"], partial)
     return columns if keep.all() else {key: values[keep] for key, values in columns.items()}
 
 
-@dataclass(frozen=True)
-class VideoPlace:
-    """Where an episode's frames of one camera are."""
+def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
+    """Return which rows belong to the dataset's episodes: (rows,) bool.
 
-    path: Path
-    start_s: float
-
-
-def video_places(info: DatasetInfo, camera: str, partial: bool = False) -> dict[int, VideoPlace]:
-    """Read from the episode table in which video file, and from when on, each episode is.
+    Episodes may have any numbers, as long as they are as many as the metadata says.
 
     Args:
         info: the dataset.
-        camera: the feature's name.
-        partial: leave out the episodes whose file is not there, as where only some were downloaded.
+        episode: (rows,) int64 number of each row's episode.
+        partial: accept that rows are missing.
 
     Raises:
-        DatasetError: the table is damaged or says nothing about this camera, or a video file is missing.
+        DatasetError: frames are missing, or there are too many.
     """
-    columns = [f"videos/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
-    places = {}
-    for file in sorted((info.root / "meta" / "episodes").glob("*/*.parquet")):
-        try:
-            rows = pq.read_table(file, columns=["episode_index", *columns]).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise DatasetError(bad_value("dataset file", str(file), "a whole parquet file")) from error
-        for row in rows:
-            if set(columns) - set(row):
-                raise DatasetError(bad_value("dataset file", str(file), f"a table with {', '.join(columns)}"))
-            chunk, number, start = (row[name] for name in columns)
-            name = info.video_path.format(video_key=camera, chunk_index=chunk, file_index=number)
-            places[int(row["episode_index"])] = VideoPlace(info.root / name, float(start))
-    if partial:
-        return {episode: place for episode, place in places.items() if place.path.is_file()}
-    for path in {place.path for place in places.values()}:
-        if not path.is_file():
-            raise DatasetError(bad_value("video file", str(path), "a file, which the dataset's tables name"))
-    missing = sorted(set(range(info.total_episodes)) - set(places))
-    if missing:
-        raise DatasetError(bad_value(f"episodes of {camera} without a video", missing, "none"))
-    return places
+    numbers = np.unique(episode)
+    if len(numbers) and numbers[0] < 0:
+        raise DatasetError(bad_value(f"episode_index in {info.root / 'data'}", int(numbers[0]), "integers >= 0"))
+    if len(numbers) == info.total_episodes and len(episode) == info.total_frames:
+        return np.ones(len(episode), dtype=bool)
+    keep: Array = episode < info.total_episodes
+    if int(keep.sum()) != info.total_frames and not partial:
+        allowed = f"{info.total_frames} of {info.total_episodes} episodes, as its meta/info.json says"
+        if gaps := missing_numbers(numbers.tolist()):
+            allowed += f"; of the episodes {numbers[0]} ... {numbers[-1]} these are missing: {gaps}"
+        raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
+    return keep
 
 
-def task_names(root: Path) -> list[str]:
-    """Return the sentence of every task, by task index."""
-    path = root / "meta" / "tasks.parquet"
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(bad_value("dataset file", str(path), "a whole parquet file")) from error
-    # pandas calls an unnamed index __index_level_0__, which is what converted datasets carry.
-    (name,) = [column for column in table.column_names if column != "task_index"]
-    rows = zip(table.column("task_index").to_pylist(), table.column(name).to_pylist(), strict=True)
-    return [task for _, task in sorted(rows)]
+def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
+    """Return which numbers between those there are missing, in words, the first ``most`` of them.
+
+    >>> missing_numbers([0, 1, 2, 5, 6, 9])
+    '3, 4, 7, 8'
+    """
+    there, found = set(numbers), []
+    for number in sorted(there):
+        missing = number + 1
+        while missing not in there and number < max(there) and len(found) <= most:
+            found.append(missing)
+            missing += 1
+    return ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
 
 
 def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
@@ -218,7 +238,10 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
         DatasetError: there are no actions, or a feature does not exist or is not numeric.
     """
     if "action" not in info.vectors:
-        raise DatasetError(bad_value("dataset features", sorted(info.features), "features with an 'action'"))
+        close = [key for key in info.vectors if key.startswith("action")]
+        hint = f" (dataset.rename={{{close[0]}: action}} calls {close[0]} so)" if close else ""
+        allowed = f"features with an 'action' of numbers{hint}"
+        raise DatasetError(bad_value("dataset features", sorted(info.features), allowed))
     if features is None:
         return info.vectors
     for key in features:
@@ -226,32 +249,3 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
             allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
             raise DatasetError(bad_value("feature", key, allowed))
     return [key for key in info.vectors if key in features or key == "action"]
-
-
-def dimension_names(feature: dict[str, Any]) -> list[str]:
-    """Return one name a dimension; LeRobot allows a list, a dict with one list, or nothing."""
-    names = feature.get("names")
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    size = int(np.prod(feature["shape"]))
-    if isinstance(names, list) and len(names) == size:
-        return [str(name) for name in names]
-    return [str(i) for i in range(size)]
-
-
-def _stack(column: pa.ChunkedArray, feature: dict[str, Any]) -> Array:
-    """Turn a (nested) list column into an array (frames, *shape)."""
-    array: Any = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    frames = len(array)
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    while isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
-        array = array.flatten()
-    values: Array = array.to_numpy(zero_copy_only=False)
-    shape = tuple(feature["shape"])
-    values = values.reshape(frames, *(() if shape == (1,) else shape))
-    if values.dtype == np.bool_:
-        return values
-    return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)

@@ -1,5 +1,7 @@
 """Camera frames of one dataset, decoded by LeRobot's own functions."""
 
+import re
+import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -7,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from anyorder.datasets.folder import DatasetInfo, VideoPlace, video_places
+from anyorder.datasets.folder import DatasetInfo
+from anyorder.datasets.places import VideoPlace, video_places
+from anyorder.datasets.tables import damaged, is_pointer, parquet_files, read_schema
 from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.files import Words
 
 TOLERANCE_S = 1e-4
 """How far a frame may be from its time stamp; LeRobot's own default."""
@@ -31,7 +37,7 @@ class FrameReader:
         info: the dataset.
         keys: its cameras.
         size: (height, width) that frames are scaled down to; None leaves them as recorded.
-        columns: ``episode_index``, ``timestamp`` and ``index`` of the rows held.
+        columns: ``episode_index``, ``timestamp`` and ``index`` (place in the files) of the rows held.
         partial: accept that some video files are not there; ``check`` passes over them.
         tolerance_s: how far a frame may be from its time stamp.
     """
@@ -56,7 +62,9 @@ class FrameReader:
         self.recorded = {key: camera_shape(info, key) for key in self.keys}
         self.shapes = {key: (c, *(self.size or (h, w))) for key, (c, h, w) in self.recorded.items()}
         self.places: dict[str, dict[int, VideoPlace]] = {
-            key: video_places(info, key, partial) for key in self.keys if self._is_video(key)
+            key: video_places(info, key, partial, None if partial else set(self.episode.unique().tolist()))
+            for key in self.keys
+            if self._is_video(key)
         }
         for key, (_, height, width) in self.recorded.items():
             if self.size is not None and (self.size[0] > height or self.size[1] > width):
@@ -114,18 +122,21 @@ class FrameReader:
                 place.path, times, self.tolerance_s, video_backend(), return_uint8=True
             )
         except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
+            if (off_s := off_by(error)) is not None:
+                allowed = f"above {off_s:.2g}: so many seconds a frame of {place.path} is from its time stamp"
+                raise DatasetError(bad_value("dataset.tolerance_s", self.tolerance_s, allowed)) from error
             moments = f"a frame at {times[0]:.2f} s"
             if len(times) > 1:
                 moments = f"frames from {times[0]:.2f} to {times[-1]:.2f} s"
             raise unreadable_video(place.path, f"a whole video with {moments}", error) from error
 
     def _pictures(self, key: str, rows: Tensor) -> Tensor:
-        from PIL import UnidentifiedImageError
+        from PIL.Image import DecompressionBombError
 
-        numbers = self.index[rows].tolist()
+        numbers, source = self.index[rows].tolist(), self.info.source(key)
         try:
-            pictures = self._table.select_columns(key)[numbers][key]
-        except (OSError, UnidentifiedImageError) as error:
+            pictures = self._table.select_columns(source)[numbers][source]
+        except (OSError, SyntaxError, ValueError, IndexError, struct.error, DecompressionBombError) as error:
             where = f"{key}, frames {numbers[0]} ... {numbers[-1]}"
             raise DatasetError(bad_value(where, str(error), "images that can be read")) from error
         frames = []
@@ -142,16 +153,20 @@ class FrameReader:
         import datasets
         from lerobot.utils.utils import SuppressProgressBars
 
-        columns = [key for key in self.keys if not self._is_video(key)]
-        files = [str(path) for path in sorted((self.info.root / "data").glob("*/*.parquet"))]
+        columns = [self.info.source(key) for key in self.keys if not self._is_video(key)]
+        files = parquet_files(self.info.root / "data")
+        for file in files:
+            check_pictures(file, columns)
         features = datasets.Features({key: datasets.Image() for key in columns})
         with SuppressProgressBars():
-            return datasets.Dataset.from_parquet(files, columns=columns, features=features)
+            return datasets.Dataset.from_parquet(list(map(str, files)), columns=columns, features=features)
 
     def _scaled(self, key: str, frames: Tensor) -> Tensor:
         if frames.shape[1:] != self.recorded[key]:
-            allowed = f"{self.recorded[key]}, as its meta/info.json says"
-            raise DatasetError(bad_value(f"frame size of {key}", tuple(frames.shape[1:]), allowed))
+            (channels, height, width), (c, h, w) = self.recorded[key], frames.shape[1:]
+            allowed = f"{height} x {width} with {channels} channels, as its meta/info.json says"
+            given = Words(f"{h} x {w} with {c} channels")
+            raise DatasetError(bad_value(f"frame size (height x width) of {key}", given, allowed))
         return frames if self.size is None else downscale(frames, self.size)
 
     def __getstate__(self) -> dict[str, object]:
@@ -160,17 +175,43 @@ class FrameReader:
 
 def unreadable_video(path: Path, allowed: str, error: Exception) -> DatasetError:
     """Return the error of a video that cannot be decoded, with the decoder's reason in short."""
+    if is_pointer(path):
+        return damaged(path, "a whole video", "")
     # FFmpeg's errors have the reason by itself; LeRobot's name the file once more.
     reason = str(getattr(error, "strerror", None) or error).replace(str(path), "it")
     return DatasetError(bad_value("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})"))
 
 
+def off_by(error: Exception) -> float | None:
+    """Return by how many seconds frames miss their time stamps, if that is what LeRobot's decoder complains of."""
+    if "violate the tolerance" not in str(error):
+        return None
+    found = re.search(r"tensor\(\[([^\]]+)\]", str(error))
+    try:
+        return max(float(number) for number in found[1].split(",")) if found else None
+    except ValueError:
+        return None
+
+
+def check_pictures(file: Path, columns: Sequence[str]) -> None:
+    """Check that a parquet file holds pictures in some columns: each their bytes or the path of a file.
+
+    Raises:
+        DatasetError: it is damaged, or a column is not there or holds something else.
+    """
+    schema = read_schema(file, columns)
+    for name in columns:
+        kind = schema.field(name).type
+        known = {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
+        if not known & {"bytes", "path"}:
+            raise DatasetError(bad_value(f"{name} in {file}", Words(str(kind)), "pictures, as their bytes or paths"))
+
+
 def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:
     """Return a camera's (channels, height, width)."""
-    feature = info.features[key]
-    first, second, third = feature["shape"]
-    names = feature.get("names") or []
-    if len(names) == 3 and str(names[0]).startswith("channel"):
+    first, second, third = info.shape(key)
+    names = info.features[key].get("names")
+    if isinstance(names, list | tuple) and len(names) == 3 and str(names[0]).startswith("channel"):
         return first, second, third
     return third, first, second
 
@@ -187,16 +228,16 @@ def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
     for key in wanted:
         if key not in info.cameras:
             allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
-            raise DatasetError(bad_value("images", key, allowed))
+            raise DatasetError(bad_value("dataset.observations", key, allowed))
         if is_depth(info, key):
-            raise DatasetError(bad_value("images", key, "cameras that record colour, not depth"))
+            raise DatasetError(bad_value("dataset.observations", key, "cameras that record colour, not depth"))
     return wanted
 
 
 def is_depth(info: DatasetInfo, key: str) -> bool:
     """Return whether a camera records depth."""
-    about = info.features[key].get("info") or {}
-    return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
+    about = info.features[key].get("info")
+    return isinstance(about, dict) and bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
 
 
 def downscale(frames: Tensor, size: tuple[int, int]) -> Tensor:

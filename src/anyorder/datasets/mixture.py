@@ -10,14 +10,18 @@ from anyorder.datasets.chunks import DATASET_INDEX, OBSERVATION, ActionChunks
 from anyorder.datasets.episodes import episode_borders
 from anyorder.datasets.folder import INDEX_COLUMNS
 from anyorder.datasets.images import FrameReader
+from anyorder.datasets.names import given_names, given_units
 from anyorder.envs.features import FPS_TOLERANCE
 from anyorder.errors import DatasetError, bad_value
 
 
 def mix(
-    parts: Sequence[ActionChunks], weights: Sequence[float], missing_cameras: bool = False
+    parts: Sequence[ActionChunks],
+    weights: Sequence[float],
+    missing_cameras: bool = False,
+    ignore_names: bool = False,
 ) -> ActionChunks:
-    """Join datasets into one, which ``BatchOrder`` draws from by weight: a sample is from dataset i with probability
+    """Join datasets into one, which ``MixtureOrder`` draws from by weight: a sample is from dataset i with probability
     weights[i] / sum(weights).
 
     Actions and observations are kept, other features are not. Episodes and frames are numbered on from dataset to
@@ -28,6 +32,8 @@ def mix(
         weights: one number > 0 a dataset.
         missing_cameras: a dataset may lack a camera that another has. Its frames are then zeros, and batches say so in
             ``<camera>_is_missing`` (B,) bool.
+        ignore_names: dimensions may have other names in one dataset than in another; their places then tell which is
+            which.
 
     Raises:
         DatasetError: the datasets do not fit together.
@@ -35,7 +41,7 @@ def mix(
     if len(parts) != len(weights) or not parts or not all(weight > 0 for weight in weights):
         raise DatasetError(bad_value("dataset.mix weights", list(weights), "one number > 0 a dataset"))
     check_rates(parts)
-    keys = check_vectors(parts)
+    keys = check_vectors(parts, ignore_names)
     tasks = list(dict.fromkeys(task for part in parts for task in part.tasks))
     columns = {key: torch.cat([part.columns[key] for part in parts]) for key in (*keys, *INDEX_COLUMNS)}
     columns[DATASET_INDEX] = torch.cat([torch.full((part.frames,), i) for i, part in enumerate(parts)])
@@ -43,7 +49,8 @@ def mix(
         [torch.tensor([tasks.index(task) for task in p.tasks])[p.columns["task_index"]] for p in parts]
     )
     for key, total in (("episode_index", "total_episodes"), ("index", "total_frames")):
-        first = torch.tensor([0, *(getattr(part.info, total) for part in parts)]).cumsum(0)
+        counts = [max(getattr(part.info, total), int(part.columns[key].max()) + 1) for part in parts]
+        first = torch.tensor([0, *counts]).cumsum(0)
         columns[key] = columns[key] + first[columns[DATASET_INDEX]]
     begins, ends = episode_borders(columns["episode_index"])
     cameras, numbers = join_cameras(parts, missing_cameras)
@@ -69,7 +76,7 @@ def check_rates(parts: Sequence[ActionChunks]) -> None:
             raise DatasetError(bad_value(f"fps of {part.info.root}", part.fps, allowed))
 
 
-def check_vectors(parts: Sequence[ActionChunks]) -> list[str]:
+def check_vectors(parts: Sequence[ActionChunks], ignore_names: bool) -> list[str]:
     """Return the actions and low-dimensional observations, which all datasets must have in the same form."""
     first = parts[0]
     wanted = {key for part in parts for key in part.names if key == "action" or key.startswith(OBSERVATION)}
@@ -86,10 +93,31 @@ def check_vectors(parts: Sequence[ActionChunks]) -> list[str]:
                 raise DatasetError(
                     bad_value(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")
                 )
-            names, others = part.names[key], first.names[key]
-            if names != others and sorted(names) == sorted(others):
-                raise DatasetError(bad_value(f"{key} of {root}", names, f"the order {others}"))
+    for key in sorted(wanted):
+        check_names(parts, key, ignore_names)
     return [key for key in first.names if key in wanted]
+
+
+def check_names(parts: Sequence[ActionChunks], key: str, ignore_names: bool) -> None:
+    """Raise a DatasetError if a feature's dimensions have other names or units in one dataset than in another.
+
+    What a dataset does not say is taken to agree.
+    """
+    for about, known in (("names", given_names), ("units", given_units)):
+        said = [(known(part.info.features[key]), part.info.root) for part in parts]
+        said = [(names, root) for names, root in said if names is not None]
+        for names, root in said:
+            expected, first = said[0]
+            allowed = f"{expected}, as in {first}"
+            if names == expected:
+                continue
+            if about == "names" and sorted(names) == sorted(expected):
+                allowed = f"the order {allowed}"
+            elif about == "names":
+                if ignore_names:
+                    continue
+                allowed += ", or dataset.ignore_names=true, which takes dimensions by their place"
+            raise DatasetError(bad_value(f"{about} of {key} in {root}", names, allowed))
 
 
 def join_cameras(

@@ -52,7 +52,7 @@ def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
         numbers.batch(torch.arange(chunks.frames)),
         fps=chunks.fps,
         tasks=chunks.tasks,
-        names=chunks.names,
+        names=chunks.given_names,
     )
 
 
@@ -132,13 +132,29 @@ def fit(
 def action_reference(names: Mapping[str, Sequence[str]]) -> list[int]:
     """Return which dimension of ``observation.state`` each action is relative to, found by name, or -1.
 
+    Args:
+        names: that the dataset gives the dimensions of ``observation.state`` and ``action``.
+
+    Raises:
+        ConfigError: it gives none, one twice, or none that both have.
+
     >>> action_reference({"observation.state": ["pan", "lift"], "action": ["lift", "grip"]})
     [1, -1]
     """
-    state, action = list(names.get(OBS_STATE, [])), names.get(ACTION, [])
+    for feature in (OBS_STATE, ACTION):
+        if feature not in names:
+            allowed = f"false, as the dataset does not name the dimensions of {feature} (names in its meta/info.json)"
+            raise ConfigError(bad_value("relative_actions", True, allowed))
+    state, action = list(names[OBS_STATE]), list(names[ACTION])
+    if twice := [name for name in action if action.count(name) > 1 or state.count(name) > 1]:
+        allowed = f"false, as more than one dimension has the name {twice[0]!r} (names in its meta/info.json)"
+        raise ConfigError(bad_value("relative_actions", True, allowed))
     found = [state.index(name) if name in state else -1 for name in action]
     if not any(i >= 0 for i in found):
-        allowed = f"false, as no dimension of {OBS_STATE} has the name of an action ({', '.join(action)})"
+        allowed = (
+            f"false, as no dimension of {OBS_STATE} ({', '.join(state)}) has the name of an action "
+            f"({', '.join(action)})"
+        )
         raise ConfigError(bad_value("relative_actions", True, allowed))
     return found
 

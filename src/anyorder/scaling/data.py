@@ -131,6 +131,8 @@ class StudyData:
             validation_fraction=given.test_fraction,
             observations=given.observations,
             allow_short=given.allow_short,
+            exclude_episodes=given.exclude_episodes,
+            rename=given.rename,
         )
         rest, self.test = load_chunks(wanted, config.chunk_size)
         if rest.cameras is not None:

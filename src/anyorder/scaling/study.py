@@ -32,22 +32,26 @@ class StudyDataset:
     Attributes:
         root: folder of a LeRobot dataset (v3).
         repo_id: its name on the hub, used when ``root`` is not given.
-        episodes: use so many episodes, a reproducible choice; all when null.
+        episodes: use so many episodes, a reproducible choice, or a list of which; all when null.
         seed: of that choice and of what is held out.
         validation_fraction: share of the episodes that choose: the best moment of a run.
         test_fraction: share of the episodes that report.
         observations: features the models read, numbers only; all low-dimensional ones when empty.
         allow_short: accept episodes shorter than a chunk.
+        exclude_episodes: episodes to leave out, by number.
+        rename: other names for features, by the dataset's own.
     """
 
     root: str | None = None
     repo_id: str | None = None
-    episodes: int | None = None
+    episodes: int | list[int] | None = None
     seed: int = 0
     validation_fraction: float = 0.05
     test_fraction: float = 0.05
     observations: list[str] = field(default_factory=list)
     allow_short: bool = False
+    exclude_episodes: list[int] = field(default_factory=list)
+    rename: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "test_fraction"):

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from anyorder.datasets.cameras import check_cache_gb, check_image_size
+from anyorder.datasets.episodes import check_fraction
+from anyorder.datasets.images import TOLERANCE_S
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
@@ -22,13 +24,17 @@ class MixEntry:
         root: folder of a LeRobot dataset (v3).
         repo_id: its name on the hub, used when ``root`` is not given.
         weight: share of the samples, relative to the other datasets' weights.
-        episodes: how many episodes to use; all when null.
+        episodes: how many episodes to use, or a list of which; all when null.
+        exclude_episodes: episodes to leave out, by number.
+        rename: other names for its features, by the dataset's own.
     """
 
     root: str | None = None
     repo_id: str | None = None
     weight: float = 1.0
-    episodes: int | None = None
+    episodes: int | list[int] | None = None
+    exclude_episodes: list[int] = field(default_factory=list)
+    rename: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.root is None and self.repo_id is None:
@@ -46,9 +52,9 @@ class DatasetConfig:
     Attributes:
         root: folder of a LeRobot dataset (v3).
         repo_id: its name on the hub, used when ``root`` is not given.
-        episodes: how many episodes to use, a reproducible choice; all when null.
+        episodes: how many episodes to use, a reproducible choice, or a list of which; all when null.
         seed: of that choice and of the split.
-        validation_fraction: share of the episodes held out, at least one.
+        validation_fraction: share of the episodes held out, at least one; 0 holds none out.
         observations: features the policy reads, cameras by name among them; all low-dimensional ones when empty. A
             real arm has no ``observation.environment_state``.
         allow_short: accept episodes shorter than a chunk, padded by their last action.
@@ -58,11 +64,16 @@ class DatasetConfig:
             weight.
         missing_cameras: a dataset of the mixture may lack a camera that another has.
         cache_gb: GiB of memory for decoded frames; half of what is free when null, none when 0.
+        exclude_episodes: episodes to leave out, by number, before any are chosen.
+        rename: other names for features, by the dataset's own.
+        tolerance_s: how far a video's frame may be from its time stamp.
+        ignore_names: dimensions may have other names in one dataset of the mixture than in another; their places then
+            tell which is which.
     """
 
     root: str | None = None
     repo_id: str | None = None
-    episodes: int | None = None
+    episodes: int | list[int] | None = None
     seed: int = 0
     validation_fraction: float = 0.1
     observations: list[str] = field(default_factory=list)
@@ -72,22 +83,37 @@ class DatasetConfig:
     workers: int = 0
     mix: list[MixEntry] = field(default_factory=list)
     missing_cameras: bool = False
+    exclude_episodes: list[int] = field(default_factory=list)
+    rename: dict[str, str] = field(default_factory=dict)
+    tolerance_s: float = TOLERANCE_S
+    ignore_names: bool = False
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
-        if self.missing_cameras and not self.mix:
-            raise ConfigError(bad_value("dataset.missing_cameras", True, "false, but with dataset.mix"))
+        for name in ("missing_cameras", "ignore_names"):
+            if getattr(self, name) and not self.mix:
+                raise ConfigError(bad_value(f"dataset.{name}", True, "false, but with dataset.mix"))
         check_cache_gb(self.cache_gb)
         if self.workers < 0:
             raise ConfigError(bad_value("dataset.workers", self.workers, "an integer >= 0"))
+        if not 0 < self.tolerance_s < math.inf:
+            raise ConfigError(bad_value("dataset.tolerance_s", self.tolerance_s, "seconds, above 0"))
+        check_fraction(self.validation_fraction)
         if self.mix:
-            for name in ("root", "repo_id", "episodes"):
-                if getattr(self, name) is not None:
+            for name in ("root", "repo_id", "episodes", "exclude_episodes", "rename"):
+                if getattr(self, name) not in (None, [], {}):
                     allowed = "null beside dataset.mix, whose entries have their own"
                     raise ConfigError(bad_value(f"dataset.{name}", getattr(self, name), allowed))
         elif self.root is None and self.repo_id is None:
             allowed = "a dataset folder (or dataset.repo_id, or dataset.mix)"
             raise ConfigError(bad_value("dataset.root", None, allowed))
+
+    @property
+    def entries(self) -> list[MixEntry]:
+        """The datasets: those of the mixture, or the one."""
+        if self.mix:
+            return self.mix
+        return [MixEntry(self.root, self.repo_id, 1.0, self.episodes, self.exclude_episodes, self.rename)]
 
 
 @dataclass

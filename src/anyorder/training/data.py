@@ -1,6 +1,6 @@
 """From a dataset's settings to chunks, a policy made for them, and the order in which they are visited."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +13,19 @@ from anyorder.datasets.cameras import Progress
 from anyorder.datasets.chunks import DATASET_INDEX, OBSERVATION, ActionChunks
 from anyorder.datasets.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.mixture import mix
+from anyorder.datasets.remarks import remarks
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
-from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
+from anyorder.training.config import DatasetConfig, TrainConfig
 
 
 def load_chunks(
-    config: DatasetConfig, horizon: int, history: int = 1, progress: Progress | None = None
+    config: DatasetConfig,
+    horizon: int,
+    history: int = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[ActionChunks, ActionChunks]:
     """Read a dataset and split it by episodes into (train, validation).
 
@@ -29,15 +34,20 @@ def load_chunks(
         horizon: actions in a chunk.
         history: frames of every observation.
         progress: called with (finished, wanted) while camera frames are decoded into memory.
+        tell: called with each remark on the data, one line.
     """
-    entries = config.mix or [MixEntry(config.root, config.repo_id, episodes=config.episodes)]
+    entries = config.entries
     roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
     field = "dataset.mix root" if config.mix else "dataset.root"
-    infos = [read_info(root, field) for root in roots]
+    setting = "dataset.mix rename" if config.mix else "dataset.rename"
+    infos = [
+        read_info(root, field).renamed(entry.rename, setting)
+        for root, entry in zip(roots, entries, strict=True)
+    ]
     offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
     for name in config.observations:
         if name not in offered:
-            allowed = ", ".join(sorted(offered)) + did_you_mean(name, offered)
+            allowed = (", ".join(sorted(offered)) or no_observation(infos[0])) + did_you_mean(name, offered)
             raise ConfigError(bad_value("dataset.observations", name, allowed))
     if config.image_size is not None and not any(
         name in i.cameras for name in config.observations for i in infos
@@ -56,21 +66,35 @@ def load_chunks(
             image_size=config.image_size,
             cache_gb=0,
             allow_short=config.allow_short,
+            exclude=entry.exclude_episodes,
+            rename=entry.rename,
+            tolerance_s=config.tolerance_s,
         )
         for entry, info in zip(entries, infos, strict=True)
     ]
+    if tell is not None:
+        for part in parts:
+            for remark in remarks(part):
+                tell(f"{part.info.root}: {remark}")
     chunks = parts[0]
     if config.mix:
-        chunks = mix(parts, [entry.weight for entry in entries], config.missing_cameras)
+        weights = [entry.weight for entry in entries]
+        chunks = mix(parts, weights, config.missing_cameras, config.ignore_names)
     chunks.cache(config.cache_gb, progress)
     return chunks.split(config.validation_fraction, config.seed)
 
 
-def vectors_read(config: DatasetConfig, info: DatasetInfo) -> list[str] | None:
-    """Return the low-dimensional features to hold of a dataset; of a mixture only those that must agree."""
-    if not config.mix or not config.observations:
-        return None
-    return [name for name in config.observations if name in info.vectors]
+def vectors_read(config: DatasetConfig, info: DatasetInfo) -> list[str]:
+    """Return the low-dimensional features to read of a dataset: the observations asked for, or all of them."""
+    wanted = config.observations or [name for name in info.vectors if name.startswith(OBSERVATION)]
+    return [name for name in wanted if name in info.vectors]
+
+
+def no_observation(info: DatasetInfo) -> str:
+    """Return what a dataset without observations needs, in words."""
+    others = [key for key in (*info.vectors, *info.cameras) if key != ACTION]
+    hint = f", as dataset.rename={{{others[0]}: {OBSERVATION}{others[0]}}} gives one" if others else ""
+    return f"features whose names begin with {OBSERVATION}{hint}"
 
 
 def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
@@ -109,7 +133,9 @@ def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
 
 def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the observations the policy shall read."""
-    offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith("observation.")}
+    offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith(OBSERVATION)}
+    if not offered:
+        raise ConfigError(bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info)))
     for name in config.dataset.observations:
         if name not in offered:
             allowed = ", ".join(offered) + did_you_mean(name, offered)

@@ -150,13 +150,15 @@ def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, see
         seed: of the policy's sampling.
 
     Returns:
-        None if no episode has three frames, or no action ever changes.
+        None if there is no episode, none has three frames, or no action ever changes.
     """
+    if not chunks.frames:
+        return None
     policy.manual_seed(seed)
     actions = chunks.columns[ACTION].view(chunks.frames, -1)
     low, high = actions.aminmax(dim=0)
     moving = high > low
-    rows = (chunks.columns["frame_index"] >= 2).nonzero().flatten()
+    rows = (torch.arange(chunks.frames, device=chunks.begins.device) - chunks.begins >= 2).nonzero().flatten()
     if not len(rows) or not moving.any():
         return None
     rows = rows[evenly_spread(len(rows), limit).to(rows.device)]

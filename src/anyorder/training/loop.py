@@ -35,7 +35,7 @@ from anyorder.training.data import batch_order, load_chunks, make_policy
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
-from anyorder.training.progress import StepClock, TrainingProgress, decoding
+from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark
 
 DATA = "data.json"
 """File of a run's folder that tells what it learns from."""
@@ -61,14 +61,14 @@ class TrainResult:
 
     Attributes:
         policy: with the averaged weights.
-        validation: its scores on the held-out episodes at the end of the run.
+        validation: its scores on the held-out episodes at the end of the run; None if none were held out.
         chunk_error: of its predictions there, beside predictors that learn nothing.
         seconds: wall time of this call.
         run: the run's folder.
     """
 
     policy: AnyOrderPolicy
-    validation: Validation
+    validation: Validation | None
     chunk_error: ChunkError | None
     seconds: float
     run: Path
@@ -91,7 +91,11 @@ def train(config: TrainConfig) -> TrainResult:
     accelerator = make_accelerator(config.device)
     with decoding(enabled=config.progress and accelerator.is_main_process) as decoded:
         train_chunks, held_out = load_chunks(
-            config.dataset, config.chunk_size, config.n_obs_steps, progress=decoded
+            config.dataset,
+            config.chunk_size,
+            config.n_obs_steps,
+            progress=decoded,
+            tell=remark if accelerator.is_main_process else None,
         )
     data = fingerprint(train_chunks, held_out)
     check_data(run, data)
@@ -141,7 +145,7 @@ def train(config: TrainConfig) -> TrainResult:
                 seconds = clock.means(batches.take_waited_s())
                 metrics.log(done, train_loss=loss, grad_norm=norm, lr=rate, epoch=seen, **seconds)
             progress.step(done, loss)
-            if done % config.eval_freq == 0 or done == config.steps:
+            if held_out.frames and (done % config.eval_freq == 0 or done == config.steps):
                 # Along the way fewer draws do: what differs between episodes is the larger part of the error.
                 share_of_draws = 1 if done == config.steps else EARLY_DRAWS
                 score = evaluate(averaged, held_out, config, share_of_draws)
@@ -161,7 +165,8 @@ def train(config: TrainConfig) -> TrainResult:
         metrics.close()
     accelerator.wait_for_everyone()
     accelerator.free_memory()
-    score = score or evaluate(averaged, held_out, config)
+    if score is None and held_out.frames:
+        score = evaluate(averaged, held_out, config)
     return TrainResult(averaged, score, error, time.monotonic() - started, run)
 
 

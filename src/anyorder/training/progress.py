@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -68,6 +69,11 @@ def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=finished, total=wanted)
 
         yield show
+
+
+def remark(text: str) -> None:
+    """Print one line about the data."""
+    Console().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class StepClock:
