@@ -38,6 +38,15 @@ def bad_value(field: str, given: Any, allowed: str) -> str:
     return f"{field}: {given!r} given, allowed: {allowed}"
 
 
+def installed(what: str, extra: str) -> str:
+    """Say how ``what`` is installed; the package is in no index, so that its source is named.
+
+    >>> installed("an installed simulator", "aloha")
+    "an installed simulator: pip install '.[aloha]' in the folder of anyorder's source"
+    """
+    return f"{what}: pip install '.[{extra}]' in the folder of anyorder's source"
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest name, or an empty string.
 

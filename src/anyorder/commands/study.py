@@ -1,6 +1,7 @@
 """``anyorder study run|status|collect``: many small trainings, and the table that laws are fitted to."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -163,8 +164,9 @@ def execute(
     deadline: float | None = None,
 ) -> None:
     """Do the tasks, here or by a launcher; here until a ``deadline`` of ``time.perf_counter()``, see ``work``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+    from anyorder.bars import progress_bars
     from anyorder.scaling.collect import seconds_left, standings
     from anyorder.scaling.files import run_folder
     from anyorder.scaling.grid import as_plain
@@ -180,8 +182,8 @@ def execute(
         return
     plain = [as_plain(m) for m in members]
     looked = 0.0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    with progress_bars(*columns, console=console) as bar:
         task = bar.add_task("rollouts" if tasks[0].success else "runs", total=len(tasks), left="")
 
         def progress() -> None:
@@ -240,9 +242,10 @@ def status(config: StudyCommandConfig, console: Console) -> None:
     left = seconds_left(found, config.processes)
     if left:
         line = f"about {duration(left)} left on {config.processes} processes"
-        console.print(f"{line}; anyorder study run continues", highlight=False)
+        console.print(f"{line}; the same `anyorder study run ...` continues", highlight=False)
     else:
-        console.print(f"complete; next: anyorder study collect out={config.out}", markup=False)
+        words = shlex.quote(f"out={config.out}")
+        console.print(f"complete; next: anyorder study collect {words}", markup=False, soft_wrap=True)
 
 
 def state_row(name: str, found: Sequence["Standing"]) -> list[str]:
@@ -264,8 +267,8 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
     planned = len(read_study(config.out)["members"])
     missing = f" ({planned - len(rows)} of {planned} are missing)" if planned > len(rows) else ""
     console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)
-    next_words = f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best"
-    console.print(next_words, markup=False, highlight=False)
+    next_words = f"next: anyorder fit {shlex.quote(f'runs={path}')} loss=loss_final    # or loss=loss_best"
+    console.print(next_words, markup=False, highlight=False, soft_wrap=True)
 
 
 def span(values: Sequence[float]) -> str:

@@ -6,12 +6,16 @@ from typing import Any
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
+from lerobot.utils.device_utils import is_torch_device_available
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.plugin.excepthook import one_line
 from anyorder.tokenizers import TokenizerConfig
+
+ACCELERATORS = ("cuda", "mps", "xpu")
+"""Devices, the one that LeRobot would choose first."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")
@@ -78,6 +82,8 @@ class AnyOrderConfig(PreTrainedConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.device is None:  # LeRobot would warn that no device of this name is there
+            self.device = next(filter(is_torch_device_available, ACCELERATORS), "cpu")
         super().__post_init__()
         with one_line():
             self.check()
