@@ -356,10 +356,7 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
         ({"horizon": 0}, "chunk_size: 0 given, allowed: an integer >= 1"),
         ({"episodes": 13}, "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
         ({"episodes": 0}, "dataset.episodes: 0 given"),
-        (
-            {"episodes": [3, 12]},
-            "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes",
-        ),
+        ({"episodes": [3, 12]}, "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes"),
         ({"episodes": []}, "dataset.episodes: [] given"),
     ],
 )

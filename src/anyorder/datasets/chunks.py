@@ -138,9 +138,7 @@ class ActionChunks(Episodes):
         if episodes is not None:
             chunks = chunks.subset(episodes, seed)
         check_order(chunks.columns)
-        check_finite(
-            {key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns
-        )
+        check_finite({key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns)
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)

@@ -51,6 +51,7 @@ class AnyOrderConfig(PreTrainedConfig):
         fps: control rate of the training data in Hz; filled by ``fitting.fit``.
     """
 
+    device: str | None = None  # LeRobot's; the one there is when null
     chunk_size: int = 6
     n_action_steps: int = 5
     factorization: str = "autoregressive"

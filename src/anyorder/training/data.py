@@ -135,9 +135,7 @@ def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[i
     """Return the shapes of the observations the policy shall read."""
     offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith(OBSERVATION)}
     if not offered:
-        raise ConfigError(
-            bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info))
-        )
+        raise ConfigError(bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info)))
     for name in config.dataset.observations:
         if name not in offered:
             allowed = ", ".join(offered) + did_you_mean(name, offered)
