@@ -189,7 +189,7 @@ def test_a_split_shares_no_episode(toy_root):
     assert chunks.split(0.999)[0].episodes == 1
     with pytest.raises(DatasetError, match=r"validation_fraction: 1\.0 given"):
         chunks.split(1.0)
-    with pytest.raises(DatasetError, match="episodes: 1 given, allowed: at least 2.*validation_fraction=0"):
+    with pytest.raises(DatasetError, match=r"episodes: 1 given, allowed: at least 2.*validation_fraction=0"):
         chunks.subset(1).split(0.5)
 
 
@@ -356,7 +356,10 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
         ({"horizon": 0}, "chunk_size: 0 given, allowed: an integer >= 1"),
         ({"episodes": 13}, "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
         ({"episodes": 0}, "dataset.episodes: 0 given"),
-        ({"episodes": [3, 12]}, "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes"),
+        (
+            {"episodes": [3, 12]},
+            "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes",
+        ),
         ({"episodes": []}, "dataset.episodes: [] given"),
     ],
 )

@@ -76,7 +76,9 @@ def test_only_the_cameras_asked_for(root):
     assert FILM not in chunks.batch([0])
     assert FILM not in chunks.shapes
     assert PICTURE not in chunks.without_images().batch([0])
-    with pytest.raises(DatasetError, match=r"dataset.observations: 'observation.images.fim' given, .* did you mean"):
+    with pytest.raises(
+        DatasetError, match=r"dataset.observations: 'observation.images.fim' given, .* did you mean"
+    ):
         ActionChunks.load(root, horizon=1, images=["observation.images.fim"])
 
 

@@ -168,7 +168,9 @@ def test_names_of_dimensions_must_agree(roots, form):
         ):
             mix([first, swapped], [1, 1], ignore_names=ignore)
     poses = named(other, names=form(["x", "y"]))
-    with pytest.raises(DatasetError, match=r"\['x', 'y'\] given, allowed: \['pan', 'lift'\].*ignore_names=true"):
+    with pytest.raises(
+        DatasetError, match=r"\['x', 'y'\] given, allowed: \['pan', 'lift'\].*ignore_names=true"
+    ):
         mix([first, poses], [1, 1])
     assert mix([first, poses], [1, 1], ignore_names=True).frames == part.frames + other.frames
     mixed = mix([first, named(other, names=form(["pan", "lift"]))], [1, 1])
@@ -179,7 +181,9 @@ def test_names_of_dimensions_must_agree(roots, form):
 
 def test_units_must_agree(roots):
     part, other = load(roots, "a", "b")
-    with pytest.raises(DatasetError, match=r"units of action in .*b: \['deg', 'deg'\] given, allowed: \['rad', 'mm'"):
+    with pytest.raises(
+        DatasetError, match=r"units of action in .*b: \['deg', 'deg'\] given, allowed: \['rad', 'mm'"
+    ):
         mix([named(part, units=["rad", "mm"]), named(other, units="deg")], [1, 1])
     assert mix([named(part, units="deg"), named(other, units=["deg", "deg"])], [1, 1]).frames
 
@@ -199,5 +203,7 @@ def test_a_camera_is_renamed_in_one_dataset(roots):
     with pytest.raises(ConfigError, match=r"dataset.rename: .* null beside dataset.mix"):
         DatasetConfig(mix=config.mix, rename={"a": "b"})
     config.mix[1].rename = {"observation.images.pic": FILM}
-    with pytest.raises(DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"):
+    with pytest.raises(
+        DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"
+    ):
         load_chunks(config, 3)

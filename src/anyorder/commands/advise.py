@@ -1,7 +1,8 @@
 """``anyorder advise``: which factorization to train on a dataset, with so much compute, by fitted scaling laws."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ class AdviseConfig:
     pilot_out: str = "outputs/pilot"
     workers: int = 0
     dataset: str | None = None
+    observations: list[str] = field(default_factory=list)
+    rename: dict[str, str] = field(default_factory=dict)
     validation_fraction: float = 0.1
     values_per_token: float | None = None
     unique_tokens: float | None = None
@@ -46,6 +49,8 @@ class AdviseConfig:
             if len(given) != 1:
                 both = f"{one} and {other}" if given else None
                 raise ConfigError(bad_value(one, both, what))
+        if self.observations and self.pilot is None:
+            raise ConfigError(bad_value("observations", self.observations, "none but with pilot=..."))
         for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s", "pilot"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -96,7 +101,9 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
         unique_tokens, told = config.unique_tokens, f"U = {config.unique_tokens:,.0f} unique tokens"
     else:
         unique_tokens, told = count_tokens(
-            config.dataset, config.validation_fraction, config.values_per_token or laws.facts.values_per_token
+            dataset_info(config.dataset, config.rename),
+            config.validation_fraction,
+            config.values_per_token or laws.facts.values_per_token,
         )
     console.print(told, markup=False, highlight=False)
     flops = compute(config, laws.families, laws.facts.flops_per_s)
@@ -140,22 +147,21 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
         console.print(f"advice: {config.out}", markup=False)
 
 
-def count_tokens(dataset: str, held_out: float, values_per_token: float | None) -> tuple[float, str]:
+def count_tokens(info: "DatasetInfo", held_out: float, values_per_token: float | None) -> tuple[float, str]:
     """Return the unique tokens of a dataset that training sees, and how they were counted, in words.
 
     Args:
-        dataset: a folder, or a name on the hub.
+        info: the dataset's head.
         held_out: share of the episodes kept for validation.
         values_per_token: action values that a token stands for.
 
     Raises:
-        UserError: no such dataset, or it is not known how many values a token stands for.
+        UserError: it is not known how many values a token stands for.
     """
     if values_per_token is None:
         allowed = "action values that a token of the laws stands for, as laws.json does not say (bins: 1)"
         raise ConfigError(bad_value("values_per_token", None, allowed))
-    info = dataset_info(dataset)
-    size = math.prod(info.features["action"]["shape"])
+    size = math.prod(info.shape("action"))
     tokens = info.total_frames * (1 - held_out) * size / values_per_token
     minutes = info.total_frames / info.fps / 60
     return tokens, (
@@ -164,20 +170,19 @@ def count_tokens(dataset: str, held_out: float, values_per_token: float | None) 
     )
 
 
-def dataset_info(dataset: str) -> "DatasetInfo":
-    """Return the head of a dataset: a folder, or a name on the hub.
+def dataset_info(dataset: str, rename: Mapping[str, str]) -> "DatasetInfo":
+    """Return the head of a dataset: a folder, or a name on the hub; ``rename`` gives features other names.
 
     Raises:
         UserError: there is none, or it has no actions.
     """
-    from anyorder.datasets.folder import read_info, resolve_root
+    from anyorder.datasets.folder import read_info, resolve_root, vector_keys
 
     folder = Path(dataset)
     named = not folder.is_dir() and dataset.count("/") == 1
     root = resolve_root(None if named else folder, dataset if named else None, images=False, field="dataset")
-    info = read_info(root, "dataset")
-    if "action" not in info.features:
-        raise ConfigError(bad_value("dataset", dataset, "one with the feature action"))
+    info = read_info(root, "dataset").renamed(rename, "rename")
+    vector_keys(info, [])
     return info
 
 

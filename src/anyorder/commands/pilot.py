@@ -93,7 +93,7 @@ def dataset_of(config: "AdviseConfig") -> "DatasetInfo":
     from anyorder.datasets.chunks import OBSERVATION
 
     assert config.dataset is not None
-    info = dataset_info(config.dataset)
+    info = dataset_info(config.dataset, config.rename)
     if not any(name.startswith(OBSERVATION) for name in info.vectors):
         allowed = "one with observations of numbers, as observation.state: a pilot reads no cameras"
         raise ConfigError(bad_value("dataset", config.dataset, allowed))
@@ -126,6 +126,7 @@ class Pilot:
         self.out = Path(config.pilot_out)
         self.processes = config.workers or os.cpu_count() or 1
         study = study_config(str(info.root), info.total_episodes, config.validation_fraction)
+        study.dataset.observations, study.dataset.rename = config.observations, config.rename
         self.data = StudyData(study)
         self.study = replace(study, grids=grids(self.data.unique_tokens))
         self.grid = expand(self.study, self.data)

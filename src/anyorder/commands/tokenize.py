@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.errors import ConfigError, bad_value
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.training.config import DatasetConfig, TrainConfig
+from anyorder.training.config import DatasetConfig
 
 FORMATS = (".html", ".md")
 
@@ -38,42 +38,48 @@ class TokenizeConfig:
 def run(config: TokenizeConfig, console: Console) -> None:
     """Fit on the training episodes, measure on the held-out ones."""
     import torch
+    from torch import Tensor
 
+    from anyorder.datasets.chunks import ActionChunks
     from anyorder.files import write_whole
+    from anyorder.policies import AnyOrderConfig
+    from anyorder.policies.fitting import action_reference, fit_actions, reference
     from anyorder.reports.tokenizers import tokenizer_page
     from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
     from anyorder.tokenizers.report import tokenizer_report
-    from anyorder.training.data import load_chunks, make_policy
+    from anyorder.training.data import load_chunks
+    from anyorder.training.progress import remark
 
-    # Cameras say nothing about actions.
-    dataset = replace(config.dataset, observations=[])
-    train, held_out = load_chunks(dataset, config.chunk_size)
-    settings = TrainConfig(
-        dataset=dataset,
-        tokenizer=config.tokenizer,
-        chunk_size=config.chunk_size,
-        n_action_steps=config.chunk_size,
-        relative_actions=config.relative_actions,
-        device="cpu",
-    )
+    # What is observed says nothing about actions, but for the state that they may be relative to.
+    dataset = replace(config.dataset, observations=[], image_size=None)
+    needed = [OBS_STATE] if config.relative_actions else []
+    train, held_out = load_chunks(dataset, config.chunk_size, features=needed, tell=remark)
+    measured = held_out if held_out.frames else train
+    origin = action_reference(train.given_names) if config.relative_actions else []
+
+    def actions(chunks: ActionChunks) -> Tensor:
+        batch = chunks.batch(torch.arange(chunks.frames))
+        return batch[ACTION].view(chunks.frames, config.chunk_size, -1) - reference(batch, origin)
+
     with console.status("fitting the tokenizer"):
-        # A policy fits its tokenizer to what it would train on; its network is not used here.
-        policy = make_policy(settings, train)
-    assert policy.tokenizer is not None
-    chunks = policy.normalised(held_out.batch(torch.arange(held_out.frames)))
-    unnormalise = policy.normalizer(ACTION).inverse
-    report = tokenizer_report(policy.tokenizer, chunks, unnormalise, train.action_names)
+        # Normalised as by a policy that is trained on the same data.
+        mode = AnyOrderConfig(device="cpu").normalization_mapping["ACTION"]
+        normalizer, tokenizer = fit_actions(actions(train), mode, config.tokenizer)
+    assert tokenizer is not None
+    chunks = normalizer(actions(measured))
+    report = tokenizer_report(tokenizer, chunks, normalizer.inverse, train.action_names)
     subtitle = (
         f"{config.tokenizer.choice}, fitted to {train.episodes} episodes ({train.frames} chunks of "
-        f"{config.chunk_size}), measured on {held_out.episodes} held-out episodes; errors in action units"
+        f"{config.chunk_size}), measured on {measured.episodes} {'held-out' if held_out.frames else 'of these'} "
+        f"episodes; errors in action units"
     )
     console.print(subtitle)
     console.print(report)
     curve = None
     if config.curve:
-        fit_to = policy.normalised(train.batch(torch.arange(train.frames)))
+        fit_to, back = normalizer(actions(train)), normalizer.inverse
         with counting("fitting tokenizers", console) as progress:
-            curve = rate_distortion(all_sweeps(config.tokenizer), fit_to, chunks, unnormalise, progress)
+            curve = rate_distortion(all_sweeps(config.tokenizer), fit_to, chunks, back, progress)
         console.print(curve)
     if config.output is None:
         return

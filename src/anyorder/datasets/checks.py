@@ -54,7 +54,9 @@ def check_order(columns: Mapping[str, Tensor]) -> None:
     runs, counts = torch.unique_consecutive(episode).unique(return_counts=True)
     if (counts > 1).any():
         number, times = int(runs[counts > 1][0]), int(counts[counts > 1][0])
-        raise DatasetError(bad_value(f"rows of episode {number}", Words(f"{times} parts"), allowed.format(number)))
+        raise DatasetError(
+            bad_value(f"rows of episode {number}", Words(f"{times} parts"), allowed.format(number))
+        )
 
 
 def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_short: bool) -> None:

@@ -31,13 +31,11 @@ from anyorder.datasets.folder import (
 from anyorder.datasets.images import TOLERANCE_S, FrameReader, camera_keys
 from anyorder.datasets.names import dimension_names, given_names
 from anyorder.datasets.places import task_names
+from anyorder.envs.features import flat_shape
 from anyorder.errors import DatasetError, bad_value
 
 ACTION = "action"
 OBSERVATION = "observation."
-STATE = "observation.state"
-CLOUD_SIZES = (3, 6)
-"""Numbers of a point: its place, and perhaps its colour."""
 DATASET_INDEX = "dataset_index"
 """Column of a mixture's chunks: which of its datasets a frame is from."""
 
@@ -138,7 +136,9 @@ class ActionChunks(Episodes):
         if episodes is not None:
             chunks = chunks.subset(episodes, seed)
         check_order(chunks.columns)
-        check_finite({key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns)
+        check_finite(
+            {key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns
+        )
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)
@@ -352,9 +352,7 @@ class ActionChunks(Episodes):
 
 
 def as_numbers(key: str, values: Tensor) -> Tensor:
-    """Return the actions and observations as what a policy reads: booleans as 0 and 1, tables as vectors.
-
-    A table of 3 or 6 columns is a point cloud, unless it is the action or ``observation.state``.
+    """Return the actions and observations as what a policy reads: booleans as 0 and 1, tables as in ``flat_shape``.
 
     Args:
         key: name of the feature; others stay as they are.
@@ -367,5 +365,4 @@ def as_numbers(key: str, values: Tensor) -> Tensor:
         return values
     if values.dtype == torch.bool:
         values = values.to(torch.float32)
-    cloud = values.dim() == 3 and values.shape[-1] in CLOUD_SIZES and key not in (ACTION, STATE)
-    return values if cloud or values.dim() < 3 else values.flatten(1)
+    return values if values.dim() == 1 else values.reshape(-1, *flat_shape(key, tuple(values.shape[1:])))

@@ -89,7 +89,9 @@ def choose_episodes(held: list[int], episodes: int | Sequence[int], seed: int) -
     """
     if isinstance(episodes, int):
         if not 1 <= episodes <= len(held):
-            raise DatasetError(bad_value("dataset.episodes", episodes, f"1 ... {len(held)}, what the dataset has"))
+            raise DatasetError(
+                bad_value("dataset.episodes", episodes, f"1 ... {len(held)}, what the dataset has")
+            )
         return shuffled(held, seed)[:episodes]
     wrong = sorted(set(episodes) - set(held))
     if wrong or not episodes:

@@ -134,7 +134,9 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
         raise DatasetError(bad_value(field, str(root), allowed)) from error
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
-        older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
+        older = (
+            f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
+        )
         allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
         raise DatasetError(bad_value("dataset version", version, allowed))
     pattern = info.get("video_path") or ""
@@ -204,7 +206,9 @@ def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     """
     numbers = np.unique(episode)
     if len(numbers) and numbers[0] < 0:
-        raise DatasetError(bad_value(f"episode_index in {info.root / 'data'}", int(numbers[0]), "integers >= 0"))
+        raise DatasetError(
+            bad_value(f"episode_index in {info.root / 'data'}", int(numbers[0]), "integers >= 0")
+        )
     if len(numbers) == info.total_episodes and len(episode) == info.total_frames:
         return np.ones(len(episode), dtype=bool)
     keep: Array = episode < info.total_episodes
@@ -222,7 +226,7 @@ def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
     >>> missing_numbers([0, 1, 2, 5, 6, 9])
     '3, 4, 7, 8'
     """
-    there, found = set(numbers), []
+    there, found = set(numbers), list[int]()
     for number in sorted(there):
         missing = number + 1
         while missing not in there and number < max(there) and len(found) <= most:

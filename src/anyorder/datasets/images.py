@@ -204,7 +204,9 @@ def check_pictures(file: Path, columns: Sequence[str]) -> None:
         kind = schema.field(name).type
         known = {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
         if not known & {"bytes", "path"}:
-            raise DatasetError(bad_value(f"{name} in {file}", Words(str(kind)), "pictures, as their bytes or paths"))
+            raise DatasetError(
+                bad_value(f"{name} in {file}", Words(str(kind)), "pictures, as their bytes or paths")
+            )
 
 
 def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:
@@ -230,7 +232,9 @@ def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
             allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
             raise DatasetError(bad_value("dataset.observations", key, allowed))
         if is_depth(info, key):
-            raise DatasetError(bad_value("dataset.observations", key, "cameras that record colour, not depth"))
+            raise DatasetError(
+                bad_value("dataset.observations", key, "cameras that record colour, not depth")
+            )
     return wanted
 
 

@@ -83,11 +83,13 @@ def check_shape(feature: Mapping[str, Any], field: str) -> tuple[int, ...]:
     Raises:
         DatasetError: it is no list of sizes, or a camera's has not three.
     """
-    shape = feature.get("shape")
+    shape: Any = feature.get("shape")
     camera = feature["dtype"] in ("image", "video")
     whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and n is not True for n in shape)
     if not whole or not all(0 < n <= MOST_NUMBERS for n in shape) or math.prod(shape) > MOST_NUMBERS:
-        raise DatasetError(bad_value(field, shape, f"a list of integers >= 1, {MOST_NUMBERS:,} numbers at most"))
+        raise DatasetError(
+            bad_value(field, shape, f"a list of integers >= 1, {MOST_NUMBERS:,} numbers at most")
+        )
     if camera and len(shape) != 3:
         raise DatasetError(bad_value(field, list(shape), "[height, width, channels]"))
     return tuple(shape) or (1,)

@@ -104,8 +104,8 @@ def check_names(parts: Sequence[ActionChunks], key: str, ignore_names: bool) -> 
     What a dataset does not say is taken to agree.
     """
     for about, known in (("names", given_names), ("units", given_units)):
-        said = [(known(part.info.features[key]), part.info.root) for part in parts]
-        said = [(names, root) for names, root in said if names is not None]
+        features = [(part.info.features[key], part.info.root) for part in parts]
+        said = [(names, root) for feature, root in features if (names := known(feature)) is not None]
         for names, root in said:
             expected, first = said[0]
             allowed = f"{expected}, as in {first}"

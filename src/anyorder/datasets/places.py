@@ -43,13 +43,17 @@ def video_places(
     for file in parquet_files(info.root / "meta" / "episodes"):
         table = read_table(file, ["episode_index", chunk, number, start])
         counted = (whole_numbers(table, name, file) for name in ("episode_index", chunk, number))
-        for episode, in_chunk, in_file, start_s in zip(*counted, table.column(start).to_pylist(), strict=True):
+        for episode, in_chunk, in_file, start_s in zip(
+            *counted, table.column(start).to_pylist(), strict=True
+        ):
             if episode not in needed and episodes is not None:
                 continue
             if not isinstance(start_s, int | float) or not 0 <= start_s < math.inf:
                 raise DatasetError(bad_value(f"{start} in {file}", start_s, "seconds, >= 0"))
             keys = {"video_key": source, "chunk_index": in_chunk, "file_index": in_file}
-            path = file_of(info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys)
+            path = file_of(
+                info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys
+            )
             place = VideoPlace(path, float(start_s))
             if places.setdefault(episode, place) != place:
                 allowed = "one row an episode"
@@ -81,7 +85,9 @@ def task_names(root: Path, used: Collection[int] = ()) -> dict[int, str]:
     names = [n for n in ("task", "__index_level_0__") if n in table.column_names]
     names = names or [name for name in table.column_names if name != "task_index"]
     if not names or "task_index" not in table.column_names:
-        raise DatasetError(bad_value("dataset file", str(path), "a table with the columns task_index and task"))
+        raise DatasetError(
+            bad_value("dataset file", str(path), "a table with the columns task_index and task")
+        )
     sentences = table.column(names[0]).to_pylist()
     found = dict(zip(whole_numbers(table, "task_index", path), sentences, strict=True))
     for number in sorted({*found, *used}):

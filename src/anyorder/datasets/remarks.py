@@ -1,4 +1,4 @@
-"""What in a dataset is allowed and yet likely a mistake, one line each, to be told before anything is learnt from it."""
+"""What in a dataset is allowed and yet likely a mistake, one line each, told before anything is learnt from it."""
 
 import math
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ LISTS = (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Return the parquet files of ``folder``/chunk-*/, in order, without hidden ones: macOS leaves ``._file.parquet``."""
+    """Return the parquet files in the folders of ``folder``, in order, without hidden ones as macOS leaves."""
     files = [path for path in folder.glob("*/*.parquet") if not path.name.startswith(".")]
     return sorted(path for path in files if not path.parent.name.startswith("."))
 

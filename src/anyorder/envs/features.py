@@ -1,5 +1,6 @@
 """An environment's observations under LeRobot's names, and whether a policy can work with them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
 
 FPS_TOLERANCE = 0.2
 """A policy's actions are steps in time: at a rate further off than this they mean another motion."""
+
+
+CLOUD_SIZES = (3, 6)
+"""Numbers of a point of a cloud: its place, and perhaps its colour."""
+
+
+def flat_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a policy reads a feature of numbers in: tables become vectors, point clouds stay.
+
+    A table of 3 or 6 columns is a point cloud, unless it is the action or ``observation.state``.
+
+    >>> flat_shape("action", (2, 7)), flat_shape("observation.points", (64, 3)), flat_shape("observation.state", (2, 6))
+    ((14,), (64, 3), (12,))
+    """
+    cloud = len(shape) == 2 and shape[1] in CLOUD_SIZES and name not in ("action", "observation.state")
+    return shape if cloud or len(shape) == 1 else (math.prod(shape),)
 
 
 def to_batch(episodes: Sequence[Sequence[Observation]]) -> dict[str, Any]:

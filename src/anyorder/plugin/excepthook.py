@@ -76,7 +76,7 @@ def unreadable_dataset(error: BaseException) -> UserError | None:
         if (frame.f_globals["__name__"], frame.f_code.co_name) == MAKES_DATASETS:
             root, policy = frame.f_locals["cfg"].dataset.root, frame.f_locals["cfg"].policy
             if root is not None and policy is not None and policy.type == OURS:
-                return wrong_folder(Path(root), error)
+                return wrong_folder(Path(root), error) or without_statistics(Path(root), error)
     return None
 
 
@@ -105,6 +105,16 @@ def wrong_folder(root: Path, error: Exception) -> UserError | None:
         reason = " ".join(str(error).split())[:160]
         return DatasetError(f"{found}, or dataset.repo_id with its name on the hub ({reason})")
     return None
+
+
+def without_statistics(root: Path, error: Exception) -> UserError | None:
+    """Return that a camera has no statistics in ``root``, if that is what LeRobot stumbled over."""
+    from anyorder.datasets.folder import read_info
+
+    if not isinstance(error, KeyError) or error.args[0] not in read_info(root).cameras:
+        return None
+    allowed = f"those of {error.args[0]}, or --dataset.use_imagenet_stats=false (this policy needs neither)"
+    return DatasetError(bad_value(f"statistics in {root / 'meta' / 'stats.json'}", None, allowed))
 
 
 def leave(command: str, error: UserError) -> NoReturn:

@@ -1,17 +1,18 @@
 """Whether a policy fits a dataset or its own weights, said in one line before any work."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs import PolicyFeature, PreTrainedConfig
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.utils.constants import ACTION
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from safetensors import safe_open
 from torch import nn
 
-from anyorder.envs.features import FPS_TOLERANCE, alike
+from anyorder.envs.features import FPS_TOLERANCE, alike, flat_shape
 from anyorder.errors import CheckpointError, DatasetError, bad_value
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
@@ -64,8 +65,12 @@ def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
 
 
 def shapes(features: Mapping[str, PolicyFeature] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each feature."""
-    return {name: tuple(feature.shape) for name, feature in (features or {}).items()}
+    """Return the shape of each feature, tables of numbers as the vectors that they are read as."""
+    found = {name: (feature.type, tuple(feature.shape)) for name, feature in (features or {}).items()}
+    return {
+        name: shape if kind is FeatureType.VISUAL else flat_shape(name, shape)
+        for name, (kind, shape) in found.items()
+    }
 
 
 def required(policy_config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
@@ -80,7 +85,7 @@ def required(policy_config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
 def action_size(policy_config: PreTrainedConfig) -> int | None:
     """Return the dimensions of a policy's action; None where it does not say."""
     feature = policy_config.action_feature
-    return None if feature is None else int(feature.shape[0])
+    return None if feature is None else math.prod(feature.shape)
 
 
 def check_weights(model: nn.Module, file: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Settings of the policy, as LeRobot stores them in ``config.json``."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
 from lerobot.utils.device_utils import is_torch_device_available
 
+from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
@@ -151,20 +153,19 @@ class AnyOrderConfig(PreTrainedConfig):
             shape = tuple(feature.shape)
             if feature.type is FeatureType.VISUAL:
                 cameras[name] = shape
-            elif len(shape) == 1:
+                continue
+            shape = flat_shape(name, shape)
+            if len(shape) == 1:
                 vectors[name] = shape[0]
-            elif len(shape) == 2:
-                clouds[name] = shape[1]
             else:
-                allowed = "(size,), (points, size), or an image"
-                raise ConfigError(bad_value(f"shape of {name}", shape, allowed))
+                clouds[name] = shape[1]
         return ObservationSpec(vectors, cameras, clouds, self.tasks, self.n_obs_steps, self.text_size)
 
     @property
     def action_size(self) -> int:
         """Dimensions of an action."""
         assert self.action_feature is not None  # validate_features has been called
-        return self.action_feature.shape[0]
+        return math.prod(self.action_feature.shape)
 
     @property
     def observation_delta_indices(self) -> list[int] | None:

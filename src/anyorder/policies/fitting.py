@@ -14,7 +14,7 @@ from anyorder.errors import ConfigError, bad_value
 from anyorder.networks.language import text_size
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import Normalizer
-from anyorder.tokenizers import ActionTokenizer
+from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 if TYPE_CHECKING:
     from anyorder.datasets.chunks import ActionChunks
@@ -109,7 +109,9 @@ def fit(
     mode = config.normalization_mapping["ACTION"]
     actions = batch[ACTION].view(len(batch[ACTION]), config.chunk_size, config.action_size)
     chunks = actions - reference(batch, config.action_reference)
-    normalizers = {ACTION: Normalizer(config.action_size).fit(describe(chunks), mode)}
+    discrete = config.factorization_config().build().discrete
+    normalizer, tokenizer = fit_actions(chunks, mode, config.tokenizer_config() if discrete else None)
+    normalizers = {ACTION: normalizer}
     spec = config.observation_spec
     for name, size in {**spec.vectors, **spec.clouds}.items():
         assert config.input_features is not None
@@ -119,14 +121,31 @@ def fit(
         found = statistics[name] if name in spec.vectors else pooled(statistics[name])
         kind = config.input_features[name].type.value
         normalizers[name] = Normalizer(size).fit(found, config.normalization_mapping[kind])
-    tokenizer = None
-    if config.factorization_config().build().discrete:
-        if mode not in BOUNDED:
-            allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
-            raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
-        tokenizer = config.tokenizer_config().fit(normalizers[ACTION](chunks))
+    if tokenizer is not None:
         config.tokenizer_spec = tokenizer.spec()
     return Fitted(normalizers, tokenizer)
+
+
+def fit_actions(
+    chunks: Tensor, mode: NormalizationMode, tokenizer: TokenizerConfig | None
+) -> tuple[Normalizer, ActionTokenizer | None]:
+    """Fit normalisation and tokenizer to action chunks (count, chunk size, action size), relative where they shall be.
+
+    Args:
+        chunks: all to learn from, in raw units.
+        mode: of normalisation.
+        tokenizer: its settings; None for none.
+
+    Raises:
+        ConfigError: tokens need bounded actions, which ``mode`` does not give.
+    """
+    normalizer = Normalizer(chunks.shape[-1]).fit(describe(chunks), mode)
+    if tokenizer is None:
+        return normalizer, None
+    if mode not in BOUNDED:
+        allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
+        raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
+    return normalizer, tokenizer.fit(normalizer(chunks))
 
 
 def action_reference(names: Mapping[str, Sequence[str]]) -> list[int]:
@@ -142,7 +161,7 @@ def action_reference(names: Mapping[str, Sequence[str]]) -> list[int]:
     [1, -1]
     """
     for feature in (OBS_STATE, ACTION):
-        if feature not in names:
+        if all(name.isdecimal() for name in names.get(feature, [])):
             allowed = f"false, as the dataset does not name the dimensions of {feature} (names in its meta/info.json)"
             raise ConfigError(bad_value("relative_actions", True, allowed))
     state, action = list(names[OBS_STATE]), list(names[ACTION])

@@ -194,6 +194,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
             self.config.action_size == 1 and actions.dim() == 2
         ):  # LeRobot's loader drops the axis of one number
             actions = actions.unsqueeze(-1)
+        if actions.dtype == torch.bool:
+            actions = actions.float()
+        if actions.dim() > 3:  # of a table, as (arms, joints)
+            actions = actions.flatten(2)
         wanted = (self.config.chunk_size, self.config.action_size)
         if actions.shape[1:] != wanted:
             allowed = f"{wanted}, as the policy was made for"

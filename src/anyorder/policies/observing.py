@@ -1,5 +1,6 @@
 """What a policy observes, taken out of a batch: every moment of every observation, and which cameras are missing."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -45,6 +46,9 @@ def collect(
 def moments(values: Tensor, spec: ObservationSpec, name: str) -> Tensor:
     """Return an observation as (batch, moments, ...); one without a history stands for all its moments."""
     axes = 3 if name in spec.cameras else 2 if name in spec.clouds else 1
+    size = spec.vectors.get(name, 0)
+    while values.dim() > 2 and values.shape[-1] < size and size % math.prod(values.shape[-2:]) == 0:
+        values = values.flatten(-2)  # of a table, as (arms, joints)
     # LeRobot's loader drops the axis of a vector of one number.
     if spec.vectors.get(name) == 1 and (values.dim() == 1 or values.shape[1:] == (spec.history,) != (1,)):
         values = values.unsqueeze(-1)

@@ -26,6 +26,7 @@ def load_chunks(
     history: int = 1,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
+    features: Sequence[str] | None = None,
 ) -> tuple[ActionChunks, ActionChunks]:
     """Read a dataset and split it by episodes into (train, validation).
 
@@ -35,6 +36,7 @@ def load_chunks(
         history: frames of every observation.
         progress: called with (finished, wanted) while camera frames are decoded into memory.
         tell: called with each remark on the data, one line.
+        features: low-dimensional features to read, where a dataset has them; as ``config`` says when None.
     """
     entries = config.entries
     roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
@@ -60,7 +62,9 @@ def load_chunks(
             horizon=horizon,
             episodes=entry.episodes,
             seed=config.seed,
-            features=vectors_read(config, info),
+            features=vectors_read(config, info)
+            if features is None
+            else [f for f in features if f in info.vectors],
             history=history,
             images=[name for name in config.observations if name in info.cameras],
             image_size=config.image_size,
@@ -135,7 +139,9 @@ def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[i
     """Return the shapes of the observations the policy shall read."""
     offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith(OBSERVATION)}
     if not offered:
-        raise ConfigError(bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info)))
+        raise ConfigError(
+            bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info))
+        )
     for name in config.dataset.observations:
         if name not in offered:
             allowed = ", ".join(offered) + did_you_mean(name, offered)
