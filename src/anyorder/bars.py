@@ -1,4 +1,4 @@
-"""Progress bars that give way to the numbers beside them: every verb's fit 80 columns."""
+"""Progress bars that give way to the numbers beside them, so that every verb's fit 80 columns; times in words."""
 
 from typing import Any
 
@@ -22,3 +22,14 @@ def progress_bars(
     for column in columns:
         column._table_column = Column(no_wrap=True)
     return Progress(TextColumn(description), bar, *columns, expand=True, **settings)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words.
+
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

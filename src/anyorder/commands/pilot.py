@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from anyorder.bars import duration
 from anyorder.commands.fit import FitCommandConfig, fit_table, print_files
 from anyorder.commands.study import (
     StudyCommandConfig,
     check_place,
-    duration,
     execute,
     in_words,
     plan,

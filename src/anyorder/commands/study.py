@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.files import writable
@@ -279,14 +280,3 @@ def span(values: Sequence[float]) -> str:
     """
     low, high = min(values), max(values)
     return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words.
-
-    >>> duration(42), duration(600), duration(9000)
-    ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

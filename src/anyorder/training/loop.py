@@ -32,10 +32,11 @@ from anyorder.training.checkpoint import (
 )
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
+from anyorder.training.estimate import foretell
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
-from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark
+from anyorder.training.progress import StepClock, TrainingProgress, decoding, tell, remark
 
 DATA = "data.json"
 """File of a run's folder that tells what it learns from."""
@@ -123,6 +124,8 @@ def train(config: TrainConfig) -> TrainResult:
 
     score: Validation | None = None
     source = StepBatches(train_chunks, order, slice(rank * share, (rank + 1) * share))
+    if rank == 0 and config.progress and (told := foretell(source, start, held_out, config)):
+        tell(told)
     with (
         batches_of(source, start, config.steps, config.dataset.workers, accelerator.device) as batches,
         TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress,

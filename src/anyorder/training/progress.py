@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from anyorder.bars import progress_bars
@@ -65,6 +66,11 @@ def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
 def remark(text: str) -> None:
     """Print one line about the data."""
     Console().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(line: str) -> None:
+    """Print a line of its own."""
+    Console().print(line, markup=False, highlight=False)
 
 
 class StepClock:
