@@ -24,7 +24,11 @@ def source(root, cache_gb=0, batch_size=8):
 
 def run_of(root, **dataset):
     return TrainConfig(
-        dataset=DatasetConfig(root=str(root), **dataset), steps=1000, batch_size=8, eval_freq=500, eval_chunks=4
+        dataset=DatasetConfig(root=str(root), **dataset),
+        steps=1000,
+        batch_size=8,
+        eval_freq=500,
+        eval_chunks=4,
     )
 
 
@@ -62,7 +66,7 @@ def test_decoding_is_timed(pictures_root, monkeypatch):
 
 def cameras(frames, **shapes):
     class Rows:
-        keys = list(shapes)
+        keys = tuple(shapes)
 
         def __len__(self):
             return frames

@@ -80,9 +80,7 @@ def measure(source: StepBatches, step: int) -> Decoding:
     return Decoding(chunk_s, (time.perf_counter() - began) / len(block))
 
 
-def describe(
-    cameras: Cameras, seconds: float, frame_s: float, cache_gb: float | None, free: float
-) -> str:
+def describe(cameras: Cameras, seconds: float, frame_s: float, cache_gb: float | None, free: float) -> str:
     """Return the line of ``foretell``.
 
     Args:

@@ -36,7 +36,7 @@ from anyorder.training.estimate import foretell
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
-from anyorder.training.progress import StepClock, TrainingProgress, decoding, tell, remark
+from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark, tell
 
 DATA = "data.json"
 """File of a run's folder that tells what it learns from."""

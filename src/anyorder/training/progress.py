@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from anyorder.bars import progress_bars
