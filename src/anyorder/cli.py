@@ -18,7 +18,7 @@ from anyorder.processes import Interruption, interruptible
 
 VERBS = {
     "record": "demonstrations by a scripted expert, as a LeRobot dataset",
-    "convert": "an older LeRobot dataset (v2.1) to the version read here (v3)",
+    "convert": "an older LeRobot dataset (v2.0, v2.1) to the version read here (v3)",
     "tokenize": "fit a tokenizer to a dataset and report what it costs and loses",
     "train": "train a policy on a dataset",
     "rollout": "run a trained policy in simulation and count its successes",

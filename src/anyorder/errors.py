@@ -134,6 +134,15 @@ def no_room(error: BaseException) -> bool:
     return system_failure(error) is not None and getattr(error, "errno", errno.ENOSPC) in NO_ROOM
 
 
+def installed(what: str, extra: str) -> str:
+    """Say how ``what`` is installed; the package is in no index, so that its source is named.
+
+    >>> installed("an installed simulator", "aloha")
+    "an installed simulator: pip install '.[aloha]' in the folder of anyorder's source"
+    """
+    return f"{what}: pip install '.[{extra}]' in the folder of anyorder's source"
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest name, or an empty string.
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError, bad_value, installed
 from anyorder.plugin.excepthook import USAGE_ERROR
 
 
@@ -85,8 +85,7 @@ def require_grpc() -> None:
     from importlib.util import find_spec
 
     if find_spec("grpc") is None:
-        allowed = 'an installed gRPC: pip install "lerobot_policy_anyorder[async]"'
-        raise ConfigError(bad_value("policy_server", "no grpc", allowed))
+        raise ConfigError(bad_value("policy_server", "no grpc", installed("an installed gRPC", "async")))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def fingerprint(root):
 
 
 def old_rows(root, key):
-    files = sorted((root / "data").rglob("*.parquet"))
+    files = sorted((root / "data").rglob("episode_*.parquet"))
     return np.concatenate(
         [np.array(pq.read_table(file)[key].to_pylist(), dtype=np.float32) for file in files]
     )
@@ -149,10 +149,10 @@ def assert_converted(old, new, videos, horizon=2):
     assert np.array_equal(chunks.columns[RECORDED_TIME].numpy(), old_rows(old, "timestamp"))
     assert chunks.lengths.tolist() == list(LENGTHS)
     assert chunks.tasks == ["Task 0.", "Task 1."]
-    frames = torch.cat([decode(file) for file in sorted(videos.rglob("*.mp4"))])
+    frames = torch.cat([decode(file) for file in sorted(videos.rglob("episode_*.mp4"))])
     assert torch.equal(chunks.batch(range(len(chunks)), raw=True)[CAMERA], frames)
     dataset = LeRobotDataset("local/new", root=new, video_backend="pyav")
-    for row in range(len(dataset)):
+    for row in (0, LENGTHS[0], len(dataset) - 1):
         assert torch.equal(dataset[row][CAMERA], frames[row] / 255)
         assert torch.equal(dataset[row]["action"], chunks.columns["action"][row])
 
@@ -232,15 +232,17 @@ def test_bad_sources_are_one_line_each(old, tmp_path):
     assert error(old, new, {"observation.images.tip": tmp_path}).endswith(f"did you mean '{CAMERA}'?")
     video.write_bytes(whole[: len(whole) // 2])
     assert error(old, new).startswith(f"video file: {str(video)!r} given, allowed: a whole video")
-    write_video(video, np.zeros((3, 48, 64, 3), np.uint8))
-    assert error(old, new) == f"frames of {video}: 3 given, allowed: 4, the rows of its episode"
+    write_video(video, np.zeros((1, 48, 64, 3), np.uint8))
+    assert error(old, new).startswith(
+        f"frames of {video}: 1 given, allowed: 4, the rows of episode 1, or at most 2"
+    )
     write_video(video, np.zeros((4, 32, 64, 3), np.uint8))
     assert error(old, new).startswith(f"videos of {CAMERA}: ")
     video.unlink()
     assert error(old, new).startswith(f"video file: {str(video)!r} given")
     video.write_bytes(whole)
-    edit_info(old, codebase_version="v2.0")
-    assert error(old, new) == "source version: 'v2.0' given, allowed: v2.1"
+    edit_info(old, codebase_version="v1.6")
+    assert error(old, new) == "source version: 'v1.6' given, allowed: v2.0 or v2.1"
     edit_info(old, codebase_version="v3.0")
     assert "needs no conversion" in error(old, new)
     edit_info(old, codebase_version="v2.1", fps=9.5)
@@ -248,6 +250,232 @@ def test_bad_sources_are_one_line_each(old, tmp_path):
     edit_info(old, fps=FPS)
     parquet = old / "data" / "chunk-000" / "episode_000002.parquet"
     parquet.write_bytes(parquet.read_bytes()[:-9])
-    assert error(old, new).startswith(f"source file: {str(parquet)!r} given, allowed: a whole parquet file")
+    assert error(old, new).startswith(f"dataset file: {str(parquet)!r} given, allowed: a whole parquet file")
     (old / "meta" / "episodes.jsonl").write_text('{"episode_index": 0')
     assert "episodes.jsonl" in error(old, new)
+
+
+def read_info(root):
+    return json.loads((root / "meta" / "info.json").read_text())
+
+
+def edit_lines(root, name, change):
+    """Change the rows of meta/<name>.jsonl; None leaves one out."""
+    path = root / "meta" / f"{name}.jsonl"
+    rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not None))
+
+
+def edit_columns(root, episode, **columns):
+    file = next((root / "data").rglob(f"episode_{episode:06d}.parquet"))
+    table = pq.read_table(file)
+    for key, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(key), key, pa.array(values))
+    pq.write_table(table, file)
+
+
+def renumber(root, numbers):
+    """Give the source's episodes other numbers, as where some were deleted."""
+    for episode in reversed(range(len(numbers))):
+        for file in [*root.rglob(f"episode_{episode:06d}.*")]:
+            file.rename(file.with_name(f"episode_{numbers[episode]:06d}{file.suffix}"))
+        edit_columns(root, numbers[episode], episode_index=[numbers[episode]] * LENGTHS[episode])
+    for name in ("episodes", "episodes_stats"):
+        edit_lines(root, name, lambda row: {**row, "episode_index": numbers[row["episode_index"]]})
+
+
+def no_stats(root):
+    (root / "meta" / "episodes_stats.jsonl").unlink()
+
+
+def half_the_stats(root):
+    edit_lines(root, "episodes_stats", lambda row: row if row["episode_index"] else None)
+
+
+LAYOUTS = {
+    "version 2.0": lambda root: (no_stats(root), edit_info(root, codebase_version="v2.0")),
+    "no statistics": no_stats,
+    "statistics of some episodes": half_the_stats,
+    "gaps in the numbers": lambda root: renumber(root, [2, 5, 103]),
+    "gaps and no statistics": lambda root: (renumber(root, [1, 2, 9]), no_stats(root)),
+    "index restarts": lambda root: [
+        edit_columns(root, i, index=list(range(n))) for i, n in enumerate(LENGTHS)
+    ],
+    "index is offset": lambda root: edit_columns(root, 1, index=[7_000 + i for i in range(LENGTHS[1])]),
+    "frame_index from 1": lambda root: edit_columns(root, 0, frame_index=list(range(1, LENGTHS[0] + 1))),
+    "byte order marks": lambda root: [
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()) for path in (root / "meta").iterdir()
+    ],
+    "hidden files": lambda root: [
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5")
+        for path in [*root.rglob("*.*")]
+        if path.is_file()
+    ],
+    "totals of other episodes": lambda root: edit_info(root, total_episodes=7, total_frames=1, total_tasks=9),
+    "no chunk size": lambda root: edit_info(root, chunks_size=1000, total_chunks=None, splits={}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_hold_the_same_data(layout, old, tmp_path):
+    values = {key: old_rows(old, key) for key in ("observation.state", "action")}
+    LAYOUTS[layout](old)
+    before = fingerprint(old)
+    convert(old, tmp_path / "new")
+    assert fingerprint(old) == before
+    assert_converted(old, tmp_path / "new", old / "videos")
+    chunks = ActionChunks.load(tmp_path / "new", horizon=2)
+    assert chunks.episode_ids == [0, 1, 2]
+    for key, expected in values.items():
+        assert np.array_equal(chunks.columns[key].numpy(), expected)
+    rows = pq.read_table(next((tmp_path / "new" / "data").rglob("*.parquet")))
+    assert rows["index"].to_pylist() == list(range(sum(LENGTHS)))
+    assert rows["frame_index"].to_pylist() == [i for n in LENGTHS for i in range(n)]
+    stats = json.loads((tmp_path / "new" / "meta" / "stats.json").read_text())
+    state = values["observation.state"].astype(np.float64)
+    assert np.allclose(stats["observation.state"]["mean"], state.mean(0), atol=1e-5)
+    assert np.allclose(stats["observation.state"]["max"], state.max(0))
+    if CAMERA in stats:
+        assert np.array(stats[CAMERA]["mean"]).shape == (3, 1, 1)
+
+
+def test_statistics_of_cameras_are_computed_where_there_are_none(old, tmp_path):
+    no_stats(old)
+    for episode, length in enumerate(LENGTHS):
+        grey = np.full((length, 48, 64, 3), 51, np.uint8)
+        write_video(old / "videos" / "chunk-000" / CAMERA / f"episode_{episode:06d}.mp4", grey)
+    made = convert(old, tmp_path / "new")
+    assert CAMERA in made.described
+    stats = json.loads((tmp_path / "new" / "meta" / "stats.json").read_text())
+    assert np.allclose(stats[CAMERA]["mean"], 0.2, atol=0.02)
+
+
+def test_task_numbers_may_have_gaps(old, tmp_path):
+    edit_lines(old, "tasks", lambda row: {**row, "task_index": 3 * row["task_index"] + 1})
+    for episode, length in enumerate(LENGTHS):
+        edit_columns(old, episode, task_index=[3 * (episode % 2) + 1] * length)
+    convert(old, tmp_path / "new")
+    assert_converted(old, tmp_path / "new", old / "videos")
+    batch = ActionChunks.load(tmp_path / "new", horizon=1).batch([0, LENGTHS[0]])
+    assert batch["task"] == ["Task 0.", "Task 1."]
+
+
+SHAPES = {
+    "channel first": ([3, 48, 64], ["channel", "height", "width"]),
+    "channels first": ([3, 48, 64], ["channels", "height", "width"]),
+    "channel first, no names": ([3, 48, 64], None),
+    "width first": ([64, 48, 3], ["width", "height", "channels"]),
+    "as recorded": ([48, 64, 3], ["height", "width", "channel"]),
+    "another size": ([480, 640, 3], ["height", "width", "channels"]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cameras_of_any_order_of_axes(shape, old, tmp_path):
+    info = read_info(old)
+    info["features"][CAMERA]["shape"], info["features"][CAMERA]["names"] = SHAPES[shape]
+    edit_info(old, features=info["features"])
+    convert(old, tmp_path / "new")
+    assert_converted(old, tmp_path / "new", old / "videos")
+    feature = read_info(tmp_path / "new")["features"][CAMERA]
+    assert (feature["shape"], feature["names"]) == ([48, 64, 3], ["height", "width", "channels"])
+
+
+@pytest.mark.parametrize("more", [2, 1, -1, -2])
+def test_a_video_a_few_frames_longer_or_shorter_than_its_rows(more, old, tmp_path):
+    video = old / "videos" / "chunk-000" / CAMERA / "episode_000000.mp4"
+    write_video(video, np.random.default_rng(3).integers(0, 256, (7 + more, 48, 64, 3), dtype=np.uint8))
+    made = convert(old, tmp_path / "new")
+    assert (made.spare_frames, made.dropped_rows) == (max(more, 0), max(-more, 0))
+    chunks = ActionChunks.load(tmp_path / "new", horizon=1, images=True)
+    kept = min(7, 7 + more)
+    assert chunks.lengths.tolist() == [kept, *LENGTHS[1:]]
+    assert chunks.frames == made.frames
+    expected = [
+        decode(path)[:length] for path, length in zip(sorted(old.rglob("*.mp4")), chunks.lengths, strict=True)
+    ]
+    assert torch.equal(chunks.batch(range(len(chunks)), raw=True)[CAMERA], torch.cat(expected))
+
+
+ESCAPES = {
+    "data_path": "../{episode_index}.parquet",
+    "data_path absolute": "/{episode_index}.parquet",
+    "data_path hidden": "data/../../{episode_index:06d}.parquet",
+    "video_path": "../{video_key}{episode_index:06d}.mp4",
+    "video_path width": "{episode_index:0999999999d}.mp4",
+    "data_path width": "{episode_index:>99999999}.parquet",
+    "data_path attribute": "{episode_index.__class__}.parquet",
+    "video_path field": "{unknown}.mp4",
+    "data_path nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_paths_of_a_source_stay_inside_it(name, old, tmp_path):
+    edit_info(old, **{name.split()[0]: ESCAPES[name]})
+    before = fingerprint(tmp_path)
+    assert f"source {name.split()[0]}: " in error(old, tmp_path / "new")
+    assert fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize("camera", ["../../out", "/tmp/out", "a/b", "observation.[im]", "a\\b", ".."])
+def test_the_name_of_a_camera_is_no_path(camera, old, tmp_path):
+    features = read_info(old)["features"]
+    edit_info(old, features={camera if key == CAMERA else key: value for key, value in features.items()})
+    before = fingerprint(tmp_path)
+    assert "camera in" in error(old, tmp_path / "new")
+    assert fingerprint(tmp_path) == before
+
+
+def test_neither_folder_is_inside_the_other(old, tmp_path):
+    for root in (old / "new", old / "a" / "new"):
+        before = fingerprint(old)
+        with pytest.raises(DatasetError, match="a folder outside of the source"):
+            convert(old, root)
+        assert fingerprint(old) == before
+    hidden = shutil.copytree(old, tmp_path / ".new.converting")
+    with pytest.raises(DatasetError, match="a folder outside of the source"):
+        convert(hidden, tmp_path / "new")
+    assert len(fingerprint(hidden)) == len(fingerprint(old))
+    (tmp_path / "link").symlink_to(old)
+    with pytest.raises(DatasetError, match="root: "):
+        convert(old, tmp_path / "link" / "new")
+
+
+def test_a_full_disk_leaves_room_for_the_same_command(old, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for step in ("write_table", "stage", "run_lerobot"):
+        with monkeypatch.context() as patch:
+            where = (
+                "anyorder.datasets.convert.pq.write_table"
+                if step == "write_table"
+                else f"anyorder.datasets.convert.{step}"
+            )
+            patch.setattr(where, full)
+            with pytest.raises(OSError, match="No space"):
+                convert(old, tmp_path / "new")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["old"]
+    convert(old, tmp_path / "new")
+
+
+def test_what_git_has_not_fetched_is_explained(old, tmp_path):
+    for pattern in ("*.mp4", "*.parquet", "episodes.jsonl", "info.json"):
+        file = next(old.rglob(pattern))
+        whole = file.read_bytes()
+        file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+        assert "git lfs pull" in error(old, tmp_path / "new")
+        file.write_bytes(whole)
+
+
+def test_more_bad_sources_are_one_line_each(old, tmp_path):
+    new = tmp_path / "new"
+    edit_info(old, chunks_size=0)
+    assert error(old, new).startswith("source chunks_size: 0 given")
+    edit_info(old, chunks_size=1000)
+    edit_columns(old, 2, task_index=[5] * LENGTHS[2])
+    assert "task_index in" in error(old, new)
+    edit_columns(old, 2, task_index=[0] * LENGTHS[2])
+    edit_lines(old, "episodes", lambda row: {**row, "episode_index": 0})
+    assert "0 twice" in error(old, new)

@@ -162,5 +162,5 @@ def test_bad_settings(options, message):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for make in (AlohaConfig().build, AlohaConfig().expert):
-        with pytest.raises(EnvError, match=r'pip install "lerobot_policy_anyorder\[aloha\]"'):
+        with pytest.raises(EnvError, match=r"pip install '\.\[aloha\]'"):
             make()

@@ -131,5 +131,5 @@ def test_bad_settings(options, message):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for make in (MetaworldConfig().build, MetaworldConfig().expert):
-        with pytest.raises(EnvError, match=r'pip install "lerobot_policy_anyorder\[metaworld\]"'):
+        with pytest.raises(EnvError, match=r"pip install '\.\[metaworld\]'"):
             make()

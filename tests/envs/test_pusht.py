@@ -211,5 +211,5 @@ def test_bad_settings(options, message):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for make in (PushtConfig().build, PushtConfig().expert):
-        with pytest.raises(EnvError, match=r'pip install "lerobot_policy_anyorder\[pusht\]"'):
+        with pytest.raises(EnvError, match=r"pip install '\.\[pusht\]'"):
             make()

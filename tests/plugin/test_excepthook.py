@@ -15,8 +15,9 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
-from anyorder.plugin.excepthook import unreadable_dataset
+from anyorder.plugin.excepthook import missing_policy, unreadable_dataset
 from anyorder.policies import AnyOrderConfig
+from tests.plugin.saved import policy, save
 
 PROGRAM = """
 from anyorder.errors import ConfigError
@@ -124,3 +125,22 @@ def test_what_else_goes_wrong_with_a_dataset_keeps_its_traceback(lift_copy):
     assert unreadable_dataset(lerobots_error(lift_copy, ACTConfig)) is None
     interrupted = KeyboardInterrupt().with_traceback(lerobots_error(lift_copy).__traceback__)
     assert unreadable_dataset(interrupted) is None
+
+
+@pytest.mark.parametrize("inside", ["pretrained_model", "checkpoints/last/pretrained_model"])
+def test_a_folder_above_the_policy_names_the_policys(inside, tmp_path):
+    folder = save(policy("regression"), tmp_path / "run" / inside)
+    with pytest.raises(FileNotFoundError) as caught:
+        PreTrainedConfig.from_pretrained(tmp_path / "run")
+    assert str(missing_policy(caught.value)) == f"policy.path: '{tmp_path / 'run'}' given, allowed: {folder}"
+    with pytest.raises(FileNotFoundError) as caught:
+        PreTrainedConfig.from_pretrained(tmp_path)
+    assert missing_policy(caught.value) is None
+    assert missing_policy(FileNotFoundError("another file")) is None
+
+
+def test_no_device_is_no_warning(caplog):
+    with caplog.at_level("WARNING"):
+        config = AnyOrderConfig(device=None)
+    assert config.device is not None
+    assert not caplog.records

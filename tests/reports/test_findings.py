@@ -3,7 +3,7 @@ import pytest
 from anyorder.reports.findings import cautions, headline, likelihood_line
 from anyorder.reports.runs import read_runs
 from anyorder.reports.settings_diff import compare_settings
-from tests.reports.fake_runs import write_run
+from tests.reports.fake_runs import SETTINGS, write_run
 
 AR, MASKED, REGRESSION = "autoregressive", "masked_diffusion", "regression"
 
@@ -80,6 +80,28 @@ def test_likelihoods_of_other_tokens_are_not_compared(tmp_path):
 def test_cautions_name_unfinished_runs(tmp_path):
     (run,) = read_runs([write_run(tmp_path / "autoregressive", steps=400)])
     assert "autoregressive has taken 100 of 400 steps." in cautions([run])
+
+
+@pytest.mark.parametrize(
+    ("network", "dataset", "said"),
+    [
+        ({"width": 32, "depth": 3}, {}, "sizes of network"),
+        ({"width": 64, "depth": 3, "dropout": 0.1}, {}, "regularisation (dropout, noise, weight decay)"),
+        (
+            {"width": 64, "depth": 3, "attention_dropout": 0.1},
+            {},
+            "regularisation (dropout, noise, weight decay)",
+        ),
+        ({"width": 64, "depth": 3}, {"cache_gb": 2.0, "workers": 3}, None),
+        ({"width": 64, "depth": 3}, {"seed": 1}, "datasets or splits"),
+    ],
+)
+def test_cautions_say_what_differs_and_nothing_else(tmp_path, network, dataset, said):
+    a = write_run(tmp_path / "a")
+    b = write_run(tmp_path / "b", network=network, dataset={**SETTINGS["dataset"], **dataset})
+    found = [note for note in cautions(read_runs([a, b])) if note.startswith("The runs have different")]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
 
 
 def test_settings_that_differ_and_settings_in_common(tmp_path):

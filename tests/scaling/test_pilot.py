@@ -198,6 +198,25 @@ def test_a_pilot_that_was_killed_goes_on_and_advises(small, lift_root, tmp_path,
     assert len(small.trained) == 48
 
 
+def test_the_time_that_is_named_is_enough(small, lift_root, tmp_path, capsys, monkeypatch):
+    """On a machine so busy that nothing ever seems to fit."""
+    monkeypatch.setattr(pilot, "largest", lambda *_: 0.0)
+    monkeypatch.setattr(commands, "fit_table", lambda *_: None)
+    monkeypatch.setattr(commands, "print_files", lambda *_: None)
+    words = ["advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'pilot'}", "workers=2", "flops=1e8"]
+    words += ["extrapolate=true"]
+    line = fails(capsys, *words, "pilot=5")
+    assert "pilot: 5.0 given, allowed: about 6 or more" in line
+    monkeypatch.setattr(pilot, "least_seconds", lambda *_: 1e4)  # the machine gets slower still
+    assert "about 6 or more" in fails(capsys, *words, "pilot=4")
+    trained = len(small.trained)
+    monkeypatch.setattr("anyorder.commands.advise.answer", lambda *_: None)
+    assert cli.main([*words, "pilot=6"]) == 0
+    assert len(small.trained) > trained
+    assert len({*small.trained}) >= 3 * pilot.LEAST_RUNS
+    assert "slower than when the time was named" in " ".join(capsys.readouterr().out.split())
+
+
 def test_seconds_of_a_run_that_was_killed_count(small, data, lift_root, tmp_path, monkeypatch):
     config = AdviseConfig(pilot=5, dataset=str(lift_root), flops=1e8, pilot_out=str(tmp_path), workers=2)
     fresh = commands.Pilot(config, commands.dataset_of(config), 0.0)

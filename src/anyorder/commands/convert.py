@@ -1,11 +1,14 @@
-"""``anyorder convert``: an older LeRobot dataset (v2.1) to the version that everything here reads (v3)."""
+"""``anyorder convert``: an older LeRobot dataset (v2.0, v2.1) to the version that everything here reads (v3)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from anyorder.datasets.convert import RECORDED_TIME
+from anyorder.datasets.old_dataset import RECORDED_TIME
+
+if TYPE_CHECKING:
+    from anyorder.datasets.convert import Conversion
 
 
 @dataclass
@@ -29,8 +32,28 @@ def run(config: ConvertConfig, console: Console) -> None:
             f"time stamps were up to {done.shift_s:.3f} s away from frame number / fps, by which LeRobot finds video "
             f"frames: timestamp now holds the latter, {RECORDED_TIME} the source's"
         )
+    for line in remarks(done):
+        console.print(line, markup=False, highlight=False)
+
+
+def remarks(done: "Conversion") -> list[str]:
+    """Return what is not as it was in the source, a line each."""
+    lines = []
     if done.restamped:
-        console.print(f"{done.restamped} videos were given new time stamps; their pictures are unchanged")
+        lines.append(f"{done.restamped} videos were given new time stamps; their pictures are unchanged")
+    if done.renumbered:
+        lines.append(f"{done.renumbered} episodes have another number, as those of the source leave gaps")
+    if done.dropped_rows:
+        lines.append(
+            f"{done.dropped_rows} rows at the ends of episodes were left out, as videos end before them"
+        )
+    if done.spare_frames:
+        lines.append(
+            f"{done.spare_frames} frames at the ends of videos are not used, as their episodes end before"
+        )
+    if done.described:
+        lines.append(f"statistics that the source lacks were computed: {', '.join(done.described)}")
+    return lines
 
 
 def flat(nested: dict[str, Any], path: str = "") -> dict[str, str]:

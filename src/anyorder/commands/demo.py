@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
+from anyorder.bars import progress_bars
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import EPISODES
@@ -101,8 +102,12 @@ def run_steps(config: DemoConfig, console: Console) -> None:
 
 def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> None:
     """Train the policies, ``workers`` at a time in processes of one thread, and roll each out."""
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    training, rolling = Progress(*columns, console=console), Progress(*columns, console=console)
+    training, rolling = (
+        progress_bars(
+            MofNCompleteColumn(), TimeElapsedColumn(), description="{task.description:<20}", console=console
+        )
+        for _ in range(2)
+    )
     bars: dict[str, tuple[TaskID, TaskID]] = {}
     for name in config.policies:
         bars[name] = (

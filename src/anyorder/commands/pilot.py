@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from anyorder.bars import duration
 from anyorder.commands.fit import FitCommandConfig, fit_table, print_files
 from anyorder.commands.study import (
     StudyCommandConfig,
     check_place,
-    duration,
     execute,
     in_words,
     plan,
 )
 from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.files import digest, read_json, write_json
 from anyorder.scaling.pilot import LEAST_RUNS, MARGIN
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from anyorder.datasets.folder import DatasetInfo
     from anyorder.scaling.grid import Member
 
-FIT, TABLE = "fit", "runs.parquet"
+FIT, TABLE, PROMISE = "fit", "runs.parquet", "named.json"
 """What a pilot's folder holds beside its study."""
+PATIENCE = 3.0
+"""Times its estimate that a plan may take for which the time asked was named as enough."""
 LOSS = "loss_best"
 """Early stopping: what those who use ``anyorder train`` follow."""
 
@@ -114,7 +117,10 @@ class Pilot:
         members: the grid, with what runs take on this machine, as far as that is known.
         start_s: seconds until processes are ready to train.
         deadline: of ``time.perf_counter()``.
+        extra_s: seconds beyond it that a time named as enough may still take.
     """
+
+    extra_s = 0.0
 
     def __init__(self, config: "AdviseConfig", info: "DatasetInfo", started: float) -> None:
         from anyorder.scaling.data import StudyData
@@ -188,12 +194,13 @@ class Pilot:
         """
         from anyorder.scaling.pilot import cells
 
-        chosen = self.fitting()
-        ids = {m.id for m in chosen} | set(self.took)
-        reached = [m for m in self.members if m.id in ids]
-        families = {m.family for m in self.grid}
+        chosen, families = self.fitting(), {m.family for m in self.grid}
+        reached = self.reached(chosen)
         if (count := sum(len(cell) == len(families) for cell in cells(reached))) < LEAST_RUNS:
-            raise self.too_short(f"{count} runs of each family fit")
+            if not self.minutes >= self.named():
+                raise self.too_short(f"{count} runs of each family fit")
+            chosen = self.keep_promise(console)
+            reached = self.reached(chosen)
         check_asked(self.config, reached, f"the runs of a pilot of {self.minutes:g} minutes")
         if chosen:
             plan(chosen, self.processes, console)
@@ -201,6 +208,33 @@ class Pilot:
             self.execute(chosen, console)
             if chosen := self.fitting():
                 console.print(f"there is time for {len(chosen)} more", highlight=False)
+
+    def reached(self, chosen: Sequence["Member"]) -> list["Member"]:
+        """Return what is done once these are."""
+        ids = {m.id for m in chosen} | set(self.took)
+        return [m for m in self.members if m.id in ids]
+
+    def named(self) -> float:
+        """Return the minutes that this pilot has named as enough; infinite before it has."""
+        path = self.out / PROMISE
+        told = read_json(path) if path.is_file() else {}
+        same = told.get("runs") == digest(sorted(m.id for m in self.grid))
+        return float(told["minutes"]) if same else math.inf
+
+    def keep_promise(self, console: Console) -> list["Member"]:
+        """Return what is left to train of the cheapest plan, and leave it the time it takes on a slower machine."""
+        from anyorder.scaling.pilot import cheapest, grids, least_seconds
+
+        least = least_seconds(self.members, self.processes, self.took, self.failed)
+        planned = cheapest(self.members, self.failed)
+        limit = max((m.flops for m in planned), default=0.0)
+        self.study = replace(self.study, grids=grids(self.data.unique_tokens, limit))
+        took = duration(self.spent_s + self.start_s + least)
+        self.extra_s = max(0.0, time.perf_counter() + self.start_s + PATIENCE * least - self.deadline)
+        console.print(
+            f"this machine is slower than when the time was named: about {took} in all", highlight=False
+        )
+        return self.open(planned)
 
     def fitting(self) -> list["Member"]:
         """Return what is left to train of the largest plan that fits the time left, the cheapest first."""
@@ -226,7 +260,8 @@ class Pilot:
         write_study(self.out, to_plain(self.study), data_facts(self.data), members)
         of_study = {f.name: getattr(self.study, f.name) for f in fields(self.study)}
         command = StudyCommandConfig(**of_study, action="run", out=str(self.out), workers=self.processes)
-        execute(command, self.study, members, [Task(m) for m in chosen], console, self.deadline)
+        deadline = self.deadline + self.extra_s
+        execute(command, self.study, members, [Task(m) for m in chosen], console, deadline)
         self.look()
 
     def collect(self, console: Console) -> None:
@@ -253,7 +288,6 @@ class Pilot:
 
     def cannot_learn(self, run: str) -> UserError:
         """Return the error of a pilot that cannot go on as runs fail, with the reason of one."""
-        from anyorder.files import read_json
         from anyorder.scaling.files import ERROR, run_folder
 
         path = run_folder(self.out, run) / ERROR
@@ -272,6 +306,10 @@ class Pilot:
         least = least_seconds(self.members, self.processes, self.took, self.failed)
         seconds = self.spent_s + self.start_s + least / (1 - MARGIN)
         minutes = max(math.ceil(seconds / 60), math.floor(self.minutes) + 1)
+        # A busy machine takes another time every time it is asked: what was named once is enough.
+        minutes = int(min(minutes, self.named())) if self.minutes < self.named() else minutes
+        ids = sorted(m.id for m in self.grid)
+        write_json(self.out / PROMISE, {"minutes": minutes, "runs": digest(ids)})
         guess = "" if self.took else " (a guess, as no run was timed)"
         allowed = (
             f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in "

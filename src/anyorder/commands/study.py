@@ -1,6 +1,7 @@
 """``anyorder study run|status|collect``: many small trainings, and the table that laws are fitted to."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.files import owned, read_json, writable
@@ -198,8 +200,9 @@ def execute(
     deadline: float | None = None,
 ) -> None:
     """Do the tasks, here or by a launcher; here until a ``deadline`` of ``time.perf_counter()``, see ``work``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+    from anyorder.bars import progress_bars
     from anyorder.scaling.collect import seconds_left, standings
     from anyorder.scaling.grid import as_plain
     from anyorder.scaling.workers import work
@@ -214,8 +217,8 @@ def execute(
         return
     plain = [as_plain(m) for m in members]
     looked = 0.0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    with progress_bars(*columns, console=console) as bar:
         task = bar.add_task("rollouts" if tasks[0].success else "runs", total=len(tasks), left="")
 
         def progress() -> None:
@@ -274,11 +277,12 @@ def status(config: StudyCommandConfig, console: Console) -> None:
     left = seconds_left(found, config.processes)
     if left:
         line = f"about {duration(left)} left on {config.processes} processes"
-        console.print(f"{line}; anyorder study run continues", highlight=False)
+        console.print(f"{line}; the same `anyorder study run ...` continues", highlight=False)
     elif failed := failures(Path(config.out), [s.member["id"] for s in found]):
         console.print(failed, markup=False, highlight=False)
     else:
-        console.print(f"complete; next: anyorder study collect out={config.out}", markup=False)
+        words = shlex.quote(f"out={config.out}")
+        console.print(f"complete; next: anyorder study collect {words}", markup=False, soft_wrap=True)
 
 
 def state_row(name: str, found: Sequence["Standing"]) -> list[str]:
@@ -301,8 +305,8 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
     planned = len(read_study(config.out)["members"])
     missing = f" ({planned - len(rows)} of {planned} are missing)" if planned > len(rows) else ""
     console.print(f"{path}: {len(rows)} runs{missing}", markup=False, highlight=False)
-    next_words = f"next: anyorder fit runs={path} loss=loss_final    # or loss=loss_best"
-    console.print(next_words, markup=False, highlight=False)
+    next_words = f"next: anyorder fit {shlex.quote(f'runs={path}')} loss=loss_final    # or loss=loss_best"
+    console.print(next_words, markup=False, highlight=False, soft_wrap=True)
 
 
 def span(values: Sequence[float]) -> str:
@@ -313,14 +317,3 @@ def span(values: Sequence[float]) -> str:
     """
     low, high = min(values), max(values)
     return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words.
-
-    >>> duration(42), duration(600), duration(9000)
-    ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,9 +1,11 @@
 """``anyorder train``: train a policy on a dataset."""
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
+from anyorder.errors import EnvError
 from anyorder.training.config import TrainConfig
 
 
@@ -44,4 +46,16 @@ def run(config: TrainConfig, console: Console) -> None:
             f"held-out chunk error {error.policy:.3f} of half an action's range "
             f"(holding the last action {error.hold:.3f}, moving on as before {error.constant_velocity:.3f})"
         )
-    console.print(f"next: anyorder rollout policy={result.run}")
+    console.print(next_step(result.run), markup=False, highlight=False, soft_wrap=True)
+
+
+def next_step(run: Path) -> str:
+    """Return what to do with a trained policy: an environment to try it in is known of recorded data alone."""
+    from anyorder.training.checkpoint import PRETRAINED, recorded_env
+
+    try:
+        recorded_env(run)
+    except EnvError:
+        policy = shlex.quote(str(run / "checkpoints" / "last" / PRETRAINED))
+        return f"on a robot: lerobot-rollout --policy.path={policy} ... (docs/lerobot.md)"
+    return f"next: anyorder rollout {shlex.quote(f'policy={run}')}"

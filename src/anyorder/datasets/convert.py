@@ -1,4 +1,4 @@
-"""Converting a LeRobot dataset of version 2.1 to version 3, by LeRobot's own functions, without touching it."""
+"""Converting a LeRobot dataset of version 2.0 or 2.1 to version 3, by LeRobot's own functions, without touching it."""
 
 import json
 import shutil
@@ -16,13 +16,17 @@ import torch
 from anyorder.datasets.episodes import episode_borders
 from anyorder.datasets.folder import INDEX_COLUMNS, read_columns, read_info
 from anyorder.datasets.images import TOLERANCE_S, FrameReader, is_depth
-from anyorder.datasets.old_videos import OldVideo, read_video, restamp
-from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.datasets.old_dataset import RECORDED_TIME, OldDataset, OldEpisode, read_old
+from anyorder.datasets.old_statistics import measure, statistics
+from anyorder.datasets.old_videos import restamp
+from anyorder.datasets.tables import Array, read_schema, read_table
+from anyorder.errors import DatasetError, bad_value
 from anyorder.files import owned
 
-VERSION = "v2.1"
-RECORDED_TIME = "recorded_timestamp"
-"""Column that keeps the source's time stamps where the converted ``timestamp`` differs."""
+DATA = "data/chunk-{:06d}/episode_{:09d}.parquet"
+VIDEO = "videos/chunk-{:06d}/{}/episode_{:09d}.mp4"
+"""Places in the dataset that LeRobot's functions convert, whatever the source's are; wide enough to sort."""
+PER_CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Conversion:
         shift_s: largest difference between a time stamp of the source and frame number / fps; 0 if within LeRobot's
             tolerance, and then ``timestamp`` is the source's.
         restamped: how many videos were given new time stamps.
+        renumbered: how many episodes have another number than in the source.
+        dropped_rows: rows left out at the ends of episodes whose videos are shorter.
+        spare_frames: frames at the ends of videos that no row asks for.
+        described: features whose statistics the source lacks.
     """
 
     root: Path
@@ -45,12 +53,16 @@ class Conversion:
     fps: int
     shift_s: float
     restamped: int
+    renumbered: int = 0
+    dropped_rows: int = 0
+    spare_frames: int = 0
+    described: tuple[str, ...] = ()
 
 
 def convert(
     source: str | Path, root: str | Path, videos: Mapping[str, str | Path] | None = None
 ) -> Conversion:
-    """Convert the dataset in the folder ``source`` (v2.1) to a new one (v3) in ``root``.
+    """Convert the dataset in the folder ``source`` (v2.0, v2.1) to a new one (v3) in ``root``.
 
     The source is only read. Everything is written to a folder beside ``root`` that is renamed in the end, so a kill
     leaves nothing half done.
@@ -58,6 +70,8 @@ def convert(
     LeRobot finds a video frame by its time stamp, frame number / fps. Recordings whose ``timestamp`` column holds
     measured times instead get the former; the measured ones move to the column ``recorded_timestamp``. Videos whose
     frames are not at those times are copied with new time stamps, not encoded again.
+
+    Episodes are numbered 0, 1, 2, ... in their order, rows likewise. Statistics that the source lacks are computed.
 
     Args:
         source: folder of the old dataset.
@@ -67,169 +81,142 @@ def convert(
 
     Raises:
         DatasetError: the source is damaged, of another version, or a video does not have one frame a row; ``root``
-            exists.
+            exists, or one of the two folders is inside the other.
     """
     source, root = Path(source), Path(root)
-    if root.exists():
-        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet"))
-    with owned(root, "root", new="a new folder"):
-        return _convert(source, root, videos or {})
-
-
-def _convert(source: Path, root: Path, videos: Mapping[str, str | Path]) -> Conversion:
-    info = read_old_info(source)
-    lengths = read_lengths(source, info)
-    old_files = old_videos(source, info, {key: Path(folder) for key, folder in videos.items()}, lengths)
     staging = root.parent / f".{root.name}.converting"
+    check_places(source, root, staging)
+    with owned(root, "root", new="a new folder"):
+        return _convert(source, root, staging, videos or {})
+
+
+def _convert(source: Path, root: Path, staging: Path, videos: Mapping[str, str | Path]) -> Conversion:
+    old = read_old(source, {key: Path(folder) for key, folder in videos.items()})
     shutil.rmtree(staging, ignore_errors=True)
-    old, new = staging / "v21", staging / root.name
+    staged, new = staging / "v21", staging / root.name
     try:
-        shift_s = stage(source, old, info, old_files, lengths)
-        run_lerobot(old, new)
+        shift_s, described = stage(old, staged)
+        run_lerobot(staged, new, source)
         check_new(new)
         new.rename(root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    restamped = sum(not video.on_time for files in old_files.values() for video in files)
-    return Conversion(root, len(lengths), sum(lengths), info["fps"], shift_s, restamped)
+    films = [(video, old.episodes[i]) for files in old.videos.values() for i, video in enumerate(files)]
+    return Conversion(
+        root,
+        len(old.episodes),
+        sum(episode.length for episode in old.episodes),
+        old.info["fps"],
+        shift_s,
+        restamped=sum(not video.on_time for video, _ in films),
+        renumbered=sum(episode.number != i for i, episode in enumerate(old.episodes)),
+        dropped_rows=sum(episode.rows - episode.length for episode in old.episodes),
+        spare_frames=sum(video.frames - episode.length for video, episode in films),
+        described=tuple(described),
+    )
 
 
-def read_old_info(source: Path) -> dict[str, Any]:
-    """Read ``meta/info.json`` and check its version."""
-    path = source / "meta" / "info.json"
-    try:
-        info: dict[str, Any] = json.loads(path.read_text())
-        version = info["codebase_version"]
-        if version == VERSION:
-            info["features"], info["data_path"], info["video_path"]
-            fps = info["fps"] = int(info["fps"]) if int(info["fps"]) == info["fps"] else info["fps"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        allowed = f"a LeRobot dataset of version {VERSION} (its meta/info.json cannot be read: {error})"
-        raise DatasetError(bad_value("source", str(source), allowed)) from error
-    if version != VERSION:
-        hint = "; this one needs no conversion" if str(version).startswith("v3.") else ""
-        raise DatasetError(bad_value("source version", version, f"{VERSION}{hint}"))
-    if not isinstance(fps, int) or fps < 1:
-        raise DatasetError(bad_value("source fps", fps, "an integer >= 1, as version v3 needs"))
-    return info
+def check_places(source: Path, root: Path, staging: Path) -> None:
+    """Refuse folders of which one would be written inside the other."""
+    if root.exists() or root.is_symlink():
+        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet"))
+    there, here = source.resolve(), root.resolve()
+    for folder in (here, staging.resolve()):
+        if folder == there or folder in there.parents or there in folder.parents:
+            raise DatasetError(bad_value("root", str(root), f"a folder outside of the source {source}"))
 
 
-def read_lengths(source: Path, info: dict[str, Any]) -> list[int]:
-    """Return the frames of every episode, checked against its parquet file."""
-    tables = {}
-    for name in ("episodes", "episodes_stats", "tasks"):
-        path = source / "meta" / f"{name}.jsonl"
-        try:
-            tables[name] = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        except (OSError, json.JSONDecodeError) as error:
-            raise DatasetError(bad_value("source file", str(path), f"whole JSON lines ({error})")) from error
-    for name, fields in (("episodes", ("episode_index", "length")), ("episodes_stats", ("episode_index",))):
-        for row in tables[name]:
-            if not all(isinstance(row.get(field), int) for field in fields):
-                allowed = "rows with whole numbers for " + ", ".join(fields)
-                raise DatasetError(bad_value(f"source file {name}.jsonl", row, allowed))
-    numbers = [row["episode_index"] for row in tables["episodes"]]
-    for name, given in (
-        ("episodes", numbers),
-        ("stats", [r["episode_index"] for r in tables["episodes_stats"]]),
-    ):
-        if sorted(given) != list(range(len(numbers))) or not numbers:
-            allowed = "each of 0 ... episodes - 1 once, in meta/episodes.jsonl and meta/episodes_stats.jsonl"
-            raise DatasetError(bad_value(f"source {name}", given[:20], allowed))
-    lengths = [int(r["length"]) for r in sorted(tables["episodes"], key=lambda r: r["episode_index"])]
-    for episode, length in enumerate(lengths):
-        path = source / data_path(info, episode)
-        try:
-            rows = pq.read_metadata(path).num_rows
-            columns = pq.read_schema(path).names
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DatasetError(
-                bad_value("source file", str(path), f"a whole parquet file ({reason})")
-            ) from error
-        missing = sorted({"timestamp", "frame_index", "episode_index"} - set(columns))
-        if missing:
-            raise DatasetError(bad_value("source file", str(path), f"a file with the columns {missing}"))
-        if rows != length:
-            allowed = f"{length}, the length of episode {episode} in meta/episodes.jsonl"
-            raise DatasetError(bad_value(f"rows of {path}", rows, allowed))
-    return lengths
+def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
+    """Lay out a v2.1 dataset in ``staged`` that points to the source where it is as LeRobot's functions need it.
 
-
-def old_videos(
-    source: Path, info: dict[str, Any], folders: Mapping[str, Path], lengths: list[int]
-) -> dict[str, list[OldVideo]]:
-    """Read every camera's videos by episode, and correct ``info`` by what they are."""
-    cameras = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
-    for key in folders:
-        if key not in cameras:
-            allowed = (", ".join(cameras) or "no camera") + did_you_mean(key, cameras)
-            raise DatasetError(bad_value("videos", key, allowed))
-    videos: dict[str, list[OldVideo]] = {}
-    for key in cameras:
-        videos[key] = []
-        for episode, length in enumerate(lengths):
-            path = source / video_path(info, key, episode)
-            if key in folders:
-                path = folders[key] / path.name
-            videos[key].append(read_video(path, length, info["fps"]))
-        formats = {video.format for video in videos[key]}
-        if len(formats) != 1:
-            raise DatasetError(bad_value(f"videos of {key}", sorted(map(str, formats)), "one format for all"))
-        (found,) = formats
-        feature = info["features"][key]
-        feature["shape"] = [found.height, found.width, feature["shape"][2]]
-        described = {
-            "height": found.height,
-            "width": found.width,
-            "codec": found.codec,
-            "pix_fmt": found.pixels,
-        }
-        about = {f"video.{name}": value for name, value in {**described, "fps": info["fps"]}.items()}
-        feature["info"] = {**(feature.get("info") or {}), **about}
-    return videos
-
-
-def stage(
-    source: Path, old: Path, info: dict[str, Any], videos: Mapping[str, list[OldVideo]], lengths: list[int]
-) -> float:
-    """Lay out a v2.1 dataset in ``old`` that points to the source; return the largest correction of time stamps."""
-    (old / "meta").mkdir(parents=True)
-    for name in ("episodes", "episodes_stats", "tasks"):
-        shutil.copyfile(source / "meta" / f"{name}.jsonl", old / "meta" / f"{name}.jsonl")
-    regular = [np.arange(length, dtype=np.float64) / info["fps"] for length in lengths]
-    measured = []
-    for episode in range(len(lengths)):
-        column = pq.read_table(source / data_path(info, episode), columns=["timestamp"])["timestamp"]
-        measured.append(np.array(column.to_pylist(), dtype=np.float64).reshape(-1))
-    shift_s = max(float(np.abs(m - r).max()) for m, r in zip(measured, regular, strict=True))
+    Returns:
+        The largest correction of time stamps in seconds, and the features whose statistics were computed.
+    """
+    (staged / "meta").mkdir(parents=True)
+    info, fps = old.info, old.info["fps"]
+    shift_s = max(shift(episode, fps) for episode in old.episodes)
     if shift_s < TOLERANCE_S:
         shift_s = 0.0
     else:
         info["features"][RECORDED_TIME] = {"dtype": "float32", "shape": [1], "names": None}
-    for episode, times in enumerate(regular):
-        origin, place = source / data_path(info, episode), old / data_path(info, episode)
+    task_numbers = {number: i for i, number in enumerate(sorted(old.tasks))}
+    start = 0
+    for i, episode in enumerate(old.episodes):
+        place = staged / DATA.format(i // PER_CHUNK, i)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if not shift_s:
-            place.symlink_to(origin.resolve())
-            continue
-        table = pq.read_table(origin).replace_schema_metadata(None)
-        position = table.schema.get_field_index("timestamp")
-        table = table.append_column(RECORDED_TIME, table["timestamp"])
-        table = table.set_column(position, "timestamp", pa.array(times.astype(np.float32)))
-        pq.write_table(table, place)
-    for key, files in videos.items():
-        for episode, video in enumerate(files):
-            place = old / video_path(info, key, episode)
+        moments = np.arange(episode.length)
+        wanted = {
+            "episode_index": np.full(episode.length, i),
+            "frame_index": moments,
+            "index": start + moments,
+            "task_index": np.array([task_numbers[task] for task in episode.task[: episode.length].tolist()]),
+        }
+        if shift_s:
+            wanted[RECORDED_TIME] = episode.times[: episode.length].astype(np.float32)
+            wanted["timestamp"] = (moments / fps).astype(np.float32)
+        stage_rows(episode, place, wanted)
+        start += episode.length
+    for key, files in old.videos.items():
+        for i, video in enumerate(files):
+            place = staged / VIDEO.format(i // PER_CHUNK, key, i)
             place.parent.mkdir(parents=True, exist_ok=True)
             if video.on_time:
                 place.symlink_to(video.path.resolve())
             else:
-                restamp(video, place, info["fps"])
-    info.setdefault("total_chunks", 1)
-    info.setdefault("total_videos", sum(map(len, videos.values())))
-    (old / "meta" / "info.json").write_text(json.dumps(info, indent=1))
-    return shift_s
+                restamp(video, place, fps)
+    for key, feature in info["features"].items():
+        if feature["dtype"] == "image":
+            measure(feature, key, staged / DATA.format(0, 0))
+    tables = [staged / DATA.format(i // PER_CHUNK, i) for i in range(len(old.episodes))]
+    stats, described = statistics(old, tables)
+    count = len(old.episodes)
+    lengths = [episode.length for episode in old.episodes]
+    rows = [
+        {**e.about, "episode_index": i, "length": e.length, "tasks": e.about["tasks"]}
+        for i, e in enumerate(old.episodes)
+    ]
+    write_lines(staged, "episodes", rows)
+    write_lines(staged, "episodes_stats", [{"episode_index": i, "stats": s} for i, s in enumerate(stats)])
+    write_lines(staged, "tasks", [{"task_index": i, "task": old.tasks[n]} for n, i in task_numbers.items()])
+    counts = {"total_episodes": count, "total_frames": sum(lengths), "total_tasks": len(old.tasks)}
+    counts |= {"total_chunks": 1, "total_videos": count * len(old.videos)}
+    paths = {
+        "data_path": DATA,
+        "video_path": VIDEO if old.videos else None,
+        "splits": {"train": f"0:{count}"},
+    }
+    (staged / "meta" / "info.json").write_text(json.dumps({**info, **counts, **paths}, indent=1))
+    return shift_s, described
+
+
+def shift(episode: OldEpisode, fps: int) -> float:
+    """Return how far an episode's time stamps are from frame number / fps at most, in seconds."""
+    off = np.abs(episode.times - np.arange(episode.rows) / fps)
+    return float(np.where(np.isfinite(off), off, np.inf).max())
+
+
+def stage_rows(episode: OldEpisode, place: Path, wanted: Mapping[str, Array]) -> None:
+    """Lay out an episode's rows with the ``wanted`` columns: its own file, if that is so already."""
+    names = read_schema(episode.path, ()).names
+    same = episode.length == episode.rows and set(wanted) <= set(names)
+    if same:
+        table = read_table(episode.path, list(wanted))
+        same = all(table.column(key).to_pylist() == values.tolist() for key, values in wanted.items())
+    if same:
+        place.symlink_to(episode.path.resolve())
+        return
+    table = read_table(episode.path).replace_schema_metadata(None).slice(0, episode.length)
+    for key, values in wanted.items():
+        position = table.schema.get_field_index(key)
+        column = pa.array(values)
+        table = table.append_column(key, column) if position < 0 else table.set_column(position, key, column)
+    pq.write_table(table, place)
+
+
+def write_lines(staged: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write ``meta/<name>.jsonl``."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (staged / "meta" / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def check_new(new: Path) -> None:
@@ -244,17 +231,27 @@ def check_new(new: Path) -> None:
             reader.read(key, torch.tensor([row]))
 
 
-def run_lerobot(old: Path, new: Path) -> None:
-    """Run the steps of LeRobot's converter that write, and none of those that move folders or use the network."""
+def run_lerobot(old: Path, new: Path, source: Path) -> None:
+    """Run the steps of LeRobot's converter that write, and none of those that move folders or use the network.
+
+    Raises:
+        DatasetError: one of them fails; ``source`` is what the message names.
+    """
+    from datasets.exceptions import DatasetsError
     from lerobot.datasets.utils import DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
 
-    with quiet():
-        lerobot.convert_info(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
-        lerobot.convert_tasks(old, new)
-        data = lerobot.convert_data(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB)
-        videos = lerobot.convert_videos(old, new, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
-        lerobot.convert_episodes_metadata(old, new, data, videos)
+    try:
+        with quiet():
+            lerobot.convert_info(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
+            lerobot.convert_tasks(old, new)
+            data = lerobot.convert_data(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB)
+            videos = lerobot.convert_videos(old, new, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
+            lerobot.convert_episodes_metadata(old, new, data, videos)
+    except (LookupError, TypeError, ValueError, AttributeError, pa.ArrowException, DatasetsError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:160]
+        allowed = f"one that LeRobot's converter takes ({type(error).__name__}: {reason})"
+        raise DatasetError(bad_value("source", str(source), allowed)) from error
 
 
 @contextmanager
@@ -275,15 +272,3 @@ def quiet() -> Iterator[None]:
     finally:
         lerobot.tqdm.tqdm = shown
         logger.setLevel(level)
-
-
-def data_path(info: Mapping[str, Any], episode: int) -> str:
-    """Return the place of an episode's parquet file in a v2.1 dataset."""
-    chunk = episode // int(info.get("chunks_size", 1000))
-    return str(info["data_path"]).format(episode_chunk=chunk, episode_index=episode)
-
-
-def video_path(info: Mapping[str, Any], key: str, episode: int) -> str:
-    """Return the place of an episode's video in a v2.1 dataset."""
-    chunk = episode // int(info.get("chunks_size", 1000))
-    return str(info["video_path"]).format(episode_chunk=chunk, video_key=key, episode_index=episode)

@@ -5,8 +5,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from anyorder.datasets.images import TOLERANCE_S, unreadable_video
+from anyorder.datasets.tables import damaged, is_pointer
 from anyorder.errors import DatasetError, bad_value
 
 TICKS = 12_800
@@ -22,6 +24,9 @@ class VideoFormat:
     codec: str
     pixels: str
 
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width} {self.codec} {self.pixels}"
+
 
 @dataclass(frozen=True)
 class OldVideo:
@@ -30,12 +35,16 @@ class OldVideo:
     Attributes:
         path: the file.
         format: of its pictures.
-        off_s: how far its frames are from frame number / fps at most.
+        off_s: how far the frames of its rows are from frame number / fps at most.
+        frames: how many it has.
+        sampled: some of them, scaled down, for statistics: (n, channels, height, width) uint8; None if not asked for.
     """
 
     path: Path
     format: VideoFormat
     off_s: float
+    frames: int
+    sampled: npt.NDArray[np.uint8] | None = None
 
     @property
     def on_time(self) -> bool:
@@ -43,28 +52,42 @@ class OldVideo:
         return self.off_s < TOLERANCE_S
 
 
-def read_video(path: Path, frames: int, fps: int) -> OldVideo:
+def read_video(path: Path, rows: int, fps: int, sample: bool = False) -> OldVideo:
     """Decode a whole video, which is the only way to know that it can be.
 
+    Args:
+        path: of the file.
+        rows: of its episode; a frame beyond has no place to be at.
+        fps: control rate in Hz.
+        sample: keep some frames, for statistics.
+
     Raises:
-        DatasetError: it cannot, or has another number of frames.
+        DatasetError: it cannot be decoded.
     """
     import av
+    from lerobot.datasets.compute_stats import auto_downsample_height_width, sample_indices
 
-    times = []
+    if is_pointer(path):
+        raise damaged(path, "a whole video", "")
+    times: list[float] = []
+    kept = []
+    wanted = set(sample_indices(rows)) if sample else set()
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             for frame in container.decode(stream):
+                if len(times) in wanted:
+                    pixels = np.moveaxis(frame.to_ndarray(format="rgb24"), -1, 0)
+                    kept.append(auto_downsample_height_width(pixels))
                 times.append(np.nan if frame.pts is None else float(frame.pts * (stream.time_base or 0)))
             context = stream.codec_context
             pictures = VideoFormat(stream.height, stream.width, context.name, str(context.pix_fmt))
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise unreadable_video(path, "a whole video", error) from error
-    if len(times) != frames:
-        raise DatasetError(bad_value(f"frames of {path}", len(times), f"{frames}, the rows of its episode"))
-    off = float(np.abs(np.array(times) - np.arange(frames) / fps).max())
-    return OldVideo(path, pictures, off if np.isfinite(off) else np.inf)
+    shown = times[:rows]
+    off = float(np.abs(np.array(shown) - np.arange(len(shown)) / fps).max(initial=0))
+    off = off if np.isfinite(off) else np.inf
+    return OldVideo(path, pictures, off, len(times), np.stack(kept) if kept else None)
 
 
 def restamp(video: OldVideo, target: Path, fps: int) -> None:

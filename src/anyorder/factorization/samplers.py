@@ -187,7 +187,9 @@ class FirstHitting(Sampler):
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
         """Reveal one random masked position."""
-        return top(uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1)
+        return top(
+            uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, bad_value, did_you_mean, installed
 
 
 class TaskTable(nn.Module):
@@ -92,7 +92,7 @@ def encode_text(model: str, sentences: list[str]) -> Tensor:
     try:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
-        allowed = 'table, or an installed text encoder: pip install "lerobot_policy_anyorder[text]"'
+        allowed = installed("table, or an installed text encoder", "text")
         raise ConfigError(bad_value("encoder.language", "text", allowed)) from error
     try:
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model)

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from anyorder.errors import DatasetError, UserError, bad_value
+from anyorder.errors import CheckpointError, DatasetError, UserError, bad_value
 
 USAGE_ERROR = 2
 OURS = "anyorder"
 MAKES_DATASETS = ("lerobot.datasets.factory", "make_dataset")
+READS_POLICIES = ("lerobot.configs.policies", "from_pretrained")
 
 
 def install() -> None:
@@ -26,7 +27,7 @@ def install() -> None:
     earlier = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        found = user_error(error) or unreadable_dataset(error)
+        found = user_error(error) or unreadable_dataset(error) or missing_policy(error)
         if found is None:
             earlier(kind, error, trace)
         else:
@@ -76,6 +77,19 @@ def unreadable_dataset(error: BaseException) -> UserError | None:
             root, policy = frame.f_locals["cfg"].dataset.root, frame.f_locals["cfg"].policy
             if root is not None and policy is not None and policy.type == OURS:
                 return wrong_folder(Path(root), error) or unfit_for_lerobot(Path(root), error)
+    return None
+
+
+def missing_policy(error: BaseException) -> UserError | None:
+    """Return where the policy is, if LeRobot was given a folder above it, as that of a run."""
+    if not isinstance(error, FileNotFoundError):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if (frame.f_globals["__name__"], frame.f_code.co_name) == READS_POLICIES:
+            given = Path(str(frame.f_locals["pretrained_name_or_path"]))
+            for folder in (given / "pretrained_model", given / "checkpoints" / "last" / "pretrained_model"):
+                if (folder / "config.json").is_file():
+                    return CheckpointError(bad_value("policy.path", str(given), str(folder)))
     return None
 
 

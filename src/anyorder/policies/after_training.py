@@ -26,8 +26,8 @@ FINE_TUNING = (
     "encoder.vision.jitter",
     "use_peft",
 )
-"""What more training may do otherwise. ``context_dropout`` and ``encoder.vision.dropout`` are not among it: guidance, and
-doing without a camera, rely on their having been learnt."""
+"""What more training may do otherwise. ``context_dropout`` and ``encoder.vision.dropout`` are not among it: guidance,
+and doing without a camera, rely on their having been learnt."""
 HUB = ("push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path", "pretrained_revision")
 GIVEN_BY_LEROBOT = ("type", "output_features")
 """LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""

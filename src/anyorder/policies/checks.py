@@ -97,4 +97,3 @@ def action_size(policy_config: PreTrainedConfig) -> int | None:
     """Return the dimensions of a policy's action; None where it does not say."""
     feature = policy_config.action_feature
     return None if feature is None else math.prod(feature.shape)
-

@@ -7,6 +7,7 @@ from typing import Any
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
+from lerobot.utils.device_utils import is_torch_device_available
 
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, bad_value, check_number
@@ -17,6 +18,8 @@ from anyorder.tokenizers import TokenizerConfig
 
 MAX_SIZE = 1_000_000
 """Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
+ACCELERATORS = ("cuda", "mps", "xpu")
+"""Devices, the one that LeRobot would choose first."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")
@@ -53,6 +56,7 @@ class AnyOrderConfig(PreTrainedConfig):
         dimension_names: what the dimensions of a feature are called, for messages; filled by ``fitting.fit``.
     """
 
+    device: str | None = None  # LeRobot's; the one there is when null
     chunk_size: int = 6
     n_action_steps: int = 5
     factorization: str = "autoregressive"
@@ -85,6 +89,8 @@ class AnyOrderConfig(PreTrainedConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.device is None:  # LeRobot would warn that no device of this name is there
+            self.device = next(filter(is_torch_device_available, ACCELERATORS), "cpu")
         super().__post_init__()
         self.check()
 

@@ -121,7 +121,7 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
 def usage(facts: Mapping[str, Any]) -> str:
     """Return how to run the policy; the environment is named where it is known."""
     path = facts.get("repo_id") or "<this folder or repository>"
-    lines = ["## Use", "", "```", "pip install lerobot_policy_anyorder"]
+    lines = ["## Use", "", "```", "pip install .     # in the folder of anyorder's source"]
     rollout = facts.get("rollout")
     if rollout:
         task = rollout.get("options", {}).get("task")

@@ -8,6 +8,7 @@ from anyorder.reports.rollouts import Rollouts
 from anyorder.reports.runs import RunSummary
 from anyorder.reports.table import percent, with_error
 
+MACHINE = ("cache_gb", "workers")
 NAMED = 3
 """Runs that a sentence names; it counts more."""
 
@@ -75,7 +76,8 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
             notes.append(f"{run.label} was last validated at step {run.final.step:,} of {run.steps:,}.")
     checks: list[tuple[str, Callable[[RunSummary], Any], Sequence[RunSummary]]] = [
         ("datasets or splits: their losses are over different demonstrations", dataset_setting, runs),
-        ("sizes of network", lambda run: run.settings.get("network"), runs),
+        ("sizes of network", network_size, runs),
+        ("regularisation (dropout, noise, weight decay)", regularisation, runs),
         (
             "numbers of steps or batch sizes",
             lambda r: (r.settings.get("steps"), r.settings.get("batch_size")),
@@ -107,7 +109,23 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
 
 def dataset_setting(run: RunSummary) -> Any:
     """Return what decides which demonstrations a run learns from and is scored on."""
-    return run.settings.get("dataset")
+    found = run.settings.get("dataset")
+    # How frames are held in memory changes nothing.
+    return {k: v for k, v in found.items() if k not in MACHINE} if isinstance(found, dict) else found
+
+
+def network_size(run: RunSummary) -> Any:
+    """Return the settings of the trunk that decide how many parameters it has."""
+    network = run.settings.get("network") or {}
+    return {name: value for name, value in network.items() if not name.endswith("dropout")}
+
+
+def regularisation(run: RunSummary) -> Any:
+    """Return what keeps a run from learning its data by heart."""
+    network, optimizer = (run.settings.get(name) or {} for name in ("network", "optimizer"))
+    dropout = {name: value for name, value in network.items() if name.endswith("dropout")}
+    noise = [run.settings.get(name) for name in ("observation_noise", "context_dropout")]
+    return dropout, noise, optimizer.get("weight_decay")
 
 
 def likelihood_setting(run: RunSummary) -> Any:

@@ -130,16 +130,20 @@ def largest(
     return found
 
 
+def cheapest(members: Sequence[Member], failed: Collection[str] = frozenset()) -> list[Member]:
+    """Return the runs of the cheapest plan that laws can be fitted to, without cells in which a run failed."""
+    whole = [cell for cell in cells(members) if not any(m.id in failed for m in cell)]
+    return [m for cell in whole[:LEAST_RUNS] for m in cell]
+
+
 def least_seconds(
     members: Sequence[Member],
     workers: int,
     done: Collection[str] = frozenset(),
     failed: Collection[str] = frozenset(),
 ) -> float:
-    """Return how long the cheapest plan takes that laws can be fitted to, without cells in which a run failed."""
-    whole = [cell for cell in cells(members) if not any(m.id in failed for m in cell)]
-    cheapest = [m for cell in whole[:LEAST_RUNS] for m in cell]
-    return makespan([m.estimated_s for m in cheapest if m.id not in done], workers)
+    """Return how long the ``cheapest`` plan takes."""
+    return makespan([m.estimated_s for m in cheapest(members, failed) if m.id not in done], workers)
 
 
 def calibration(members: Sequence[Member], seconds: float, workers: int) -> list[Member]:

@@ -33,10 +33,11 @@ from anyorder.training.checkpoint import (
 )
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
+from anyorder.training.estimate import foretell
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics, read_metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
-from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark
+from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark, tell
 from anyorder.training.watch import Watch
 
 DATA = "data.json"
@@ -134,6 +135,8 @@ def _train(config: TrainConfig) -> TrainResult:
 
     score: Validation | None = None
     source = StepBatches(train_chunks, order, slice(rank * share, (rank + 1) * share))
+    if rank == 0 and config.progress and (told := foretell(source, start, held_out, config)):
+        tell(told)
     with (
         Watch(run, config) as watch,
         batches_of(source, start, config.steps, config.dataset.workers, accelerator.device) as batches,

@@ -6,29 +6,20 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from anyorder.bars import progress_bars
 from anyorder.training.config import TrainConfig
 from anyorder.training.evaluate import Validation
 
 
 class TrainingProgress:
-    """Shows the step, the loss, the last validation score and the time left."""
+    """Shows the step, the loss, the last validation score (nats per token, or the loss) and the time left."""
 
     def __init__(self, config: TrainConfig, start: int, enabled: bool) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        self._bar = progress_bars(
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]} {task.fields[score]}"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
             disable=not enabled,
         )
@@ -46,23 +37,23 @@ class TrainingProgress:
 
     def step(self, done: int, loss: float) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, loss=f"loss {loss:.3f}")
+        self._bar.update(self._task, completed=done, loss=f"loss {loss:.4g}")
 
     def validated(self, score: Validation) -> None:
         """Show a validation score."""
         if score.nll_nats_per_token is None:
-            text = f"val {score.loss:.4f}"
+            text = f"val {score.loss:.4g}"
         else:
             sign = "=" if score.exact else "<="
-            text = f"val nll {sign} {score.nll_nats_per_token:.3f} nats/token"
+            text = f"val {sign} {score.nll_nats_per_token:.4g}"
         self._bar.update(self._task, score=text)
 
 
 @contextmanager
 def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
     """Give a function of (finished, wanted) frames that shows a bar from its first call on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not enabled, transient=True) as bar:
+    columns = (MofNCompleteColumn(), TimeRemainingColumn())
+    with progress_bars(*columns, disable=not enabled, transient=True) as bar:
 
         def show(finished: int, wanted: int) -> None:
             task = bar.task_ids[0] if bar.task_ids else bar.add_task("decoding frames")
@@ -74,6 +65,11 @@ def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
 def remark(text: str) -> None:
     """Print one line about the data."""
     Console().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(line: str) -> None:
+    """Print a line of its own."""
+    Console().print(line, markup=False, highlight=False)
 
 
 class StepClock:

@@ -1,0 +1,35 @@
+"""Progress bars that give way to the numbers beside them, so that every verb's fit 80 columns; times in words."""
+
+from typing import Any
+
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Column
+
+LEAST_BAR = 4
+
+
+def progress_bars(
+    *columns: ProgressColumn, description: str = "{task.description}", **settings: Any
+) -> Progress:
+    """Make a display of a description, a bar as wide as there is room for, and ``columns``.
+
+    Args:
+        columns: after the bar; each as wide as what it shows.
+        description: format of the first column.
+        settings: of ``rich.progress.Progress``.
+    """
+    bar = BarColumn(None, table_column=Column(ratio=1, min_width=LEAST_BAR))
+    for column in columns:
+        column._table_column = Column(no_wrap=True)
+    return Progress(TextColumn(description), bar, *columns, expand=True, **settings)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words.
+
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
