@@ -73,7 +73,7 @@ def in_the_way(tally: Count, verb: Verb, folder: Path) -> None:
     """Run a verb where a file is in the place of its output, or of the folder that it shall lie in."""
     for inner in ("", verb.out):
         place = folder / "trial"
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         (place / inner).parent.mkdir(parents=True, exist_ok=True)
         (place / inner).write_text("mine")
         for again in (False, True):
