@@ -7,7 +7,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, system_failure
 
 
 @dataclass
@@ -64,7 +64,10 @@ def run(config: RolloutConfig, console: Console) -> None:
         )
     run = run_of(policy_folder(Path(config.policy)))
     if run is not None:  # a policy from elsewhere keeps its own card
-        write_model_card(policy_folder(Path(config.policy)), run, output)
+        try:
+            write_model_card(policy_folder(Path(config.policy)), run, output)
+        except OSError as error:  # a checkpoint may be there to be read only
+            console.print(f"its model card stays as it was: {system_failure(error)}", markup=False)
     low, high = result.interval
     console.print(
         f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "
