@@ -39,10 +39,13 @@ lint: setup ## ruff and mypy
 bench: setup ## measure speed and memory; prints Markdown
 	@for script in benchmarks/bench_*.py; do $(RUN)/python $$script || exit 1; done
 
+torture: setup ## kills, two at once, full disks, damaged files, codes: a table of what came of thousands (an hour)
+	@$(RUN)/python benchmarks/torture $(ARGS)
+
 scaling-laws: setup ## tables and figures of docs/scaling-laws.md from its runs (minutes)
 	@$(RUN)/python benchmarks/scaling_laws.py
 
 wheel: setup ## build the wheel into dist/
 	@bash scripts/setup.sh --uv build --wheel --quiet
 
-.PHONY: help setup demo test test-slow coverage mutate lint bench scaling-laws wheel
+.PHONY: help setup demo test test-slow coverage mutate lint bench torture scaling-laws wheel

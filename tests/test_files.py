@@ -11,7 +11,9 @@ from anyorder.files import (
     inside,
     owned,
     read_json,
+    staged_folder,
     whole,
+    whole_folder,
     writable,
     write_json,
     write_sums,
@@ -119,7 +121,7 @@ def test_a_folder_has_one_owner_until_its_process_is_gone(tmp_path):
     with subprocess.Popen([sys.executable, "-c", OWNER, folder], stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"1\n"
         with (
-            pytest.raises(UserError, match=r"root: .*run' given, allowed: a folder that no other"),
+            pytest.raises(UserError, match=r"root: .*run' given, allowed: one that no other"),
             owned(folder, "root"),
         ):
             pass
@@ -129,3 +131,43 @@ def test_a_folder_has_one_owner_until_its_process_is_gone(tmp_path):
     with owned(folder, "root"):
         assert (tmp_path / "new" / ".run.lock").exists()
     assert list(tmp_path.glob("new/.*")) == []
+
+
+def test_two_names_of_a_folder_are_one(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    refused = pytest.raises(UserError, match="no other process")
+    with owned(tmp_path / "run", "root"), refused, owned(tmp_path / "link", "root"):
+        pass
+    with owned(tmp_path / "run", "root", new=None):
+        pass
+    with pytest.raises(UserError, match="a new file"), owned(tmp_path / "run", "output", new="a new file"):
+        pass
+
+
+def test_a_refusal_leaves_no_folder_behind(tmp_path):
+    with pytest.raises(KeyError), owned(tmp_path / "a" / "b" / "run", "root"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "new" / "fit"
+    staged_folder(folder).mkdir(parents=True)
+    (staged_folder(folder) / "left").touch()
+
+    def fail():
+        with whole_folder(folder, "out") as staged:
+            assert list(staged.iterdir()) == []
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(folder.parent.iterdir()) == []
+    with whole_folder(folder, "out") as staged:
+        (staged / "x").write_text("1")
+        assert not folder.exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["fit"]
+    with pytest.raises(UserError, match="a new folder"), whole_folder(folder, "out"):
+        pass
+    assert (folder / "x").read_text() == "1"

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import importlib.resources
 import os
 import re
 import sys
@@ -139,7 +138,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
         if "=" not in word:
             raise ConfigError(bad_value("argument", word, f"key=value (see `anyorder {verb} --help`)"))
     # What is empty by default, as {}, takes any keys below it.
-    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
+    text = (configs() / f"{verb}.yaml").read_text()
     free = tuple(f"{name}{end}" for name in empty_keys(text) for end in (".", "="))
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     if groups_of(text):
@@ -191,6 +190,14 @@ def readable(message: str, overrides: list[str], keys: list[str]) -> str:
     return bad_value("arguments", " ".join(overrides), f"key=value ({' '.join(message.split())[:160]})")
 
 
+def configs() -> Any:
+    """Return the folder of the YAML files."""
+    # Imported late, like all that is slow: before `main` runs, Ctrl-C is a traceback.
+    import importlib.resources
+
+    return importlib.resources.files("anyorder.configs")
+
+
 def groups_of(text: str) -> list[str]:
     """Return the groups that a verb's YAML chooses from: registering them imports torch, which takes seconds.
 
@@ -226,7 +233,7 @@ def register_groups() -> None:
     for group, family in families:
         for name, member in family.choices.items():
             store.store(group=group, name=name, node=to_plain(member()))
-    for file in (importlib.resources.files("anyorder.configs") / "studies").iterdir():
+    for file in (configs() / "studies").iterdir():
         if file.name.endswith(".yaml"):
             name = file.name.removesuffix(".yaml")
             node: Any = OmegaConf.create(file.read_text())
@@ -311,7 +318,7 @@ def overview() -> str:
 
 def explanation(verb: str) -> str:
     """Return the text of ``anyorder <verb> --help``: the annotated defaults, and the choices of each group."""
-    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
+    text = (configs() / f"{verb}.yaml").read_text()
     header, _, body = text.partition("defaults:")
     lines = [f"anyorder {verb} key=value ...", ""]
     lines += [line.removeprefix("# ").removeprefix("#") for line in header.strip().splitlines()]

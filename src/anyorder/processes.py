@@ -1,7 +1,6 @@
 """Processes that end when they should: a verb by Ctrl-C or SIGTERM, and its children with it."""
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import select
@@ -11,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 GRACE_S = 3.0
 """Seconds in which an interrupted command may tidy up; then it ends as it stands."""
@@ -117,8 +118,10 @@ def kill_children() -> None:
     if threading.current_thread() is threading.main_thread():
         # torch raises in this handler when a worker of a DataLoader is killed.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for child in multiprocessing.active_children():
-        child.kill()
+    # Where it was not imported, there are none.
+    if multiprocessing := sys.modules.get("multiprocessing"):
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 def end_with_parent() -> None:
@@ -126,6 +129,9 @@ def end_with_parent() -> None:
 
     For the first line of what ``multiprocessing`` runs in a process; elsewhere it does nothing.
     """
+    import multiprocessing
+    from multiprocessing.connection import wait
+
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -157,6 +163,8 @@ class Child:
     """
 
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        import multiprocessing
+
         context = multiprocessing.get_context("spawn")
         self.pipe, end = context.Pipe()
         # As bytes, so that the imports they need come after the watch for the parent.
@@ -173,7 +181,7 @@ class Child:
         self.pipe.close()
 
 
-def _enter(pipe: Connection, work: bytes) -> None:
+def _enter(pipe: "Connection", work: bytes) -> None:
     end_with_parent()
     target, arguments = pickle.loads(work)
     with contextlib.suppress(EOFError, ConnectionError):

@@ -145,6 +145,17 @@ def test_train_rollout_and_report_work_together(trained, lift_root, tmp_path, ca
     assert "shoulder_pan.pos" in (tmp_path / "tokens.md").read_text()
 
 
+def test_a_rollout_of_a_checkpoint_that_cannot_be_written_to_ends_well(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    card = last_checkpoint(run) / "pretrained_model" / "README.md"
+    card.unlink()
+    (card / "in the way").mkdir(parents=True)
+    words = ["rollout", f"policy={run}", "episodes=1", "videos=0", "device=cpu"]
+    assert cli.main(words) == 0
+    assert "its model card stays as it was" in capsys.readouterr().out
+    assert (run / "rollout" / "summary.json").is_file()
+
+
 def test_tokenize_writes_a_page_with_the_curve(lift_root, tmp_path, monkeypatch, capsys):
     # The sweep of the chosen tokenizer alone: all of them take minutes.
     monkeypatch.setattr("anyorder.tokenizers.rate_distortion.all_sweeps", lambda chosen: chosen.sweep())

@@ -13,6 +13,7 @@ from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import wilson_interval
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, EnvError, NotFiniteError
+from anyorder.files import staged_folder
 
 STARTED = []  # the seeds of all resets, in order
 
@@ -153,9 +154,9 @@ def test_files_are_written_as_episodes_end(tmp_path):
     seen = []
 
     def progress(done, wanted):
-        lines = (output / "episodes.jsonl").read_text().splitlines()
+        lines = (staged_folder(output) / "episodes.jsonl").read_text().splitlines()
         seen.append((done, wanted, len(lines)))
-        assert not (output / "summary.json").exists()
+        assert not output.exists()
 
     result = rollout(
         CountdownConfig(), RightPolicy(), episodes=6, seed=3, batch_size=4, output=output, progress=progress
@@ -171,9 +172,26 @@ def test_files_are_written_as_episodes_end(tmp_path):
     assert summary["success_interval"] == list(result.interval)
     assert summary["chunk_latency_ms"] >= 0
     assert summary["seconds"] > 0
-    with pytest.raises(ConfigError, match=r"output: .* a folder that does not exist yet"):
+    with pytest.raises(ConfigError, match=r"output: .* a new folder"):
         rollout(CountdownConfig(), RightPolicy(), episodes=1, seed=0, output=output)
     assert len((output / "episodes.jsonl").read_text().splitlines()) == 6
+
+
+def test_what_a_killed_rollout_left_is_not_in_the_way(tmp_path):
+    output = tmp_path / "rollout"
+    left = staged_folder(output)
+    left.mkdir()
+    (left / "episodes.jsonl").write_text('{"index": 0')
+
+    def fail(done, wanted):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        rollout(CountdownConfig(), RightPolicy(), episodes=2, seed=0, output=output, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+    rollout(CountdownConfig(), RightPolicy(), episodes=2, seed=0, output=output)
+    assert [path.name for path in tmp_path.iterdir()] == ["rollout"]
+    assert len((output / "episodes.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (8, 10), (50, 50), (381, 1000)])

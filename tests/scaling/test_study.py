@@ -1,5 +1,6 @@
 """Studies: what is expanded, what a token epoch is, that a killed run ends like any other, that reruns do nothing."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,12 +16,12 @@ import torch
 import yaml
 
 from anyorder import cli
-from anyorder.errors import ConfigError, DatasetError
+from anyorder.errors import CheckpointError, ConfigError, DatasetError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, run_folder
+from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, WEIGHTS, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
@@ -233,6 +234,42 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     assert not (tmp_path / "killed" / STATE).exists()
 
 
+def test_a_damaged_state_is_told_and_the_next_try_begins_from_the_start(data, held_out, tmp_path):
+    (m,) = expand(study(data.config.dataset.root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
+    tmp_path.joinpath("killed").mkdir()
+    for damaged in (b"", b"no state", b"PK\x03\x04" + bytes(100)):
+        (tmp_path / "killed" / STATE).write_bytes(damaged)
+        (tmp_path / "killed" / f".{STATE}.99999999").touch()  # a kill leaves this
+        with pytest.raises(
+            CheckpointError, match=r"state\.pt: damaged given.* begins from the start"
+        ) as error:
+            run_member(m.settings, data, held_out, tmp_path / "killed")
+        assert "weights_only" not in str(error.value)
+    assert not list(tmp_path.glob("killed/.*"))
+    ended = run_member(m.settings, data, held_out, tmp_path / "killed")
+    whole = run_member(m.settings, data, held_out, tmp_path / "whole")
+    assert {k: v for k, v in ended.items() if k not in TIMES} == {
+        k: v for k, v in whole.items() if k not in TIMES
+    }
+
+
+def test_a_disk_without_room_is_no_failure_of_a_run(lift_root, tmp_path, monkeypatch, capsys):
+    words = [
+        "study",
+        "run",
+        f"study={write_yaml(tmp_path, lift_root)}",
+        f"out={tmp_path / 'out'}",
+        "launcher=basic",
+    ]
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("anyorder.scaling.member.run_member", full)
+    assert "No space left on device; once that is mended, the same command goes on" in fails(capsys, *words)
+    assert not list(tmp_path.glob(f"out/runs/*/{ERROR}"))
+
+
 def write_yaml(folder, root, **more):
     plain = {
         "families": {"ar": {"type": "autoregressive"}, "masked": {"type": "masked_diffusion"}},
@@ -260,9 +297,8 @@ def ran(lift_root, tmp_path_factory):
     words = ["study", "run", f"study={write_yaml(folder, lift_root)}", f"out={folder / 'out'}"]
     data = StudyData(study(lift_root))
     bad = run_folder(folder / "out", expand(study(lift_root), data)[0].id)
-    bad.mkdir(parents=True)
-    (bad / STATE).write_bytes(b"no state")
-    assert cli.main([*words, "launcher=basic", "jobs=2"]) == 0
+    (bad / WEIGHTS).mkdir(parents=True)  # where a file shall be
+    assert cli.main([*words, "launcher=basic", "jobs=2"]) == 2
     return words, folder / "out", bad
 
 
@@ -272,11 +308,16 @@ def test_a_failure_is_recorded_and_stops_nothing(ran, capsys):
     assert states == ["failed"] + ["done"] * 7
     assert json.loads((bad / ERROR).read_text())["tries"] == 2
     before = {p: p.stat().st_mtime_ns for p in out.rglob(f"runs/*/{RESULT}")}
-    assert cli.main(words) == 0
-    assert "nothing to execute" in capsys.readouterr().out
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    told = capsys.readouterr()
+    assert "nothing to execute" in told.out
+    assert f"1 of 8 runs failed, the first, {bad.name}: IsADirectoryError" in told.err
+    assert "retry_failed=true tries them again" in told.err
+    assert "complete" not in told.out
     assert {p: p.stat().st_mtime_ns for p in out.rglob(f"runs/*/{RESULT}")} == before
     assert cli.main(["study", "status", f"out={out}"]) == 0
-    assert "complete" in capsys.readouterr().out
+    assert "1 of 8 runs failed" in capsys.readouterr().out
 
 
 def test_finished_runs_are_not_lost_to_another_study(ran, capsys):
@@ -323,9 +364,11 @@ def test_the_table_can_be_fitted(ran, capsys):
 def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
     """The failed run again, now by processes: still failing, then mended."""
     words, out, bad = ran
-    (bad / STATE).unlink()
+    (bad / WEIGHTS).rmdir()
     assert cli.main([*words, "workers=1", "retry_failed=true"]) == 0
-    assert "1 runs executed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 runs executed" in told
+    assert "complete; next" in told
     assert not (bad / ERROR).exists()
     first = read_member(read_study(out)["members"][0])
     data = StudyData(study(lift_root))

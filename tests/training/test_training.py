@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.envs import EnvConfig
-from anyorder.errors import CheckpointError, ConfigError, EnvError
+from anyorder.errors import CheckpointError, ConfigError, EnvError, UserError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.settings import to_plain
@@ -140,6 +140,104 @@ def test_a_kill_at_any_write_leaves_a_good_checkpoint(lift_root, tmp_path, monke
                 checkpoints.save_checkpoint(copy, 8, policy, average, optimizer, {}, keep=1)
         assert last_checkpoint(copy).name == "000004"
         load_policy(copy, "cpu")
+
+
+def test_checkpoints_are_sorted_by_number(lift_root, tmp_path):
+    run = tmp_path / "run"
+    train(config(lift_root, run, steps=4))
+    for name in ("999000", "999999"):
+        shutil.copytree(run / "checkpoints" / "000004", run / "checkpoints" / name)
+    policy = load_policy(run, "cpu")
+    average = torch.optim.swa_utils.AveragedModel(policy)
+    optimizer = torch.optim.AdamW(policy.get_optim_params())
+    (run / "checkpoints" / ".001000.tmp").mkdir()  # a kill leaves this
+    for step in (1_000_000, 1_000_001):
+        checkpoints.save_checkpoint(run, step, policy, average, optimizer, {}, keep=2)
+        assert last_checkpoint(run).name == str(step)
+    found = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert found == ["1000000", "1000001", "last"]
+
+
+@pytest.mark.parametrize("how", ["dangles", "is gone"])
+def test_a_run_whose_last_link_leads_nowhere_goes_on_from_its_newest_checkpoint(how, lift_root, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(config(lift_root, whole))
+    shutil.copytree(whole, run, symlinks=True)
+    shutil.rmtree(run / "checkpoints" / "000012")
+    if how == "is gone":
+        (run / "checkpoints" / "last").unlink()
+    assert last_checkpoint(run).name == "000008"
+    load_policy(run, "cpu")
+    train(config(lift_root, run, resume=True))
+    assert_same_run(whole, run)
+
+
+def test_a_run_without_its_checkpoints_keeps_its_metrics(lift_root, tmp_path):
+    run = tmp_path / "run"
+    train(config(lift_root, run))
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="metrics up to step 12 without a checkpoint"):
+        train(config(lift_root, run, resume=True))
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_emptied_settings_are_those_of_the_last_checkpoint(lift_root, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(config(lift_root, whole))
+    train(config(lift_root, run))
+    shutil.rmtree(run / "checkpoints" / "000012")
+    (run / "train_config.json").write_text("")
+    with pytest.raises(ConfigError, match="another batch_size"):
+        train(config(lift_root, run, resume=True, batch_size=4))
+    train(config(lift_root, run, resume=True))
+    assert_same_run(whole, run)
+    assert json.loads((run / "train_config.json").read_text())["batch_size"] == 8
+
+
+def test_damaged_settings_are_one_line_that_names_the_file(lift_root, tmp_path):
+    run = tmp_path / "run"
+    train(config(lift_root, run, steps=4))
+    (run / "train_config.json").write_text('{"steps": ')
+    with pytest.raises(CheckpointError, match=r"train_config\.json") as error:
+        train(config(lift_root, run, steps=4, resume=True))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x",
+        "[1]",
+        '{"loss": 1}',
+        '{"step": "7"}',
+        '{"step": -1}',
+        '{"step": 7, "loss": "low"}',
+        '{"step": 1.5}',
+        "\xff",
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named(line, tmp_path):
+    text = f'{{"step": 1, "train_loss": 0.5}}\n{line}\n{{"step": 2, "train_loss": NaN}}\n{{"st'
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 2: "):
+        read_metrics(tmp_path)
+
+
+def test_a_line_of_metrics_that_has_no_room_leaves_no_part(tmp_path):
+    """A file may not grow beyond 100 bytes, as on a full disk."""
+    code = (
+        "import resource, sys; from pathlib import Path; from anyorder.files import append_line\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "path = Path(sys.argv[1])\n"
+        "append_line(path, 'a' * 60)\n"
+        "try:\n    append_line(path, 'b' * 60)\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "x"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert told == "File too large\n"
+    assert (tmp_path / "x").read_text() == "a" * 60 + "\n"
 
 
 def test_checkpoints_load_as_the_averaged_policy(lift_root, tmp_path):

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from anyorder.envs.results import wilson_interval
 from anyorder.errors import CheckpointError, bad_value
+from anyorder.files import write_whole
 
 if TYPE_CHECKING:
     from anyorder.policies import AnyOrderPolicy
@@ -203,7 +204,7 @@ def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | 
     if rollout is not None and (rollout / "summary.json").is_file():
         facts["rollout"] = read_json(rollout / "summary.json")
     card = pretrained / CARD
-    card.write_text(model_card(facts))
+    write_whole(card, model_card(facts))
     return card
 
 

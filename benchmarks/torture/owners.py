@@ -1,0 +1,83 @@
+"""Two processes of every verb at one place: the second is refused in one line and changes nothing.
+
+The first is stopped at a write, so that the second finds it there for sure, and then goes on to its end.
+"""
+
+import os
+import random
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from verbs import (
+    PATIENCE_S,
+    Count,
+    Process,
+    Verb,
+    at_write,
+    content,
+    fresh,
+    make_verbs,
+    run,
+    warm_up,
+    writes_of,
+)
+
+
+def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[Count]:
+    """Run two of each verb at once, ``count`` times in all."""
+    found = []
+    for verb in verbs:
+        dice = random.Random(f"{seed} {verb.name}")
+        place = fresh(folder / "undisturbed")
+        writes, tally = writes_of(verb, place), Count(f"two {verb.name}")
+        right = content(place)
+        for _ in range(max(1, count // len(verbs))):
+            tally.tried += 1
+            # From the lock on, which comes after the folders it lies in.
+            at = dice.randint(3, max(3, writes - 4))
+            place = fresh(folder / "trial")
+            first = Process(verb.command(place), partial(at_write, place, partial(stop_self, at)))
+            stopped(first.pid)
+            before = content(place)
+            second = run(verb.command(place, again=True))
+            if second.status is None:
+                tally.bad("hangs", f"the second at write {at}")
+            elif second.status != 2 or len(second.lines) != 1:
+                tally.bad("tracebacks", f"the second at write {at}: {second.status} {second.error[-800:]}")
+            elif content(place) != before:
+                tally.bad("silent", f"the second at write {at} changed files")
+            else:
+                tally.refused += 1
+            os.kill(first.pid, signal.SIGCONT)
+            ended = first.wait(PATIENCE_S)
+            if ended.status != 0:
+                tally.bad("tracebacks", f"the first at write {at}: {ended.status} {ended.error[-800:]}")
+            elif content(place) != right:
+                tally.bad("silent", f"the first at write {at} made something else")
+            else:
+                tally.recovered += 1
+        found.append(tally)
+    return found
+
+
+def stop_self(at: int, write: int) -> None:
+    """Stop this process at its ``at``-th write, until it is continued."""
+    if write == at:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def stopped(pid: int) -> None:
+    """Wait until a process has stopped or ended."""
+    while True:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        if state in "TZ":
+            return
+        time.sleep(0.01)
+
+
+def run_part(count: int, seed: int, folder: Path) -> list[Count]:
+    """Do this part of the torture."""
+    warm_up()
+    return trials(count, make_verbs(folder / "inputs"), folder, seed)
