@@ -1,6 +1,5 @@
 """``anyorder rollout``: run a trained policy in simulation and count its successes."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, system_failure
 
 
 @dataclass
@@ -67,8 +66,8 @@ def run(config: RolloutConfig, console: Console) -> None:
     if run is not None:  # a policy from elsewhere keeps its own card
         try:
             write_model_card(policy_folder(Path(config.policy)), run, output)
-        except OSError as error:  # the checkpoint may be read-only; what was measured is already written
-            print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)
+        except OSError as error:  # a checkpoint may be there to be read only; what was measured is written
+            console.print(f"its model card stays as it was: {system_failure(error)}", markup=False)
     low, high = result.interval
     ended = f", {result.not_finite} ended as failed: numbers not finite" if result.not_finite else ""
     console.print(
