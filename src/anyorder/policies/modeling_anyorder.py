@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, DatasetError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
+from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.checks import check_dataset, check_videos, check_weights
@@ -21,6 +23,7 @@ from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
+from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 
@@ -96,6 +99,29 @@ class AnyOrderPolicy(PreTrainedPolicy):
             features = fitted.tokenizer.token_features()
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
+
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write settings and weights, and their digests into ``SHA256SUMS``."""
+        super()._save_pretrained(save_directory, state_dict)
+        update_sums(save_directory, POLICY_FILES)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **kwargs: Any
+    ) -> Self:
+        """Load a policy as LeRobot does; a folder's files are checked before anything is built from them.
+
+        Raises:
+            CheckpointError: a file is damaged, or the weights are those of another policy.
+        """
+        folder = Path(pretrained_name_or_path)
+        if not folder.is_dir():
+            return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
+        check_sums(folder, error=CheckpointError)
+        if config is None:
+            config = read_config(folder)
+        with readable(folder):
+            return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
 
     @classmethod
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
