@@ -124,13 +124,14 @@ def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserEr
     """Return what a JSON file holds, each value checked against the type it is declared to have.
 
     Args:
-        hints: type by name. A name whose type allows None may be missing, the others may not.
+        hints: type by name. A name whose type allows None may be missing, the others may not; names that are not
+            declared stay as they are.
         plain: as read.
         path: of the file, for messages.
         error: what to raise.
 
     Raises:
-        UserError: a name is missing or unknown, or a value of the wrong type.
+        UserError: a name is missing, or a value of the wrong type.
 
     >>> checked({"step": int, "note": str | None}, {"step": 3}, Path("state.json"), ConfigError)
     {'step': 3, 'note': None}
@@ -139,13 +140,10 @@ def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserEr
     anyorder.errors.ConfigError: state.json: step: '3' given, allowed: an integer
     """
     try:
-        for name in plain:
-            if name not in hints:
-                raise ConfigError(bad_value(name, plain[name], ", ".join(hints) + did_you_mean(name, hints)))
         for name, hint in hints.items():
             if name not in plain and type(None) not in typing.get_args(hint):
                 raise ConfigError(bad_value(name, None, WORDS.get(hint, "a value")))
-        return {name: convert(hint, plain.get(name), name) for name, hint in hints.items()}
+        return {**plain, **{name: convert(hint, plain.get(name), name) for name, hint in hints.items()}}
     except ConfigError as wrong:
         raise error(f"{path}: {wrong}") from wrong
 
