@@ -167,7 +167,9 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
             raise error(bad_value(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
         written = value.pop(CHECKSUM, None)
         if written is not None and written != checksum(value):
-            allowed = f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
+            allowed = (
+                f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
+            )
             raise error(bad_value(where, Words("changed since it was written"), allowed))
         found.append(value)
     return found
@@ -187,7 +189,7 @@ def digest(value: Any) -> str:
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
     """Write the digests of the files called ``names``, or of all files in ``folder``, into its ``SHA256SUMS``."""
     names = names or sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    _write_sums(folder, {name: file_digest(folder / name) for name in names})
+    _write_sums(folder, {name: [file_digest(folder / name)] for name in names})
 
 
 def update_sums(folder: Path, names: Iterable[str], error: type[UserError] = UserError) -> None:
@@ -196,15 +198,35 @@ def update_sums(folder: Path, names: Iterable[str], error: type[UserError] = Use
     Raises:
         UserError: the list cannot be read.
     """
-    _write_sums(folder, read_sums(folder, error) | {name: file_digest(folder / name) for name in names})
+    new = {name: [file_digest(folder / name)] for name in names}
+    _write_sums(folder, read_sums(folder, error) | new)
 
 
-def _write_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    write_whole(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
+def allow_sums(folder: Path, other: Path, names: Iterable[str]) -> None:
+    """Let the list of ``folder`` accept each file called ``names`` both as it is and as it is in ``other``."""
+    sums = read_sums(folder)
+    for name in names:
+        sums[name] = list(dict.fromkeys([*sums.get(name, []), file_digest(other / name)]))
+    _write_sums(folder, sums)
 
 
-def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, str]:
-    """Return the digest of each file that the ``SHA256SUMS`` of ``folder`` lists; none where there is no list.
+def settle_sums(folder: Path) -> None:
+    """Let the list of ``folder`` accept no file but as it is, where it has accepted two."""
+    sums = read_sums(folder)
+    found = {name: file_digest(folder / name) for name, digests in sums.items() if len(digests) > 1}
+    for name, value in found.items():
+        if value in sums[name]:
+            sums[name] = [value]
+    _write_sums(folder, sums)
+
+
+def _write_sums(folder: Path, sums: Mapping[str, Iterable[str]]) -> None:
+    lines = [f"{value}  {name}\n" for name in sorted(sums) for value in sums[name]]
+    write_whole(folder / SUMS, "".join(lines))
+
+
+def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, list[str]]:
+    """Return the digests that each file in the ``SHA256SUMS`` of ``folder`` may have; none where there is no list.
 
     Raises:
         UserError: the list cannot be read.
@@ -218,10 +240,12 @@ def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, str
         raise error(
             bad_value(str(path), Words(_reason(failure)), "lines of a digest and a name")
         ) from failure
-    wrong = next((line for line in lines if not SUMS_LINE.fullmatch(line)), None)
-    if wrong is not None:
-        raise error(bad_value(str(path), wrong[:160], "lines of a digest and a name"))
-    return {line[66:]: line[:64] for line in lines}
+    sums: dict[str, list[str]] = {}
+    for line in lines:
+        if not SUMS_LINE.fullmatch(line):
+            raise error(bad_value(str(path), line[:160], "lines of a digest and a name"))
+        sums.setdefault(line[66:], []).append(line[:64])
+    return sums
 
 
 def check_sums(
@@ -245,7 +269,7 @@ def check_sums(
             continue
         path = inside(folder, name, str(folder / SUMS), error)
         try:
-            same = not path.is_file() or file_digest(path) == sums[name]
+            same = not path.is_file() or file_digest(path) in sums[name]
         except OSError as failure:
             raise error(bad_value(str(path), Words(_reason(failure)), "a file that can be read")) from failure
         if not same:

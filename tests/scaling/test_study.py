@@ -26,8 +26,8 @@ from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
 from anyorder.scaling.score import score
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
-from anyorder.training.evaluate import validate
 from anyorder.tensors import read_tensors
+from anyorder.training.evaluate import validate
 from tests.commands.test_cli import fails
 
 EVALUATION = {"chunks": 16, "test_chunks": 16, "draws": 2, "test_draws": 2}

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
-from huggingface_hub.constants import CONFIG_NAME
 from lerobot.utils.constants import OBS_STATE
 
 from anyorder.errors import ConfigError, bad_value

@@ -28,9 +28,7 @@ def read_config(folder: Path) -> AnyOrderConfig:
     try:
         plain = read_json(path, CheckpointError)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            bad_value("checkpoint without", str(path), "a complete checkpoint")
-        ) from error
+        raise CheckpointError(bad_value("checkpoint without", str(path), "a complete checkpoint")) from error
     if (kind := plain.pop("type", None)) != "anyorder":
         raise CheckpointError(bad_value(f"{path}: type", kind, "anyorder"))
     for name in NEEDED:

@@ -40,17 +40,17 @@ RESULT_FIELDS: dict[str, Any] = {
     for which in ("final", "best")
     for name, kind in (("loss", float), ("test", float), ("epochs", int))
 }
-RESULT_FIELDS |= {f"{kind}_{which}_se": float | None for kind in ("loss", "test") for which in ("final", "best")}
+RESULT_FIELDS |= {
+    f"{kind}_{which}_se": float | None for kind in ("loss", "test") for which in ("final", "best")
+}
 SUCCESS_FIELDS = {"success": float, "success_low": float, "success_high": float, "success_episodes": int}
 PROGRESS_FIELDS = {"share": float, "wall_s": float | None}
 STUDY_FIELDS = {"config": dict[str, Any], "data": dict[str, Any], "members": list[dict[str, Any]]}
-MEMBER_FIELDS: dict[str, Any] = {name: str for name in ("id", "grid", "family")}
-MEMBER_FIELDS |= {name: int for name in ("width", "params")}
-MEMBER_FIELDS |= {
-    name: float for name in ("unique_tokens", "tokens", "flops", "estimated_s", "demos", "minutes")
-}
+MEMBER_FIELDS: dict[str, Any] = dict.fromkeys(("id", "grid", "family"), str)
+MEMBER_FIELDS |= dict.fromkeys(("width", "params"), int)
+MEMBER_FIELDS |= dict.fromkeys(("unique_tokens", "tokens", "flops", "estimated_s", "demos", "minutes"), float)
 MEMBER_FIELDS |= {"regularisation": dict[str, float], "settings": dict[str, Any]}
-RUN_FIELDS = {name: int for name in ("epochs", "seed", "batch_size")}
+RUN_FIELDS = dict.fromkeys(("epochs", "seed", "batch_size"), int)
 FIELDS = {RESULT: RESULT_FIELDS, SUCCESS: SUCCESS_FIELDS, PROGRESS: PROGRESS_FIELDS, STUDY: STUDY_FIELDS}
 
 

@@ -154,9 +154,7 @@ class Training:
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
-        held = {
-            i: parts[f"optimizer.{i}"] for g in groups for i in g["params"] if f"optimizer.{i}" in parts
-        }
+        held = {i: parts[f"optimizer.{i}"] for g in groups for i in g["params"] if f"optimizer.{i}" in parts}
         try:
             self.policy.load_state_dict(parts["policy"])
             self.average.load_state_dict(parts["average"])

@@ -141,7 +141,9 @@ def read_table(path: str | Path) -> "pa.Table":
         reason = " ".join(str(error).split())[:160]
         raise UserError(bad_value("runs", str(path), f"a table that can be read ({reason})")) from error
     if not right:
-        where = f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
+        where = (
+            f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
+        )
         raise UserError(changed(path, where))
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
@@ -152,8 +154,8 @@ def read_table(path: str | Path) -> "pa.Table":
 def table_digest(table: "pa.Table") -> str:
     """Return the digest of a table's columns, their types and values."""
     found = hashlib.sha256()
-    for column in table.schema:
-        values = table[column.name].to_pylist()
+    for i, column in enumerate(table.schema):
+        values = table.column(i).to_pylist()
         found.update(json.dumps([column.name, str(column.type), values], default=str).encode())
     return found.hexdigest()
 
