@@ -146,9 +146,7 @@ def make_study(folder: Path) -> None:
     data = StudyData(study)
     done, begun = expand(study, data)
     write_study(out, to_plain(study), data_facts(data), [done, begun])
-    run_member(
-        done.settings, data, HeldOut.of(data, 8, 8), study_files.run_folder(out, done.id), save_s=1e9
-    )
+    run_member(done.settings, data, HeldOut.of(data, 8, 8), study_files.run_folder(out, done.id), save_s=1e9)
     training = Training(begun.settings, data)
     while training.step not in training.moments:
         training.advance()

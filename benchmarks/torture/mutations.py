@@ -205,7 +205,9 @@ def in_bytes(good: bytes, chance: random.Random) -> tuple[str, bytes]:
         return how, good[:at] + chance.randbytes(1) + good[at + 1 :]
     if how in ("bytes", "zeros"):
         size = min(chance.choice([2, 8, 64, 4096]), len(good) - at)
-        return how, good[:at] + (chance.randbytes(size) if how == "bytes" else bytes(size)) + good[at + size :]
+        return how, good[:at] + (chance.randbytes(size) if how == "bytes" else bytes(size)) + good[
+            at + size :
+        ]
     if how == "truncated":
         return how, good[:at]
     if how == "appended":
@@ -261,7 +263,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = run(given.count, given.seed, Path(folder), given.jobs)
-    print("| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|")
+    print(
+        "| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|"
+    )
     rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, 7))))  # type: ignore[arg-type]
     for each in rows:
         print("| " + " | ".join(map(str, each)) + " |")

@@ -10,6 +10,7 @@ every file; meanwhile it lists two for those that are replaced.
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +78,29 @@ def last_episode(root: Path, episode: int) -> dict[str, Any]:
     raise FileNotFoundError(f"{root / EPISODES_FOLDER}: no episode {episode}")
 
 
-def check_recorded(root: Path, videos: bool = False) -> None:
-    """Check a dataset's files against the digests that recording wrote; a dataset without them is accepted.
+LIST_HINT = "delete that list if the dataset was changed on purpose, as by LeRobot's tools"
 
-    Args:
-        root: its folder.
-        videos: check the videos alone, which ``FrameReader`` asks for when it opens them; otherwise all else.
+
+def check_recorded(root: Path) -> None:
+    """Check a dataset's files but its videos against the digests that recording wrote; without those it is accepted.
 
     Raises:
         DatasetError: a file is not what was written.
     """
-    names = [name for name in read_sums(root, DatasetError) if name.startswith("videos/") == videos]
-    hint = "delete that list if the dataset was changed on purpose, as by LeRobot's tools"
-    check_sums(root, names, DatasetError, hint)
+    names = [name for name in read_sums(root, DatasetError) if not name.startswith("videos/")]
+    check_sums(root, names, DatasetError, LIST_HINT)
+
+
+def check_recorded_videos(root: Path, files: Iterable[Path]) -> set[Path]:
+    """Check videos likewise; return those that have a digest.
+
+    Raises:
+        DatasetError: a file is not what was written.
+    """
+    listed = read_sums(root, DatasetError)
+    known = {path for path in files if path.relative_to(root).as_posix() in listed}
+    check_sums(root, sorted(path.relative_to(root).as_posix() for path in known), DatasetError, LIST_HINT)
+    return known
 
 
 def files_below(folder: Path) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anyorder.datasets.commit import check_recorded_videos
+from anyorder.datasets.decoder import DECODER, DecoderError, decode_here
 from anyorder.datasets.folder import DatasetInfo, VideoPlace, video_places
 from anyorder.errors import DatasetError, bad_value, did_you_mean
 
@@ -58,6 +60,8 @@ class FrameReader:
         self.places: dict[str, dict[int, VideoPlace]] = {
             key: video_places(info, key, partial) for key in self.keys if self._is_video(key)
         }
+        self.recorded_files: set[Path] = set()
+        """Videos whose digests were found to be those of the recording."""
         for key, (_, height, width) in self.recorded.items():
             if self.size is not None and (self.size[0] > height or self.size[1] > width):
                 allowed = f"at most [{height}, {width}], as {key} was recorded"
@@ -72,6 +76,8 @@ class FrameReader:
         Raises:
             DatasetError: names the file.
         """
+        files = {place.path for places in self.places.values() for place in places.values()}
+        self.recorded_files = check_recorded_videos(self.info.root, files)
         last_rows = torch.cat([(self.episode.diff() != 0).nonzero().flatten(), torch.tensor([len(self) - 1])])
         for key, places in self.places.items():
             last: dict[Path, tuple[float, int]] = {}
@@ -104,16 +110,13 @@ class FrameReader:
             yield from rows[start:stop].split(BLOCK)
 
     def _video(self, key: str, rows: Tensor) -> Tensor:
-        import av
-        from lerobot.datasets.video_utils import decode_video_frames
-
         place = self.places[key][int(self.episode[rows[0]])]
         times = [place.start_s + time for time in self.timestamp[rows].tolist()]
+        # A file that is what was recorded harms no decoder; of any other, another process takes the risk.
+        decode = decode_here if place.path in self.recorded_files else DECODER.frames
         try:
-            return decode_video_frames(
-                place.path, times, self.tolerance_s, video_backend(), return_uint8=True
-            )
-        except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
+            return decode(place.path, times, self.tolerance_s, video_backend())
+        except DecoderError as error:
             moments = f"a frame at {times[0]:.2f} s"
             if len(times) > 1:
                 moments = f"frames from {times[0]:.2f} to {times[-1]:.2f} s"
@@ -160,8 +163,8 @@ class FrameReader:
 
 def unreadable_video(path: Path, allowed: str, error: Exception) -> DatasetError:
     """Return the error of a video that cannot be decoded, with the decoder's reason in short."""
-    # FFmpeg's errors have the reason by itself; LeRobot's name the file once more.
-    reason = str(getattr(error, "strerror", None) or error).replace(str(path), "it")
+    # LeRobot's errors name the file once more.
+    reason = str(error).replace(str(path), "it")
     return DatasetError(bad_value("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})"))
 
 

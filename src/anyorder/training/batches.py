@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.errors import DatasetError, UserError, bad_value
 from anyorder.training.data import BatchOrder, MixtureOrder
 
 AHEAD = 3
@@ -87,13 +88,32 @@ def batches_of(
         loader: DataLoader[Batch] = DataLoader(
             source, batch_size=None, sampler=steps, num_workers=workers, multiprocessing_context="spawn"
         )
-        yield TimedBatches(iter(loader), device)
+        yield TimedBatches(from_workers(loader), device)
     else:
         pool = ThreadPoolExecutor(1, "frames")
         try:
             yield TimedBatches(ahead(pool, source, steps), device)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def from_workers(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """Give the batches of worker processes; what goes wrong there is one line here.
+
+    Raises:
+        UserError: a worker's, whose message comes with a traceback around it.
+        DatasetError: a worker has died.
+    """
+    try:
+        yield from loader
+    except UserError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        allowed = f"workers that live, or 0 ({str(error).splitlines()[0]})"
+        raise DatasetError(bad_value("dataset.workers", loader.num_workers, allowed)) from error
 
 
 def ahead(pool: ThreadPoolExecutor, source: StepBatches, steps: range) -> Iterator[Batch]:
