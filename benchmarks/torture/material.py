@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -44,7 +47,7 @@ from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
 from anyorder.settings import to_plain
-from anyorder.tensors import read_tensors
+from anyorder.tensors import METADATA, read_tensors
 from anyorder.training.checkpoint import (
     check_checkpoint,
     last_checkpoint,
@@ -178,8 +181,11 @@ def make_old(folder: Path) -> None:
         for line in lines:
             line.pop(CHECKSUM)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    import pyarrow.parquet as pq
-
+    for path in (old / "study").rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()[METADATA])
+        del facts[DIGEST]
+        save_file(load_file(path), path, metadata={METADATA: json.dumps(facts)})
     pq.write_table(pq.read_table(folder / "runs.parquet").replace_schema_metadata(), old / "runs.parquet")
 
 

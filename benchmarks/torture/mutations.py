@@ -148,7 +148,7 @@ def work(pipe: Connection, source: Path, here: Path, name: str, cases: range, se
         chance = random.Random(f"{seed} {name} {case}")
         how, damaged = mutated(good, path.suffix, chance)
         path.write_bytes(damaged)
-        outcome, note = tried(kind, here, wanted, how)
+        outcome, note = tried(kind, here, wanted, cut=good.startswith(damaged))
         if path.read_bytes() != damaged and outcome == "unharmed":
             outcome, note = "silent", "the file was written to"
         pipe.send((outcome, f"{how}: {note}"))
@@ -163,8 +163,8 @@ def silence() -> None:
     os.dup2(nowhere, 2)
 
 
-def tried(kind: Kind, here: Path, wanted: Any, how: str) -> tuple[str, str]:
-    """Read a damaged file; returns the outcome and what it was."""
+def tried(kind: Kind, here: Path, wanted: Any, cut: bool) -> tuple[str, str]:
+    """Read a damaged file, maybe one that was only cut; returns the outcome and what it was."""
     try:
         found = kind.read(here)
     except UserError as error:
@@ -175,7 +175,7 @@ def tried(kind: Kind, here: Path, wanted: Any, how: str) -> tuple[str, str]:
 
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return "traceback", f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"[:400]
-    if kind.log and how in ("truncated", "emptied"):
+    if kind.log and cut:
         wanted = wanted[: len(found)]
     return ("unharmed", "") if same(wanted, found) else ("silent", "other values")
 
@@ -223,7 +223,7 @@ def in_json(good: bytes, suffix: str, chance: random.Random) -> tuple[str, bytes
         at = chance.randrange(len(lines))
         value = json.loads(lines[at])
         how = change(value, chance)
-        lines[at] = json.dumps(value).replace("1e999", "1e999") + "\n"
+        lines[at] = json.dumps(value).replace('"1e999"', "1e999") + "\n"
         return how, "".join(lines).encode()
     value = json.loads(text)
     how = change(value, chance)

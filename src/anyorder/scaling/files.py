@@ -61,8 +61,7 @@ def read_file(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         UserError: it is damaged.
     """
-    found = read_json(path)
-    checked(FIELDS[path.name], found, path, UserError)
+    found = checked(FIELDS[path.name], read_json(path), path, UserError)
     if path.name == STUDY:
         for member in found["members"]:
             checked(MEMBER_FIELDS, member, path, UserError)
