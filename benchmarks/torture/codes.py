@@ -27,9 +27,7 @@ SHAPES = ((16, 6), (7, 1))
 QUICK = {"registers": {"steps": 300}}
 
 
-def run(
-    count: int, seed: int, folder: Path | None = None, show: Callable[[str], None] = print
-) -> list[Row]:
+def run(count: int, seed: int, folder: Path | None = None, show: Callable[[str], None] = print) -> list[Row]:
     """Decode ``count`` codes, spread evenly over all tokenizers and two shapes of chunks.
 
     Half of them are drawn among the legal ones, half among all integers from -1 to the size of the vocabulary, which
@@ -84,9 +82,7 @@ def is_legal(tokenizer: ActionTokenizer, codes: Tensor) -> Tensor:
     return inside
 
 
-def tried(
-    tokenizer: ActionTokenizer, codes: Tensor, what: str, show: Callable[[str], None]
-) -> Counter[str]:
+def tried(tokenizer: ActionTokenizer, codes: Tensor, what: str, show: Callable[[str], None]) -> Counter[str]:
     """Decode codes that are all legal, or all not; returns how many had which outcome."""
     if not len(codes):
         return Counter()
@@ -120,7 +116,9 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = run(given.count, given.seed)
-    print("| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|")
+    print(
+        "| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|"
+    )
     rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, 7))))  # type: ignore[arg-type]
     for each in rows:
         print("| " + " | ".join(map(str, each)) + " |")

@@ -64,6 +64,10 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
         if name not in names:
             allowed = ", ".join(names) + did_you_mean(name, names)
             raise ConfigError(bad_value(join(path, name), value, allowed))
+    for field in dataclasses.fields(kind):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.init and field.name not in values:
+            raise ConfigError(bad_value(join(path, field.name), None, "a value"))
     return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
 
 

@@ -37,7 +37,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-            metadata = load_json((file.metadata() or {}).get(METADATA, "{}"))
+            metadata = file.metadata() or {}
+        if METADATA not in metadata and metadata.keys() - {"format"}:
+            raise ValueError(f"metadata of another kind: {', '.join(sorted(metadata))[:60]}")
+        metadata = load_json(metadata.get(METADATA, "{}"))
         text = metadata.get(FACTS, "{}")
         right = metadata.get(DIGEST) in (None, digest(tensors, text))
         facts = load_json(text)
