@@ -20,12 +20,13 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, run_folder
+from anyorder.scaling.files import ERROR, RESULT, SETTINGS, STATE, STUDY, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
 from anyorder.scaling.score import score
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
+from anyorder.tensors import read_tensors
 from anyorder.training.evaluate import validate
 from tests.commands.test_cli import fails
 
@@ -213,7 +214,7 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     steps = []
     for _ in range(3):
         interrupted(m.settings, data, held_out, tmp_path / "killed")
-        steps.append(torch.load(tmp_path / "killed" / STATE, weights_only=True)["step"])
+        steps.append(read_tensors(tmp_path / "killed" / STATE)[1]["step"])
         assert not (tmp_path / "killed" / RESULT).is_file()
     assert steps == sorted(set(steps))
     ended = run_member(m.settings, data, held_out, tmp_path / "killed")
@@ -253,7 +254,7 @@ def ran(lift_root, tmp_path_factory):
     data = StudyData(study(lift_root))
     bad = run_folder(folder / "out", expand(study(lift_root), data)[0].id)
     bad.mkdir(parents=True)
-    (bad / STATE).write_bytes(b"no state")
+    (bad / SETTINGS).mkdir()  # where a file is to be written
     assert cli.main([*words, "launcher=basic", "jobs=2"]) == 0
     return words, folder / "out", bad
 
@@ -315,7 +316,7 @@ def test_the_table_can_be_fitted(ran, capsys):
 def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
     """The failed run again, now by processes: still failing, then mended."""
     words, out, bad = ran
-    (bad / STATE).unlink()
+    (bad / SETTINGS).rmdir()
     assert cli.main([*words, "workers=1", "retry_failed=true"]) == 0
     assert "1 runs executed" in capsys.readouterr().out
     assert not (bad / ERROR).exists()

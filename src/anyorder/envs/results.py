@@ -1,13 +1,12 @@
 """What rollouts found: one record an episode, and their summary with an interval."""
 
-import json
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import write_whole
+from anyorder.files import json_line, write_json
 
 CONFIDENCE = 0.95
 
@@ -121,11 +120,11 @@ class ResultWriter:
     def add(self, episode: EpisodeResult) -> None:
         """Append an episode; it is on disk when this returns."""
         with (self.folder / "episodes.jsonl").open("a") as file:
-            file.write(json.dumps(episode.to_dict()) + "\n")
+            file.write(json_line(episode.to_dict()))
 
     def finish(self, result: RolloutResult) -> None:
         """Write the summary; its presence says that the rollout is complete."""
-        write_whole(self.folder / "summary.json", json.dumps(result.summary(), indent=1) + "\n")
+        write_json(self.folder / "summary.json", result.summary())
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

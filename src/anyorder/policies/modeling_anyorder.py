@@ -11,9 +11,10 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, DatasetError, DivergedError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
+from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.checks import check_dataset, check_videos
@@ -23,6 +24,7 @@ from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect, past
+from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.policies.sizes import check_weights, weights_file
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 from anyorder.weights import check_state
@@ -104,28 +106,38 @@ class AnyOrderPolicy(PreTrainedPolicy):
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
 
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **options: Any
-    ) -> Self:
-        """Load a policy as LeRobot does, once its settings are known to be those of its weights.
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.
 
         Raises:
-            CheckpointError: sizes in the settings that the weights do not have, found before anything is built; a
-                weight or a buffer that is not finite or makes no sense.
+            CheckpointError: one is; what was saved before stays.
         """
-        if config is None:
-            others = {name: value for name, value in options.items() if name != "strict"}
-            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **others)
-        file = weights_file(pretrained_name_or_path, options)
-        if isinstance(config, AnyOrderConfig) and file is not None:
-            check_weights(lambda: cls(config), file)
-        return super().from_pretrained(pretrained_name_or_path, config=config, **options)
-
-    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Save, unless a weight is not finite: what was saved before stays the last good policy."""
         check_state(self)
-        super()._save_pretrained(save_directory, state_dict=state_dict)
+        super()._save_pretrained(save_directory, state_dict)
+        update_sums(save_directory, POLICY_FILES)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **kwargs: Any
+    ) -> Self:
+        """Load a policy as LeRobot does; its files are checked before anything is built from them.
+
+        Raises:
+            CheckpointError: a file is damaged, the settings have sizes that the weights do not, or a weight or a
+                buffer is not finite or makes no sense.
+        """
+        folder = Path(pretrained_name_or_path)
+        if folder.is_dir():
+            check_sums(folder, error=CheckpointError)
+            config = config or read_config(folder)
+        elif config is None:
+            others = {name: value for name, value in kwargs.items() if name != "strict"}
+            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **others)
+        wanted = config
+        with readable(folder):
+            if (file := weights_file(pretrained_name_or_path, kwargs)) is not None:
+                check_weights(lambda: cls(wanted), file)  # type: ignore[arg-type]
+            return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""

@@ -16,16 +16,17 @@ from anyorder.datasets.chunks import ActionChunks
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.files import read_json, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     RECORDED_ENV,
+    check_checkpoint,
     last_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_json,
 )
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
@@ -182,13 +183,16 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
                 raise ConfigError(
                     bad_value(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
                 )
-    return last_checkpoint(run)
+    checkpoint = last_checkpoint(run)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    return checkpoint
 
 
 def read_settings(run: Path) -> dict[str, Any] | None:
     """Return the settings a run was started with, or None before it has written any."""
     path = run / TRAIN_CONFIG
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path, CheckpointError) if path.is_file() else None
 
 
 def leaves(plain: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """``metrics.jsonl`` is the truth about a run; wandb mirrors it when asked."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from anyorder.errors import CheckpointError, bad_value
+from anyorder.files import json_line, read_lines, write_whole
 from anyorder.training.config import WandbConfig
+
+METRICS = "metrics.jsonl"
 
 
 class Metrics:
@@ -18,17 +21,15 @@ class Metrics:
     """
 
     def __init__(self, run: Path, resume_step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
-        self.path = run / "metrics.jsonl"
+        self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= resume_step]
-        staged = self.path.with_suffix(".tmp")
-        staged.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        staged.replace(self.path)
+        write_whole(self.path, "".join(map(json_line, kept)))
         self._file = self.path.open("a")
         self._tracker = start_wandb(run, wandb, settings) if wandb.enable else None
 
     def log(self, step: int, **values: float) -> None:
         """Write one line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(json_line({"step": step, **values}))
         self._file.flush()
         if self._tracker is not None:
             self._tracker.log(values, step=step)
@@ -41,13 +42,22 @@ class Metrics:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``metrics.jsonl``; a half-written last line, left by a kill, is skipped."""
-    path = run / "metrics.jsonl"
+    """Return the lines of ``metrics.jsonl``; a half-written last line, left by a kill, is skipped.
+
+    Raises:
+        CheckpointError: a line is not what was written: a step and numbers.
+    """
+    path = run / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text().split("\n")
-    # Only what precedes a newline was written whole.
-    return [json.loads(line) for line in lines[:-1] if line]
+    lines = read_lines(path, CheckpointError)
+    for number, line in enumerate(lines, 1):
+        wrong = [name for name, value in line.items() if type(value) not in (int, float)]
+        if wrong or type(line.get("step")) is not int:
+            name = (wrong or ["step"])[0]
+            allowed = "an integer" if name == "step" else "a number"
+            raise CheckpointError(f"{path}, line {number}: {bad_value(name, line.get(name), allowed)}")
+    return lines
 
 
 def start_wandb(run: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:
