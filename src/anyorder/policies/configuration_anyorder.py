@@ -13,10 +13,8 @@ from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.files import read_sums, update_sums
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.tokenizers import TokenizerConfig
-
-MAX_SIZE = 1_000_000
-"""Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")

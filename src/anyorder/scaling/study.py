@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
@@ -76,8 +77,7 @@ class SizeConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(bad_value(f"size.{name}", value, "an integer >= 1"))
+            check_number(f"size.{name}", value, 1, MAX_SIZE, whole=True)
 
     def network(self, width: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> TransformerConfig:
         """Return the trunk of a width."""
@@ -160,8 +160,7 @@ class EvaluationConfig:
         if not self.ratio > 1:
             raise ConfigError(bad_value("evaluation.ratio", self.ratio, "a number > 1"))
         for name in ("chunks", "test_chunks", "draws", "test_draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"evaluation.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"evaluation.{name}", getattr(self, name), 1, MAX_COUNT, whole=True)
 
     def epochs(self, last: int) -> list[int]:
         """Return the epochs after which a run of ``last`` epochs is validated.
@@ -196,8 +195,7 @@ class SuccessConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("runs", 0), ("episodes", 1), ("n_action_steps", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(bad_value(f"success.{name}", getattr(self, name), f"an integer >= {least}"))
+            check_number(f"success.{name}", getattr(self, name), least, MAX_COUNT, whole=True)
 
 
 @dataclass
@@ -228,10 +226,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         for name in ("chunk_size", "max_batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
-        if not self.batch_scale > 0:
-            raise ConfigError(bad_value("batch_scale", self.batch_scale, "a number > 0"))
+            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("batch_scale", self.batch_scale, 0, 1e6, above=True)
         if self.keep_weights not in WEIGHTS:
             raise ConfigError(bad_value("keep_weights", self.keep_weights, ", ".join(WEIGHTS)))
         if self.success.runs and self.keep_weights == "none":
