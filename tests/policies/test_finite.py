@@ -8,7 +8,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from safetensors.torch import load_file, save_file
 
-from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError, UserError
+from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import SUMS
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
@@ -159,7 +159,7 @@ def test_a_network_that_gives_no_numbers_gives_no_action(family, value):
         policy.network.value_out.bias.fill_(value)
     with pytest.raises(NotFiniteError, match="predicted chunk"):
         policy.select_action(observation(names=["observation.state"]))
-    with pytest.raises(DivergedError, match="loss: .* given"):
+    with pytest.raises(DivergedError, match=r"loss: .* given"):
         policy({**observation(names=["observation.state"]), "action": actions(3)})
 
 
@@ -196,6 +196,15 @@ def spoils(values):
     return [*made, one, values.to(torch.int64), values.double().fill_(1e300)]
 
 
+def acted(folder):
+    """Return the actions of a saved policy, or the one line in which it is refused."""
+    try:
+        policy = AnyOrderPolicy.from_pretrained(folder)
+        return policy.predict_action_chunk(observation(names=["observation.state"])), None
+    except CheckpointError as error:
+        return None, str(error)
+
+
 @pytest.mark.parametrize(
     ("family", "tokenizer"),
     [("regression", "fast"), *(("autoregressive", name) for name in sorted(TokenizerConfig.choices))],
@@ -213,16 +222,9 @@ def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_boun
     for name in [*sorted(buffers), "network.trunk.norm.weight"]:
         for values in spoils(saved[name]):
             save_file({**saved, name: values}, tmp_path / "model.safetensors")
-            try:
-                found = AnyOrderPolicy.from_pretrained(tmp_path).predict_action_chunk(
-                    observation(names=["observation.state"])
-                )
-            except UserError as error:
-                assert "\n" not in str(error)
-                refused += isinstance(error, CheckpointError) and name.split(".")[0] in str(error)
-                continue
-            assert torch.isfinite(found).all(), name
-            assert (found.abs() <= LARGEST).all(), name
+            found, said = acted(tmp_path)
+            refused += said is not None and name.split(".")[0] in said
+            assert found is None or (found.abs() <= LARGEST).all(), name
     assert refused >= 4 * len(buffers)
 
 

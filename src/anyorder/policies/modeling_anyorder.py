@@ -136,7 +136,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         wanted = config
         with readable(folder):
             if (file := weights_file(pretrained_name_or_path, kwargs)) is not None:
-                check_weights(lambda: cls(wanted), file)  # type: ignore[arg-type]
+                check_weights(lambda: cls(wanted), file)
             return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
 
     def normalizer(self, feature: str) -> Normalizer:

@@ -239,12 +239,13 @@ def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
         raise ConfigError(bad_value(f"constants of {family}", sorted(law.constants), f"also {missing[0]}"))
     for name, value in law.constants.items():
         check_constant(f"{name} of {family}", name, value)
-    ends = {
-        name: values for table in (law.intervals, law.bootstrap.intervals) for name, values in table.items()
-    }
-    for name, values in [*ends.items(), *law.bootstrap.samples.items()]:
+    for name, values in [*law.intervals.items(), *law.bootstrap.intervals.items()]:
         for value in values:
-            check_constant(f"interval or sample of {name} of {family}", name, value)
+            if value is not None or name not in CONSTANTS:
+                check_constant(f"interval of {name} of {family}", name, value)
+    for name, drawn_values in law.bootstrap.samples.items():
+        for value in drawn_values:
+            check_constant(f"sample of {name} of {family}", name, value)
     if set(law.ranges) != set(RANGES):
         raise ConfigError(bad_value(f"ranges of {family}", sorted(law.ranges), ", ".join(RANGES)))
     for name, (low, high) in law.ranges.items():

@@ -1,6 +1,5 @@
 """Quantised DCT coefficients without byte pairs: one token each, a fixed number, lowest frequency first."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
