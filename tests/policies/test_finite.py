@@ -201,7 +201,7 @@ def acted(folder):
     try:
         policy = AnyOrderPolicy.from_pretrained(folder)
         return policy.predict_action_chunk(observation(names=["observation.state"])), None
-    except CheckpointError as error:
+    except (CheckpointError, NotFiniteError) as error:
         return None, str(error)
 
 

@@ -285,7 +285,14 @@ def _check_pairs(pairs: list[WrittenPair], families: list[str]) -> None:
         where = f"pair {', '.join(pair.families)}"
         if not set(pair.families) <= set(families) or pair.E not in ("kept", "dropped"):
             raise ConfigError(bad_value(where, pair.E, f"two of {', '.join(families)}, E kept or dropped"))
-        numbers = [number for point in pair.points for number in (point.unique_tokens, point.flops)]
-        for number in [*numbers, *pair.looked_at_flops]:
-            if number is not None:
-                check_number(f"compute of {where}", number, 0)
+        numbers = [*pair.looked_at_flops]
+        for point in pair.points:
+            numbers += [n for n in (point.unique_tokens, point.flops, *point.interval) if n is not None]
+            if point.share_of_resamples is not None:
+                check_number(f"share of {where}", point.share_of_resamples, 0, 1)
+            if point.better_above not in (None, *pair.families):
+                raise ConfigError(
+                    bad_value(f"better_above of {where}", point.better_above, " or ".join(pair.families))
+                )
+        for number in numbers:
+            check_number(f"compute of {where}", number, 0)
