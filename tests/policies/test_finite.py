@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from safetensors.torch import load_file, save_file
 
 from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError
@@ -152,14 +152,16 @@ def test_numbers_too_large_for_single_precision_are_refused_too():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.discrete])
-def test_a_network_that_gives_no_numbers_gives_no_action(family, value):
-    policy = make(family)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_that_gives_no_numbers_gives_no_action(family, temperature, value):
+    policy = make(family, "dct", temperature=temperature)
     with torch.no_grad():
-        policy.network.value_out.bias.fill_(value)
-    with pytest.raises(NotFiniteError, match="predicted chunk"):
-        policy.select_action(observation(names=["observation.state"]))
-    with pytest.raises(DivergedError, match=r"loss: .* given"):
+        policy.network.trunk.norm.weight.fill_(value)
+    for act in (policy.select_action, policy.predict_action_chunk):
+        with pytest.raises(NotFiniteError, match=r"predicted chunk|network's answer"):
+            act(observation(names=["observation.state"]))
+    with pytest.raises((DivergedError, NotFiniteError)):
         policy({**observation(names=["observation.state"]), "action": actions(3)})
 
 
@@ -181,6 +183,17 @@ def test_a_policy_with_a_weight_that_is_not_finite_is_not_saved(tmp_path):
     with pytest.raises(CheckpointError, match=r"network\.trunk\.norm\.weight: nan given, allowed: finite"):
         policy.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_values_that_pass_through_have_no_limit_and_are_saved_and_loaded(tmp_path):
+    mapping = {"STATE": "IDENTITY", "ENV": "IDENTITY", "ACTION": "IDENTITY", "VISUAL": "IDENTITY"}
+    policy = make(normalization_mapping={key: NormalizationMode[value] for key, value in mapping.items()})
+    assert policy.normalizer("observation.state").limit == math.inf
+    policy.save_pretrained(tmp_path)
+    batch = observation(names=["observation.state"])
+    assert torch.equal(
+        load_policy(tmp_path, "cpu").predict_action_chunk(batch), policy.predict_action_chunk(batch)
+    )
 
 
 def spoils(values):

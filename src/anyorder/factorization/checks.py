@@ -102,7 +102,8 @@ def check_known(known: Tensor | None, context: Tensor, length: int, vocab_size: 
 
 
 def check_codes(length: int, tokens: Tensor, samples: int) -> None:
-    """Raise a ``ConfigError`` unless ``tokens`` are codes of this length and ``samples`` >= 1."""
+    """Raise a ``ConfigError`` unless ``tokens`` are int64 codes of this length and ``samples`` >= 1."""
     good = tokens.dim() == 2 and tokens.shape[1] == length
     require(good, "tokens", tuple(tokens.shape), f"shape (batch, {length})")
+    require(tokens.dtype == torch.int64, "type of the tokens", str(tokens.dtype), "torch.int64")
     require(samples >= 1, "samples", samples, "an integer >= 1")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.factorization.noise import fractions
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 
 BACKBONES = ("conv", "resnet18", "vit")
@@ -240,7 +241,7 @@ def crop(pictures: Tensor, window: tuple[int, int], generator: torch.Generator |
 def jitter(pictures: Tensor, strength: float, generator: torch.Generator | None) -> Tensor:
     """Change brightness, contrast and saturation of pictures (batch, history, 3, height, width), row by row."""
     device = pictures.device
-    drawn = torch.rand((3, len(pictures), 1, 1, 1, 1), generator=generator, device=device)
+    drawn = fractions((3, len(pictures), 1, 1, 1, 1), device, generator)
     brightness, contrast, saturation = (1 + strength * (2 * drawn - 1)).to(pictures.dtype)
     weights = torch.tensor(GREY, device=device, dtype=pictures.dtype).view(3, 1, 1)
     x = pictures * brightness

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
+from anyorder.factorization.noise import fractions, normals
+from anyorder.factorization.precision import at_least_float32
 from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
@@ -22,7 +24,7 @@ from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.finite import check_finite
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.normalizer import Normalizer
+from anyorder.policies.normalizer import Normalizer, limit_of
 from anyorder.policies.observing import collect, past
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.policies.sizes import check_weights, weights_file
@@ -86,7 +88,9 @@ class AnyOrderPolicy(PreTrainedPolicy):
             else:
                 self.network = SlotNetwork(trunk, length, vocab, self.tokenizer.levels)
         else:
-            self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size)
+            limit = limit_of(config.normalization_mapping["ACTION"])
+            self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size, limit=limit)
+            self.register_load_state_dict_post_hook(take_limit)
         self.factorization.check(self.network)
         if fitted is not None:
             self._adopt(fitted)
@@ -99,6 +103,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """Take over what was fitted to data, and pretrained weights where they are wanted."""
         for name, normalizer in fitted.normalizers.items():
             self.normalizer(name).load_state_dict(normalizer.state_dict())
+        take_limit(self)
         self.encoder.load_pretrained()
         if fitted.tokenizer is not None and self.tokenizer is not None:
             self.tokenizer.load_state_dict(fitted.tokenizer.state_dict())
@@ -187,12 +192,11 @@ class AnyOrderPolicy(PreTrainedPolicy):
         for name in [*spec.vectors, *spec.clouds]:
             seen[name] = self.normalizer(name)(seen[name].float())
             if noise and name in spec.vectors:
-                drawn = torch.randn(seen[name].shape, generator=generator, device=device)
-                seen[name] = seen[name] + noise * drawn
+                seen[name] = seen[name] + noise * normals(seen[name].shape, seen[name], generator)
         tasks: Any = batch.get("task")
         encoded: Tensor = self.encoder(seen, tasks, gone, generator)
         if dropout:
-            kept = torch.rand((len(encoded), 1, 1), generator=generator, device=device) >= dropout
+            kept = fractions((len(encoded), 1, 1), device, generator) >= dropout
             encoded = encoded * kept
         return encoded
 
@@ -288,7 +292,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
         normalizer = self.normalizer(ACTION)
         # Infinity is caught before it is clipped to an extreme that looks like an action.
         check_finite({"predicted chunk": values}, {"predicted chunk": names.get(ACTION, ())}, WITHIN)
-        actions = normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))
+        values = at_least_float32(values)
+        actions = normalizer.inverse(values.clamp(-normalizer.limit, normalizer.limit))
         actions = actions + reference(batch, self.config.action_reference).to(actions)
         check_finite({ACTION: actions}, names, WITHIN)
         return actions
@@ -346,8 +351,18 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
+def take_limit(policy: nn.Module, _keys: object = None) -> None:
+    """Tell a policy's network of values how large they are: the limit of its actions' normalisation."""
+    assert isinstance(policy, AnyOrderPolicy)
+    if isinstance(policy.network, ChunkNetwork) and not policy.factorization.discrete:
+        policy.network.limit = float(policy.normalizer(ACTION).limit)
+
+
 def default_generator(device: torch.device) -> torch.Generator:
-    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds."""
+    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds; the CPU's for other than CUDA.
+
+    What it draws is moved to the device.
+    """
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator

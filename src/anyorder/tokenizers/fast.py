@@ -84,7 +84,8 @@ class FastTokenizer(ActionTokenizer):
             DecodeError: a sequence is not legal; the message names the first such row and what is wrong with
                 it.
         """
-        content = self._check_legal(self.check_tokens(tokens))
+        tokens = self.check_tokens(tokens)
+        content = self._check_legal(tokens)
         symbols = self.bpe.expand(tokens.masked_select(content))
         coefficients = (symbols + self.low).view(len(tokens), self.horizon, self.action_size)
         return (idct(coefficients) / self.scale).clamp(-1, 1).float()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from anyorder.factorization.precision import widen
 from anyorder.weights import Rule
 
 LARGEST = 1e6
@@ -48,8 +49,8 @@ def kmeans(points: Tensor, codes: int, seed: int) -> Tensor:
 
 def nearest_code(points: Tensor, codebook: Tensor) -> Tensor:
     """Return the index of the nearest code of points (count, size) in a codebook (codes, size): (count,)."""
-    book = codebook.double()
-    distance = book.square().sum(1) - 2 * points.double() @ book.T
+    book = widen(codebook)
+    distance = book.square().sum(1) - 2 * widen(points) @ book.T
     return distance.argmin(1)
 
 
