@@ -1,8 +1,12 @@
 """Errors a user can cause, each one line: which field, what was given, what is allowed."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
+
+MAX_COUNT = 2**31 - 1
+"""Largest seed, and largest number of anything: what random generators and simulators take."""
 
 
 class UserError(ValueError):
@@ -29,6 +33,22 @@ class DecodeError(UserError):
     """A token sequence does not stand for an action chunk."""
 
 
+class NotFiniteError(UserError):
+    """An observation, a weight or a network's answer is NaN or infinite, so that no action can be made of it.
+
+    Attributes:
+        rows: of the batch, those it is about; empty where it is about all.
+    """
+
+    def __init__(self, message: str, rows: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
+
+
+class DivergedError(UserError):
+    """A loss, a score, a gradient or a weight of a training is no longer finite."""
+
+
 def bad_value(field: str, given: Any, allowed: str) -> str:
     """Return the one-line message every error of this package uses.
 
@@ -36,6 +56,54 @@ def bad_value(field: str, given: Any, allowed: str) -> str:
     'steps: -1 given, allowed: an integer >= 1'
     """
     return f"{field}: {given!r} given, allowed: {allowed}"
+
+
+def check_number(
+    field: str,
+    given: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    whole: bool = False,
+    above: bool = False,
+    below: bool = False,
+    error: type[UserError] = ConfigError,
+) -> None:
+    """Check that a number is finite and in its range.
+
+    Args:
+        field: what a message calls it.
+        given: what was given, of any type.
+        least: smallest allowed.
+        most: largest allowed.
+        whole: whether it has to be an integer.
+        above: whether ``least`` itself is too small.
+        below: whether ``most`` itself is too large.
+        error: what to raise.
+
+    Raises:
+        UserError: it is no number, not finite or outside the range.
+
+    >>> check_number("fps", 30, 0, above=True)
+    >>> check_number("fps", 0, 0, above=True)
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: fps: 0 given, allowed: a number > 0
+    >>> check_number("seed", 1.5, 0, 9, whole=True)
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: seed: 1.5 given, allowed: an integer >= 0 and <= 9
+    """
+    kind = int if whole else (int, float)
+    right = isinstance(given, kind) and not isinstance(given, bool)
+    # An integer too large for a float is compared as it is; NaN fails every comparison.
+    inside = (
+        right and (least < given if above else least <= given) and (given < most if below else given <= most)
+    )
+    if inside and abs(given) < math.inf:
+        return
+    ends = [f"{'>' if above else '>='} {least:.10g}"] if least > -math.inf else []
+    ends += [f"{'<' if below else '<='} {most:.10g}"] if most < math.inf else []
+    noun = "an integer" if whole else "a number" if ends else "a finite number"
+    raise error(bad_value(field, given, " ".join([noun, " and ".join(ends)]).strip()))
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -65,9 +66,12 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
             allowed = ", ".join(names) + did_you_mean(name, names)
             raise ConfigError(bad_value(join(path, name), value, allowed))
     for field in dataclasses.fields(kind):
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.init and field.name not in values:
-            raise ConfigError(bad_value(join(path, field.name), None, "a value"))
+        optional = (
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        )
+        if field.name not in values and not optional:
+            allowed = WORDS.get(hints[field.name], "a value")
+            raise ConfigError(bad_value(join(path, field.name), None, allowed))
     return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
 
 
@@ -112,13 +116,15 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         return hint[value]
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ConfigError(bad_value(path, str(value)[:9] + "...", "a number of fewer digits")) from error
+    if hint is float and type(value) is int and abs(value) < 2**63:
+        return float(value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a folder may be called 1
+    # No setting is infinite, and what is written in Python's own integers has to fit everyone else's.
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        type(value) is int and abs(value) >= 2**63
+    ):
+        raise ConfigError(bad_value(path, value, f"{WORDS.get(hint, hint.__name__)}, finite and below 2^63"))
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(bad_value(path, value, WORDS.get(hint, hint.__name__)))
     return value

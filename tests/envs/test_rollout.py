@@ -12,7 +12,7 @@ from scipy.stats import norm
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import wilson_interval
 from anyorder.envs.rollout import rollout
-from anyorder.errors import ConfigError, EnvError
+from anyorder.errors import ConfigError, EnvError, NotFiniteError
 
 STARTED = []  # the seeds of all resets, in order
 
@@ -227,15 +227,92 @@ def test_a_failing_rollout_leaves_no_half_video(tmp_path):
     right = policy.predict_action_chunk
 
     def sometimes(batch):
-        chunk = right(batch)
-        chunk[batch["observation.state"][:, 1] >= 8] = float("nan")
-        return chunk
+        if (batch["observation.state"][:, 1] >= 8).any():
+            raise EnvError("no more")
+        return right(batch)
 
     policy.predict_action_chunk = sometimes
-    with pytest.raises(EnvError, match=r"action of episode \d \(seed \d\) at step 8: .*nan.* finite numbers"):
+    with pytest.raises(EnvError, match="no more"):
         rollout(CountdownConfig(), policy, episodes=4, seed=0, output=tmp_path / "r", videos=4)
     assert not list((tmp_path / "r" / "videos").glob("*partial*"))
     assert not (tmp_path / "r" / "summary.json").exists()
+
+
+def refusing(policy, named):
+    """Let a policy refuse NaN, as this package's does, with or without the rows."""
+    right = policy.predict_action_chunk
+
+    def predict(batch):
+        rows = (batch["observation.state"][:, 1] == 8).nonzero().flatten().tolist()
+        rows = [row for row in rows if int(batch["episode_index"][row]) in (0, 2)]
+        if rows:
+            raise NotFiniteError("observation.state: nan", rows if named else ())
+        return right(batch)
+
+    policy.predict_action_chunk = predict
+    return policy
+
+
+def spoiling(policy, value):
+    """Let two episodes have actions that are not finite from step 8 on."""
+    right = policy.predict_action_chunk
+
+    def predict(batch):
+        chunk = right(batch)
+        for row, episode in enumerate(batch["episode_index"].tolist()):
+            if episode in (0, 2) and batch["observation.state"][row, 1] == 8:
+                chunk[row, 1, 0] = value
+        return chunk
+
+    policy.predict_action_chunk = predict
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "steps", "reason"),
+    [
+        (lambda policy: refusing(policy, named=True), 8, "step 8: observation.state: nan"),
+        (lambda policy: refusing(policy, named=False), 8, "step 8: observation.state: nan"),
+        (lambda policy: spoiling(policy, float("nan")), 9, "step 9: action not finite: [nan, 9.0]"),
+        (lambda policy: spoiling(policy, float("inf")), 9, "step 9: action not finite: [inf, 9.0]"),
+    ],
+)
+def test_an_episode_with_numbers_that_are_not_finite_ends_as_failed_and_the_others_go_on(
+    spoil, steps, reason, tmp_path
+):
+    seeds = {"episodes": 5, "seed": 0, "batch_size": 4}
+    whole = rollout(CountdownConfig(), RightPolicy(), **seeds)
+    assert [episode.length > 9 for episode in whole.episodes][0:3:2] == [True, True]
+    found = rollout(CountdownConfig(), spoil(RightPolicy()), **seeds, output=tmp_path / "r", videos=1)
+    for before, after in zip(whole.episodes, found.episodes, strict=True):
+        if after.index in (0, 2):
+            assert (after.success, after.length, after.reason) == (False, steps, reason)
+        else:
+            assert (after.success, after.length, after.reason) == (before.success, before.length, None)
+    lines = [json.loads(line) for line in (tmp_path / "r" / "episodes.jsonl").read_text().splitlines()]
+    assert {line["index"]: line.get("reason") for line in lines if "reason" in line} == {0: reason, 2: reason}
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["not_finite"] == found.not_finite == 2
+    assert (tmp_path / "r" / "videos").exists()
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_an_observation_that_is_not_finite_ends_its_episode_before_a_policy_sees_it(first, monkeypatch):
+    observe = CountdownEnv.observe
+
+    def spoilt(self):
+        found = observe(self)
+        if self.steps >= first:
+            found["environment_state"] = np.array([np.nan], dtype=np.float32)
+        return found
+
+    monkeypatch.setattr(CountdownEnv, "observe", spoilt)
+    found = rollout(CountdownConfig(), RightPolicy(), episodes=3, seed=0)
+    said = f"step {first}: observation not finite: environment_state, dimensions [0]"
+    ended = [episode for episode in found.episodes if episode.length >= first]
+    assert [(e.success, e.length, e.reason) for e in ended if e.reason] == [
+        (False, first, said) for e in ended if e.reason
+    ]
+    assert found.not_finite >= 2
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, NotFiniteError
 from anyorder.factorization import UNKNOWN
 from anyorder.factorization.analog_bits import to_bits
 from anyorder.networks import ChunkNetwork, SlotNetwork, TransformerConfig
-from anyorder.testing.probes import generator
+from anyorder.testing.probes import Counting, generator
 
 from .families import CONFIGS, family, named
 
@@ -126,6 +126,46 @@ def test_exact_denoising_keeps_the_modes(scheduler, steps):
     assert abs(drawn[right].mean() - 0.5) < 0.02
     # Few steps lose some of the spread inside a mode.
     assert abs(drawn[right].std() / SPREAD - 1) < (0.2 if steps >= 50 else 0.4)
+
+
+class Point(ExactDenoiser):
+    """Knows the noise in one value, far outside [-1, 1], and perhaps how far values reach."""
+
+    def __init__(self, made, value, limit=None):
+        super().__init__(made)
+        self.value = value
+        if limit is not None:
+            self.limit = limit
+
+    def __call__(self, values, times, cache):
+        signal = self.levels[(times * len(self.levels)).round().long()].view(-1, 1, 1)
+        return (values - signal.sqrt() * self.value) / (1 - signal).sqrt()
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "ddpm", "dpm_solver"])
+def test_diffusion_clips_where_the_values_end(scheduler):
+    made = family("gaussian_diffusion", scheduler=scheduler)
+    seen = torch.zeros(4, 1, 1, dtype=torch.float64)
+    for value in (2.0, -9.5, 300.0):
+        free = made.sample(Point(made, value), seen, generator=generator(1)).chunk
+        assert (free / value - 1).abs().max() < 1e-3
+        wide = made.sample(Point(made, value, limit=1000.0), seen, generator=generator(1)).chunk
+        assert (wide / value - 1).abs().max() < 1e-3
+    if scheduler != "dpm_solver":
+        assert (made.sample(Point(made, 2.0, limit=1.0), seen, generator=generator(1)).chunk == 1.0).all()
+    # What can be clipped is not what is infinite.
+    with pytest.raises(NotFiniteError, match="row 0"):
+        made.sample(Point(made, float("inf"), limit=1.0), seen, generator=generator(1))
+
+
+@pytest.mark.parametrize(
+    ("levels", "steps", "calls"), [(256, 128, 127), (500, 250, 249), (1000, 250, 249), (100, 10, 10)]
+)
+def test_dpm_solver_counts_the_calls_it_makes(levels, steps, calls):
+    made = family("gaussian_diffusion", scheduler="dpm_solver", train_steps=levels, inference_steps=steps)
+    counting = Counting(Point(made, 0.3))
+    sample = made.sample(counting, torch.zeros(1, 1, 1), generator=generator())
+    assert (counting.calls, sample.forwards, sample.slots, made.forwards(1)) == (calls,) * 4
 
 
 def test_values_to_keep_have_to_be_values_of_the_chunks_shape():

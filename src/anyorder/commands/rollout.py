@@ -1,5 +1,6 @@
 """``anyorder rollout``: run a trained policy in simulation and count its successes."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 
 
 @dataclass
@@ -25,6 +26,19 @@ class RolloutConfig:
     temperature: float | None = None
     n_action_steps: int | None = None
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "batch_size"):
+            check_number(name, getattr(self, name), 1, MAX_COUNT, whole=True)
+        for name in ("videos", "policy_seed"):
+            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
+        check_number("seed", self.seed, 0, MAX_COUNT - self.episodes, whole=True)
+        if self.temperature is not None:
+            from anyorder.factorization import check_sampling
+
+            check_sampling(self.temperature)
+        if self.n_action_steps is not None:
+            check_number("n_action_steps", self.n_action_steps, 1, MAX_COUNT, whole=True)
 
 
 def run(config: RolloutConfig, console: Console) -> None:
@@ -64,11 +78,15 @@ def run(config: RolloutConfig, console: Console) -> None:
         )
     run = run_of(policy_folder(Path(config.policy)))
     if run is not None:  # a policy from elsewhere keeps its own card
-        write_model_card(policy_folder(Path(config.policy)), run, output)
+        try:
+            write_model_card(policy_folder(Path(config.policy)), run, output)
+        except OSError as error:  # the checkpoint may be read-only; what was measured is already written
+            print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)
     low, high = result.interval
+    ended = f", {result.not_finite} ended as failed: numbers not finite" if result.not_finite else ""
     console.print(
         f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "
-        f"(95 % Wilson interval {low:.0%} to {high:.0%}), chunk latency {latency_ms:.1f} ms"
+        f"(95 % Wilson interval {low:.0%} to {high:.0%}){ended}, chunk latency {latency_ms:.1f} ms"
     )
 
 

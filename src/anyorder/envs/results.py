@@ -16,7 +16,8 @@ class EpisodeResult:
     """One episode; ``seed`` reset its environment, ``return_`` is the sum of its rewards, ``max_reward`` the best.
 
     ``chunk_latency_ms`` is the median wall time of the policy calls it took part in (a call may serve many
-    episodes at once), ``forwards`` the network passes of these calls, None if the policy does not count them.
+    episodes at once; 0 if it took part in none), ``forwards`` the network passes of these calls, None if the policy
+    does not count them. ``reason`` says why an episode was ended as failed: a number that was not finite.
     """
 
     index: int
@@ -27,6 +28,7 @@ class EpisodeResult:
     length: int
     chunk_latency_ms: float
     forwards: int | None = None
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready line of ``episodes.jsonl``."""
@@ -46,6 +48,11 @@ class RolloutResult:
     def successes(self) -> int:
         """Return the number of successful episodes."""
         return sum(episode.success for episode in self.episodes)
+
+    @property
+    def not_finite(self) -> int:
+        """Return the number of episodes that ended as failed because a number was not finite."""
+        return sum(episode.reason is not None for episode in self.episodes)
 
     @property
     def success_rate(self) -> float:
@@ -83,6 +90,7 @@ class RolloutResult:
             **self.settings,
             "episodes": len(self.episodes),
             "successes": self.successes,
+            "not_finite": self.not_finite,
             "success_rate": self.success_rate,
             "success_interval": list(self.interval),
             "interval": f"Wilson, {CONFIDENCE:.0%}",

@@ -15,7 +15,7 @@ from anyorder.envs.base import EnvConfig, Observation
 from anyorder.envs.features import check_features, to_batch
 from anyorder.envs.results import EpisodeResult, ResultWriter, RolloutResult
 from anyorder.envs.videos import EpisodeVideo, VideoFolder
-from anyorder.errors import ConfigError, EnvError, bad_value
+from anyorder.errors import ConfigError, EnvError, NotFiniteError, bad_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,9 @@ def rollout(
     Raises:
         ConfigError: ``output`` exists, or a number makes no sense.
         EnvError: the environment lacks a feature the policy requires or runs at another rate, or the actions do not
-            fit it or are not finite.
+            fit it.
+
+    An episode whose observation or action is not finite ends as failed, with a ``reason``; the others go on.
     """
     for name, value in (("episodes", episodes), ("batch_size", batch_size)):
         if value < 1:
@@ -134,6 +136,7 @@ class _Episode:
         self.observations: deque[Observation] = deque(maxlen=moments)
         self.video: EpisodeVideo | None = None
         self.ended = False
+        self.reason: str | None = None
         self._return = 0.0
         self._max_reward = -np.inf
         self._length = 0
@@ -147,11 +150,12 @@ class _Episode:
         self._success = bool(info["is_success"])
         if self.video is not None:
             self.video.film(self.env)
+        self._look(observation)
 
     def step(self, action: np.ndarray) -> None:
         if not np.isfinite(action).all():
-            where = f"action of episode {self.index} (seed {self.seed}) at step {self._length}"
-            raise EnvError(bad_value(where, action.tolist(), "finite numbers"))
+            self.fail(f"action not finite: {action.tolist()}")
+            return
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.observations.append(observation)
         self._return += float(reward)
@@ -164,6 +168,24 @@ class _Episode:
             self.video.film(self.env)
             if self.ended:
                 self.video.close()
+        if not self.ended:
+            self._look(observation)
+
+    def fail(self, reason: str) -> None:
+        """End the episode as failed."""
+        self.ended, self._success = True, False
+        self.reason = f"step {self._length}: {reason}"
+        if self.video is not None:
+            self.video.close()
+
+    def _look(self, observation: Observation) -> None:
+        """Fail where an observation holds a number that is not finite, before a policy sees it."""
+        for name in ("agent_pos", "environment_state"):
+            values = np.asarray(observation.get(name, 0.0))
+            if not np.isfinite(values).all():
+                wrong = np.flatnonzero(~np.isfinite(values.ravel())).tolist()
+                self.fail(f"observation not finite: {name}, dimensions {wrong}")
+                return
 
     def count(self, latency_ms: float, forwards: int | None) -> None:
         """Account for a policy call that served this episode."""
@@ -179,8 +201,9 @@ class _Episode:
             return_=self._return,
             max_reward=self._max_reward,
             length=self._length,
-            chunk_latency_ms=round(median(self._latencies_ms), 3),
+            chunk_latency_ms=round(median(self._latencies_ms), 3) if self._latencies_ms else 0.0,
             forwards=self._forwards,
+            reason=self.reason,
         )
 
 
@@ -189,10 +212,17 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
     policy.reset()
     for episode in group:
         episode.reset()
-    alive = group
+        if episode.ended:
+            yield episode
+    alive = [episode for episode in group if not episode.ended]
     while alive:
-        chunk = _predict(alive, policy)
-        rows = list(zip(alive, chunk, strict=True))
+        rows = list(zip(alive, _chunks(alive, policy), strict=True))
+        for episode in alive:
+            if episode.ended:
+                yield episode
+        rows = [(episode, actions) for episode, actions in rows if not episode.ended]
+        if not rows:
+            break
         for step in range(policy.n_action_steps):
             for episode, actions in rows:
                 episode.step(actions[step])
@@ -202,6 +232,21 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
             if not rows:
                 break
         alive = [episode for episode, _ in rows]
+
+
+def _chunks(alive: list[_Episode], policy: BatchedPolicy) -> list[np.ndarray]:
+    """Ask for the next chunk of every running episode, (T, A) each; those that cannot have one end as failed."""
+    try:
+        return list(_predict(alive, policy))
+    except NotFiniteError as error:
+        if not error.rows and len(alive) > 1:
+            # The policy does not say whose fault it is: each is asked for alone.
+            return [_chunks([episode], policy)[0] for episode in alive]
+        for episode in [alive[row] for row in error.rows] or alive:
+            episode.fail(str(error))
+    rest = [episode for episode in alive if not episode.ended]
+    found = dict(zip(map(id, rest), _chunks(rest, policy) if rest else [], strict=True))
+    return [found.get(id(episode), np.empty((0, 0))) for episode in alive]
 
 
 def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:

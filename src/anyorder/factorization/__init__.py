@@ -11,7 +11,7 @@ from anyorder.factorization.base import (
     TokenNetwork,
     ValueNetwork,
 )
-from anyorder.factorization.checks import UNKNOWN
+from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 
 import_members(__name__, list(__path__))
@@ -28,4 +28,6 @@ __all__ = [
     "TokenFactorization",
     "TokenNetwork",
     "ValueNetwork",
+    "check_finite",
+    "check_sampling",
 ]

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.categorical import draw
-from anyorder.factorization.checks import check_known
+from anyorder.factorization.categorical import draw, forbid
+from anyorder.factorization.checks import check_known, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import GaussianDiffusion, check_steps
+from anyorder.factorization.precision import at_least_float32
 
 
 class AnalogBits(Factorization):
@@ -41,7 +42,7 @@ class AnalogBits(Factorization):
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the squared error of the digits per sequence, mean over them."""
-        bits = to_bits(chunk, network.action_size).to(context)
+        bits = to_bits(chunk, network.action_size).to(at_least_float32(context))
         return self.diffusion.loss(network, bits, context, generator=generator)
 
     def sample(
@@ -57,14 +58,15 @@ class AnalogBits(Factorization):
     ) -> Sample:
         """Denoise digits and round them to the nearest legal tokens, left to right; ``temperature`` is not used."""
         assert network.vocab_size is not None
+        check_sampling(temperature, nucleus)
         frozen = check_known(known, context, network.horizon, network.vocab_size)
-        held = to_bits(frozen.clamp_min(0), network.action_size).to(context)
+        held = to_bits(frozen.clamp_min(0), network.action_size).to(at_least_float32(context))
         held = held.masked_fill((frozen < 0).unsqueeze(-1), float("nan"))
         drawn = self.diffusion.sample(
             network, context, generator=generator, known=None if known is None else held
         )
         table = to_bits(torch.arange(network.vocab_size, device=context.device), network.action_size)
-        tokens = nearest_legal(drawn.chunk @ table.to(context).T, frozen, constraint)
+        tokens = nearest_legal(drawn.chunk @ table.to(drawn.chunk).T, frozen, constraint)
         return Sample(tokens, None, drawn.forwards, drawn.slots)
 
 
@@ -78,11 +80,11 @@ def nearest_legal(scores: Tensor, frozen: Tensor, constraint: TokenAutomaton | N
     """
     tokens = frozen.clone()
     legal = None if constraint is None else LegalTokens(constraint, frozen)
-    noise = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
+    noise = torch.zeros(len(scores), device=scores.device)
     for i in range(scores.shape[1]):
         allowed = scores[:, i]
         if legal is not None:
-            allowed = allowed.masked_fill(~legal.allowed(i), float("-inf"))
+            allowed = forbid(allowed, legal.allowed(i))
         tokens[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], draw(allowed, 0.0, 1.0, noise))
         if legal is not None:
             legal.place(i, tokens[:, i])

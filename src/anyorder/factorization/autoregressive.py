@@ -15,7 +15,7 @@ from anyorder.factorization.base import (
     TokenFactorization,
     TokenNetwork,
 )
-from anyorder.factorization.categorical import draw, token_scores, uniforms
+from anyorder.factorization.categorical import draw, forbid, token_scores, uniforms
 from anyorder.factorization.checks import check_codes, check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.orders import (
@@ -112,10 +112,10 @@ class Autoregressive(TokenFactorization):
     ) -> Tensor:
         """Return -log p(tokens | context) in one drawn order per sequence, nats."""
         batch, length = chunk.shape
-        order = self.orders.draw(batch, length, generator, self.progress)
+        order = self.orders.draw(batch, length, generator, self.progress).to(chunk.device)
         visible = None
         if self.token_masking:
-            visible = hide_past(self.token_masking, batch, length, generator)
+            visible = hide_past(self.token_masking, batch, length, generator).to(chunk.device)
         return -self.order_log_probs(network, chunk, context, order, visible).sum(-1)
 
     def token_scores(
@@ -130,7 +130,8 @@ class Autoregressive(TokenFactorization):
         """Return each token's log-conditional in every order of the evaluation, or in ``samples`` drawn ones."""
         every = self.evaluation.every(tokens.shape[1])
         if every is None:
-            orders = [self.evaluation.draw(len(tokens), tokens.shape[1], generator) for _ in range(samples)]
+            drawn = [self.evaluation.draw(len(tokens), tokens.shape[1], generator) for _ in range(samples)]
+            orders = [order.to(tokens.device) for order in drawn]
         else:
             orders = [order.to(tokens.device).expand_as(tokens) for order in every]
         return torch.stack([self.order_log_probs(network, tokens, context, order) for order in orders])
@@ -168,7 +169,7 @@ class Autoregressive(TokenFactorization):
         can = known is None or self.infills is not None
         require(can, "known", "tokens", "None, as a mixture of orders cannot condition on given ones")
         chunk = check_known(known, context, length, network.vocab_size)
-        order = self.evaluation.draw(batch, length, generator)
+        order = self.evaluation.draw(batch, length, generator).to(context.device)
         if known is not None:
             order = self.frozen_first(order, chunk)
         legal = None if constraint is None else LegalTokens(constraint, chunk)
@@ -183,7 +184,7 @@ class Autoregressive(TokenFactorization):
             logits, cache = network(slot, cache)
             choices = logits[:, 0]
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed_rows(target), float("-inf"))
+                choices = forbid(choices, legal.allowed_rows(target))
             token = draw(choices, temperature, nucleus, uniforms((batch,), generator))
             frozen = chunk.gather(1, target.unsqueeze(1)).squeeze(1)
             token = torch.where(frozen >= 0, frozen, token)
@@ -221,8 +222,8 @@ def hide_past(share: float, batch: int, length: int, generator: torch.Generator)
     chosen = uniforms((batch, 1, 1), generator) < share
     rate = uniforms((batch, 1, 1), generator)
     hidden = chosen & (uniforms((batch, length, length), generator) < rate)
-    own = torch.eye(length, dtype=torch.bool, device=generator.device)
-    return causal(length, generator.device) & (~hidden | own)
+    own = torch.eye(length, dtype=torch.bool, device=hidden.device)
+    return causal(length, hidden.device) & (~hidden | own)
 
 
 ORDERS = ("left_to_right", "fixed", "random", "annealed")

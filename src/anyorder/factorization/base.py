@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anyorder.choices import Choice
-from anyorder.factorization.checks import check_codes
+from anyorder.factorization.checks import check_codes, check_finite
 from anyorder.factorization.constraint import TokenAutomaton
 
 
@@ -67,11 +67,14 @@ class ValueNetwork(Protocol):
         horizon: slots.
         action_size: numbers in each.
         vocab_size: where the numbers stand for tokens, how many there are.
+        limit: the largest absolute value of those numbers; infinity where they have none. It depends on how actions
+            are normalised.
     """
 
     horizon: int
     action_size: int
     vocab_size: int | None
+    limit: float
 
     def prefill(self, context: Tensor) -> Any:
         """Encode the context once; returns a cache that slots can attend to."""
@@ -119,12 +122,19 @@ class Sample:
         forwards: network calls, the context's prefill not counted (families that tell the network the noise level, as
             ``uniform_diffusion``, read the context anew at every call).
         slots: slots processed per sequence over all those calls.
+
+    Raises:
+        NotFiniteError: the chunk holds NaN or infinity; tokens have been checked where they were drawn.
     """
 
     chunk: Tensor
     log_prob: Tensor | None
     forwards: int
     slots: int
+
+    def __post_init__(self) -> None:
+        if self.chunk.is_floating_point():
+            check_finite(self.chunk, "the predicted chunk")
 
 
 class Factorization(ABC):
@@ -161,7 +171,11 @@ class Factorization(ABC):
 
     @abstractmethod
     def loss(self, network: Any, chunk: Tensor, context: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound."""
+        """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound.
+
+        Float32 at least, under autocast and with half-precision weights, too. ``generator`` may be on another device
+        than the network: numbers are drawn there and moved.
+        """
 
     @abstractmethod
     def sample(
@@ -180,11 +194,15 @@ class Factorization(ABC):
         Args:
             network: the network to ask.
             context: encoded observation.
-            generator: the only source of randomness.
+            generator: the only source of randomness; it may be on another device than ``context``.
             temperature: 1 samples the model, 0 takes the most likely token (token families).
             nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
             constraint: only sequences it accepts are drawn (token families).
             known: frozen positions (batch, length), -1 where free (token families).
+
+        Raises:
+            ConfigError: a setting cannot be used.
+            NotFiniteError: the network answered NaN or infinity; no token or value is made of that.
         """
 
 

@@ -10,6 +10,7 @@ from anyorder.factorization.blocks import Block, even, sample_blocks, score_bloc
 from anyorder.factorization.checks import UNKNOWN, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.masked_diffusion import random_masks, stratified_counts
+from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import Sampler
 from anyorder.factorization.unmasking import UnmaskingConfig
 
@@ -90,7 +91,7 @@ class BlockDiffusion(TokenFactorization):
         """Return one draw of each token's share of the bound, (batch, length), given k of each block, each (batch,)."""
         blocks = self.blocks(network)
         masked = torch.ones_like(tokens, dtype=torch.bool)
-        weight = torch.ones(tokens.shape, dtype=torch.float64, device=tokens.device)
+        weight = torch.ones(tokens.shape, dtype=widest(tokens.device), device=tokens.device)
         for block, count in zip(blocks, counts, strict=True):
             if count is not None:
                 masked[:, block.first : block.last] = random_masks(count, block.size, generator)

@@ -7,6 +7,7 @@ slot, and one block is masked diffusion, slot by slot.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def split(sizes: tuple[int, ...], length: int) -> list[Block]:
     """
     if sum(sizes) != length or min(sizes) < 1:
         raise ConfigError(bad_value("factorization blocks", sizes, f"sizes >= 1 that sum to {length}"))
-    ends = torch.tensor(sizes).cumsum(0).tolist()
+    ends = list(accumulate(sizes))
     return [Block(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 

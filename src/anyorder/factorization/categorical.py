@@ -6,28 +6,46 @@ Not by Gumbel noise: in float32 it is truncated, which silently lowers the tempe
 import torch
 from torch import Tensor
 
-from anyorder.factorization.checks import require
+from anyorder.factorization.checks import check_sampling, refuse_rows
+from anyorder.factorization.precision import at_least_float32, has_float64, to_float64
+
+ANSWER = "the network's answer"
+"""What a message calls the logits and weights that tokens are drawn from."""
 
 
 def probabilities(logits: Tensor, temperature: float, nucleus: float = 1.0) -> Tensor:
     """Return softmax(logits / temperature) in float64; temperature 0 puts all mass on the largest logit.
 
     Args:
-        logits: shape (..., categories).
-        temperature: >= 0.
+        logits: shape (..., categories); -inf forbids a category.
+        temperature: 0, or finite and not too small (``check_sampling``).
         nucleus: keep the fewest most likely categories that have at least this mass (top-p, arXiv 1904.09751).
+
+    Raises:
+        ConfigError: temperature or nucleus cannot be used.
+        NotFiniteError: logits hold NaN or +inf, or leave no category.
 
     >>> probabilities(torch.tensor([0.0, 1.0]), 0.0)
     tensor([0., 1.], dtype=torch.float64)
     >>> probabilities(torch.tensor([0.5, 0.3, 0.2]).log(), 1.0, nucleus=0.7)
     tensor([0.6250, 0.3750, 0.0000], dtype=torch.float64)
     """
-    require(temperature >= 0, "temperature", temperature, "a number >= 0")
-    require(0 < nucleus <= 1, "nucleus", nucleus, "above 0, at most 1")
+    probs = softened(logits, temperature, nucleus)
+    check_mass(probs.sum(-1))
+    return probs
+
+
+def softened(logits: Tensor, temperature: float, nucleus: float) -> Tensor:
+    """Return what ``probabilities`` does, but NaN in rows of which nothing can be drawn, for the caller to refuse."""
+    check_sampling(temperature, nucleus)
     if temperature == 0.0:
-        best = logits.argmax(-1, keepdim=True)
-        return torch.zeros_like(logits, dtype=torch.float64).scatter_(-1, best, 1.0)
-    probs = torch.softmax(logits.double() / temperature, -1)
+        highest, place = logits.max(-1, keepdim=True)
+        best = to_float64(highest)
+        # One where the largest is finite; infinity minus itself is NaN, as is NaN.
+        return (
+            torch.zeros_like(best).expand(*logits.shape).scatter(-1, place.to(best.device), 1 + (best - best))
+        )
+    probs = torch.softmax(to_float64(logits) / temperature, -1)
     if nucleus < 1.0:
         ranked, order = probs.sort(dim=-1, descending=True, stable=True)
         before = ranked.cumsum(-1) - ranked
@@ -37,13 +55,25 @@ def probabilities(logits: Tensor, temperature: float, nucleus: float = 1.0) -> T
 
 
 def draw(logits: Tensor, temperature: float, nucleus: float, noise: Tensor) -> Tensor:
-    """Draw categories from logits (..., categories) by uniforms ``noise`` (...)."""
-    return inverse_cdf(probabilities(logits, temperature, nucleus), noise)
+    """Draw categories from logits (..., categories) by uniforms ``noise`` (...); raises as ``probabilities`` does.
+
+    On a GPU the check waits for the logits once a draw.
+    """
+    return inverse_cdf(softened(logits, temperature, nucleus), noise).to(logits.device)
+
+
+def forbid(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Return logits with -inf where not ``allowed``; NaN and +inf become NaN there, so that they are refused, too.
+
+    >>> forbid(torch.tensor([0.0, 1.0, float("nan")]), torch.tensor([True, False, False]))
+    tensor([0., -inf, nan])
+    """
+    return torch.where(allowed, logits, logits - torch.inf)
 
 
 def token_scores(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return log softmax(logits)[tokens]: logits (..., vocabulary), tokens (...)."""
-    return torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    """Return log softmax(logits)[tokens], in float32 at least: logits (..., vocabulary), tokens (...)."""
+    return torch.log_softmax(at_least_float32(logits), -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
@@ -53,16 +83,36 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
         probs: weights >= 0, shape (..., categories); they need not sum to one, but must not be all zero.
         uniforms: numbers in [0, 1), shape (...).
 
+    Raises:
+        NotFiniteError: the weights of a row do not sum to a finite number above 0.
+
     >>> inverse_cdf(torch.tensor([0.25, 0.0, 0.75]).double(), torch.tensor(0.25).double())
     tensor(2)
     """
     cumulative = probs.cumsum(-1)
-    index = torch.searchsorted(cumulative, (uniforms * cumulative[..., -1]).unsqueeze(-1), right=True)
+    check_mass(cumulative[..., -1])
+    threshold = uniforms.to(cumulative) * cumulative[..., -1]
+    index = torch.searchsorted(cumulative, threshold.unsqueeze(-1), right=True)
     # Rounding can put the threshold on the total itself; the last category with mass is meant then.
     last = probs.shape[-1] - 1 - (probs.flip(-1) > 0).to(torch.uint8).argmax(-1)
     return torch.minimum(index.squeeze(-1), last)
 
 
+def check_mass(total: Tensor) -> None:
+    """Raise a ``NotFiniteError`` unless the weights of every row, whose sums these are (...), can be drawn from."""
+    good = (total > 0) & (total < torch.inf)
+    if not bool(good.all()):
+        refuse_rows(~good, ANSWER)
+
+
 def uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw float64 uniforms in [0, 1) from ``generator``, on its device."""
+    """Draw float64 uniforms in [0, 1) from ``generator``, on its device, or on the CPU where that has no float64.
+
+    What is made of them is moved to where it is used, so a generator may be on another device than the network.
+    """
+    if not has_float64(generator.device):
+        # Two draws of 24 bits each.
+        high, low = torch.rand((2, *shape), generator=generator, device=generator.device).cpu().double()
+        drawn: Tensor = high + low * 2.0**-24
+        return drawn
     return torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device)

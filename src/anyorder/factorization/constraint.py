@@ -55,7 +55,8 @@ class TokenAutomaton:
         )
 
     def accepts(self, tokens: Tensor) -> Tensor:
-        """Say which sequences are legal: tokens (batch, length) -> bool (batch,)."""
+        """Say which sequences are legal: tokens (batch, length), integers -> bool (batch,)."""
+        tokens = tokens.long()
         state = torch.full(tokens.shape[:1], self.start, device=tokens.device)
         for i in range(tokens.shape[1]):
             following = self.next_state[state.clamp_min(0), self.token_class[tokens[:, i]]]

@@ -12,7 +12,9 @@ from anyorder.factorization.categorical import probabilities, token_scores
 from anyorder.factorization.checks import check_known
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import GaussianDiffusion, check_steps, overwrite
+from anyorder.factorization.noise import levels, normals
 from anyorder.factorization.noise_time import with_time
+from anyorder.factorization.precision import at_least_float32
 
 
 class EmbeddingDiffusion(Factorization):
@@ -46,9 +48,9 @@ class EmbeddingDiffusion(Factorization):
     ) -> Tensor:
         """Return the cross-entropy of the clean tokens per sequence, summed over them, nats."""
         steps = self.diffusion.train_steps
-        times = torch.randint(steps, chunk.shape[:1], generator=generator, device=chunk.device)
+        times = levels(steps, len(chunk), chunk.device, generator)
         vectors = scaled(network.embeddings())[chunk]
-        noise = torch.randn(vectors.shape, dtype=vectors.dtype, generator=generator, device=chunk.device)
+        noise = normals(vectors.shape, vectors, generator)
         noisy = self.diffusion.noising.add_noise(vectors, noise, times)
         logits = self.ask(network, noisy, context, times / steps)
         return -token_scores(logits, chunk).sum(-1)
@@ -76,13 +78,14 @@ class EmbeddingDiffusion(Factorization):
         held = table[frozen.clamp_min(0)].masked_fill((frozen < 0).unsqueeze(-1), float("nan"))
         shape = (batch, length, table.shape[1])
         scheduler = self.diffusion.make_scheduler("ddim")
-        scheduler.set_timesteps(self.diffusion.inference_steps, device=context.device)
-        x = torch.randn(shape, dtype=table.dtype, generator=generator, device=context.device)
+        scheduler.set_timesteps(self.diffusion.inference_steps)
+        x = normals(shape, table, generator)
         for time in scheduler.timesteps:
             if known is not None:
-                noise = torch.randn(shape, dtype=table.dtype, generator=generator, device=context.device)
+                noise = normals(shape, table, generator)
                 x = overwrite(x, self.diffusion.noising.add_noise(held, noise, time.expand(batch)))
-            logits = self.ask(network, x, context, (time / self.diffusion.train_steps).expand(batch))
+            now = torch.full((batch,), int(time) / self.diffusion.train_steps, device=context.device)
+            logits = self.ask(network, x, context, now)
             mean = probabilities(logits, temperature, nucleus).to(table) @ table
             x = scheduler.step(mean, time, x).prev_sample
         tokens = nearest_legal(logits, frozen, constraint)
@@ -91,8 +94,11 @@ class EmbeddingDiffusion(Factorization):
 
 
 def scaled(table: Tensor) -> Tensor:
-    """Return embeddings (tokens, width) at norm sqrt(width), so that each number has about unit variance."""
-    unit: Tensor = torch.nn.functional.normalize(table, dim=-1)
+    """Return embeddings (tokens, width) at norm sqrt(width), so that each number has about unit variance.
+
+    Float32 at least, so that what noise is added to is, too.
+    """
+    unit: Tensor = torch.nn.functional.normalize(at_least_float32(table), dim=-1)
     return unit * math.sqrt(table.shape[-1])
 
 

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.checks import require
+from anyorder.factorization.checks import check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.noise import fractions, normals
+from anyorder.factorization.precision import at_least_float32
 
 
 class FlowMatching(Factorization):
@@ -38,8 +40,9 @@ class FlowMatching(Factorization):
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the squared error of the velocity per sequence, mean over the chunk's values."""
-        noise = torch.randn(chunk.shape, dtype=chunk.dtype, generator=generator, device=chunk.device)
-        times = torch.rand(chunk.shape[:1], dtype=chunk.dtype, generator=generator, device=chunk.device)
+        chunk = at_least_float32(chunk)
+        noise = normals(chunk.shape, chunk, generator)
+        times = fractions(chunk.shape[:1], chunk.device, generator, chunk.dtype)
         t = times.view(-1, 1, 1)
         velocity = network((1 - t) * chunk + t * noise, times, network.prefill(context))
         return (velocity - (noise - chunk)).square().mean((1, 2))
@@ -56,10 +59,11 @@ class FlowMatching(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Integrate from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         batch, steps = context.shape[0], self.inference_steps
         shape = (batch, network.horizon, network.action_size)
-        noise = torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)
+        noise = normals(shape, at_least_float32(context), generator)
         cache = network.prefill(context)
         x = noise
         for step in range(steps):

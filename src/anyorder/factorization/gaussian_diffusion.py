@@ -1,5 +1,6 @@
 """Gaussian diffusion over the continuous chunk, with the noise schedules of diffusers."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,8 +9,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.checks import require
+from anyorder.factorization.categorical import ANSWER
+from anyorder.factorization.checks import check_finite, check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.noise import levels, normals, on_device
+from anyorder.factorization.precision import at_least_float32
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
@@ -30,7 +34,8 @@ class GaussianDiffusion(Factorization):
         train_steps: noise levels in training.
         inference_steps: network calls per chunk.
         prediction: ``epsilon``, ``sample`` or ``v_prediction``.
-        clip: predicted values are clipped to [-1, 1], as normalised actions are; not by ``dpm_solver``.
+        clip: predicted values are clipped to the network's ``limit``, that of normalised actions (``clip_sample_range``
+            of diffusers); not by ``dpm_solver``.
     """
 
     discrete = False
@@ -48,16 +53,29 @@ class GaussianDiffusion(Factorization):
         self.clip = clip
 
     def forwards(self, length: int) -> int:
-        """Return the number of inference steps."""
-        return self.inference_steps
+        """Return the number of inference steps; ``dpm_solver`` may make fewer (``calls``)."""
+        return self.calls
+
+    @cached_property
+    def calls(self) -> int:
+        """Network calls per chunk: diffusers' rounding of the times makes ``dpm_solver`` pass over some.
+
+        >>> GaussianDiffusion("dpm_solver", 256, 128, "epsilon").calls
+        127
+        """
+        if self.scheduler != "dpm_solver":
+            return self.inference_steps
+        scheduler = self.make_scheduler(self.scheduler)
+        scheduler.set_timesteps(self.inference_steps)
+        return len(scheduler.timesteps)
 
     @cached_property
     def noising(self) -> Any:
         """The diffusers scheduler that adds noise; diffusers is imported when first needed, as it takes a second."""
         return self.make_scheduler("ddpm")
 
-    def make_scheduler(self, name: str) -> Any:
-        """Make a diffusers scheduler with this schedule."""
+    def make_scheduler(self, name: str, limit: float = math.inf) -> Any:
+        """Make a diffusers scheduler with this schedule; ``limit`` is the largest absolute value of the data."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
@@ -72,14 +90,17 @@ class GaussianDiffusion(Factorization):
         if name == "dpm_solver":
             # The last levels have next to no signal, where steps in its logarithm blow up.
             return DPMSolverMultistepScheduler(**settings, lambda_min_clipped=LOWEST_LOG_SIGNAL)
-        return {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}[name](**settings, clip_sample=self.clip)
+        clips = self.clip and math.isfinite(limit)
+        kind = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}[name]
+        return kind(**settings, clip_sample=clips, clip_sample_range=limit if clips else 1.0)
 
     def loss(
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the squared error of the prediction per sequence, mean over the chunk's values."""
-        noise = torch.randn(chunk.shape, dtype=chunk.dtype, generator=generator, device=chunk.device)
-        times = torch.randint(self.train_steps, chunk.shape[:1], generator=generator, device=chunk.device)
+        chunk = at_least_float32(chunk)
+        noise = normals(chunk.shape, chunk, generator)
+        times = levels(self.train_steps, len(chunk), chunk.device, generator)
         noisy = self.noising.add_noise(chunk, noise, times)
         prediction = network(noisy, times / self.train_steps, network.prefill(context))
         target = {"epsilon": noise, "sample": chunk}.get(self.prediction)
@@ -99,23 +120,29 @@ class GaussianDiffusion(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)
-
-        def draw() -> Tensor:
-            return torch.randn(shape, dtype=context.dtype, generator=generator, device=context.device)
-
-        x = draw()
-        scheduler = self.make_scheduler(self.scheduler)
-        scheduler.set_timesteps(self.inference_steps, device=context.device)
+        like = at_least_float32(context)
+        x = normals(shape, like, generator)
+        scheduler = self.make_scheduler(self.scheduler, getattr(network, "limit", math.inf))
+        # Its times stay on the CPU: on a GPU it would wait for every one of them.
+        scheduler.set_timesteps(self.inference_steps)
+        here = on_device(generator, x.device)
+        finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
         for time in scheduler.timesteps:
             if known is not None:
-                x = overwrite(x, self.noising.add_noise(known.to(x), draw(), time.expand(len(x))))
-            prediction = network(x, (time / self.train_steps).expand(len(x)), cache)
-            x = scheduler.step(prediction, time, x, generator=generator).prev_sample
+                given = self.noising.add_noise(known.to(x), normals(shape, x, generator), time.expand(len(x)))
+                x = overwrite(x, given)
+            times = torch.full((len(x),), int(time) / self.train_steps, dtype=like.dtype, device=x.device)
+            prediction = network(x, times, cache).to(x)
+            # Clipping would make an extreme of an infinite prediction, which then looks like an action.
+            finite &= prediction.isfinite().flatten(1).all(1)
+            x = scheduler.step(prediction, time, x, generator=here).prev_sample
+        check_finite(x.masked_fill(~finite.view(-1, 1, 1), math.nan), ANSWER)
         x = x if known is None else overwrite(x, known)
-        return Sample(x, None, self.inference_steps, self.inference_steps * network.horizon)
+        return Sample(x, None, self.calls, self.calls * network.horizon)
 
 
 def overwrite(values: Tensor, known: Tensor) -> Tensor:

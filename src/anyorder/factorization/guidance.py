@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Slots
+from anyorder.factorization.checks import check_sampling
 
 
 class Guided:
@@ -21,9 +22,13 @@ class Guided:
         scale: strength.
         context_tokens: how many tokens of the context are the observation; those after them, a noise level for
             instance, are kept.
+
+    Raises:
+        ConfigError: the scale is below 0 or not finite.
     """
 
     def __init__(self, network: Any, scale: float, context_tokens: int) -> None:
+        check_sampling(guidance=scale)
         self.network = network
         self.scale = scale
         self.context_tokens = context_tokens

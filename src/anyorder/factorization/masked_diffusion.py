@@ -35,7 +35,7 @@ class ExactCounts(TokenFactorization):
     ) -> Tensor:
         """Return one draw of the bound's negative per sequence, nats."""
         counts = stratified_counts(len(chunk), chunk.shape[1], generator)
-        masked = random_masks(counts, chunk.shape[1], generator)
+        masked = random_masks(counts, chunk.shape[1], generator).to(chunk.device)
         return self.masked_error(network, chunk, network.prefill(context), masked)
 
     def masked_error(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class ExactCounts(TokenFactorization):
         counts = torch.stack([stratified_counts(samples, length, generator) for _ in range(batch)], 1)
         draws = []
         for count in counts:
-            masked = random_masks(count, length, generator)
+            masked = random_masks(count, length, generator).to(tokens.device)
             scores = self.masked_scores(network, tokens, cache, masked)
             draws.append(scores * (length / count.double()).unsqueeze(1).to(scores))
         return torch.stack(draws)
@@ -104,7 +104,7 @@ class MaskedDiffusion(ExactCounts):
         t = SMALLEST_TIME + (1 - SMALLEST_TIME) * stratified(len(chunk), generator)
         chance = self.schedule.masked(t)
         weight = (1 - SMALLEST_TIME) * self.schedule.slope(t) / chance
-        masked = uniforms(tuple(chunk.shape), generator) < chance.unsqueeze(1)
+        masked = (uniforms(tuple(chunk.shape), generator) < chance.unsqueeze(1)).to(chunk.device)
         scores = self.masked_scores(network, chunk, network.prefill(context), masked)
         return -scores.sum(-1) * weight.to(scores)
 

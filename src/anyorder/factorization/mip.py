@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.checks import require
+from anyorder.factorization.categorical import ANSWER
+from anyorder.factorization.checks import check_finite, check_sampling, require
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.noise import normals
+from anyorder.factorization.precision import at_least_float32
 
 
 class MinimalIterativePolicy(Factorization):
@@ -38,7 +41,8 @@ class MinimalIterativePolicy(Factorization):
     ) -> Tensor:
         """Return the sum of both squared errors per sequence, mean over the chunk's values."""
         cache = network.prefill(context)
-        noise = torch.randn(chunk.shape, dtype=chunk.dtype, generator=generator, device=chunk.device)
+        chunk = at_least_float32(chunk)
+        noise = normals(chunk.shape, chunk, generator)
         guess = network(torch.zeros_like(chunk), self.time(chunk, 0.0), cache)
         refined = network(self.t * chunk + (1 - self.t) * noise, self.time(chunk, self.t), cache)
         return ((guess - chunk).square() + (refined - chunk).square()).mean((1, 2))
@@ -55,12 +59,13 @@ class MinimalIterativePolicy(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the refined prediction, with ``known`` values (NaN where free) in their place at both steps."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)
-        x = torch.zeros(shape, dtype=context.dtype, device=context.device)
+        x = torch.zeros(shape, dtype=at_least_float32(context).dtype, device=context.device)
         for t in (0.0, self.t):
-            x = network(t * x, self.time(x, t), cache)
+            x = check_finite(at_least_float32(network(t * x, self.time(x, t), cache)), ANSWER)
             x = x if known is None else overwrite(x, known)
         return Sample(x, None, 2, 2 * network.horizon)
 

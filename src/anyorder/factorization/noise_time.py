@@ -7,8 +7,13 @@ from torch import Tensor
 
 
 def with_time(context: Tensor, times: Tensor) -> Tensor:
-    """Append times in [0, 1] (batch,) to the context (batch, context tokens, width) as one more token."""
-    return torch.cat([context, sinusoidal(times.to(context), context.shape[-1]).unsqueeze(1)], 1)
+    """Append times in [0, 1] (batch,) to the context (batch, context tokens, width) as one more token.
+
+    Angles reach 1000 radians, so they are computed in float32 at least, whatever the context's type.
+    """
+    precise = times.to(context.device, torch.promote_types(context.dtype, torch.float32))
+    token = sinusoidal(precise, context.shape[-1])
+    return torch.cat([context, token.to(context).unsqueeze(1)], 1)
 
 
 def sinusoidal(times: Tensor, width: int) -> Tensor:

@@ -52,7 +52,7 @@ class FixedOrders(Orders):
     def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Draw one of the fixed orders for each sequence."""
         chosen = (uniforms((batch,), generator) * self.count).long()
-        return self.every(length).to(generator.device)[chosen]
+        return self.every(length).to(chosen.device)[chosen]
 
     def every(self, length: int) -> Tensor:
         """Return the fixed orders."""
@@ -90,7 +90,7 @@ class AnnealedOrders(Orders):
         share = min(1.0, max(0.0, (self.end - progress) / max(self.end - self.start, 1e-9)))
         random = RandomOrders().draw(batch, length, generator)
         shuffled = uniforms((batch, 1), generator) < share
-        return torch.where(shuffled, random, LeftToRight().draw(batch, length, generator))
+        return torch.where(shuffled, random, torch.arange(length, device=random.device))
 
 
 def known_first(order: Tensor, known: Tensor) -> Tensor:

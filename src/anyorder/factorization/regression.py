@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
+from anyorder.factorization.categorical import ANSWER
+from anyorder.factorization.checks import check_finite, check_sampling
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.factorization.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.precision import at_least_float32
 
 
 class Regression(Factorization):
@@ -30,6 +33,7 @@ class Regression(Factorization):
         self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the absolute error per sequence, mean over the chunk's values; nothing is random."""
+        chunk = at_least_float32(chunk)
         prediction = network(torch.zeros_like(chunk), None, network.prefill(context))
         return (prediction - chunk).abs().mean((1, 2))
 
@@ -45,10 +49,11 @@ class Regression(Factorization):
         known: Tensor | None = None,
     ) -> Sample:
         """Return the prediction, with ``known`` values (NaN where free) in their place; nothing else is used."""
+        check_sampling(temperature, nucleus)
         check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
-        start = torch.zeros(shape, dtype=context.dtype, device=context.device)
-        x = network(start, None, network.prefill(context))
+        start = torch.zeros(shape, dtype=at_least_float32(context).dtype, device=context.device)
+        x = check_finite(at_least_float32(network(start, None, network.prefill(context))), ANSWER)
         return Sample(x if known is None else overwrite(x, known), None, 1, network.horizon)
 
 

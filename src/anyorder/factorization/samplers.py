@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.precision import widest
 from anyorder.factorization.schedules import Linear, Schedule
 
 Confidences = Callable[[], Tensor]
@@ -75,7 +76,9 @@ class Ancestral(Sampler):
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
         """Reveal each masked position independently."""
-        return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0])
+        return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0]).to(
+            masked.device
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class Remasking(Ancestral):
 
     def remask(self, step: int, steps: int, shown: Tensor, generator: torch.Generator) -> Tensor:
         """Mask each shown position again, independently."""
-        return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1])
+        return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1]).to(
+            shown.device
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,8 @@ class FirstHitting(Sampler):
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
         """Reveal one random masked position."""
-        return top_share(uniforms(tuple(masked.shape), generator), masked, steps=masked.shape[1])
+        score = uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device))
+        return top_share(score, masked, steps=masked.shape[1])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig, Sample, TokenNetwork, in_place_slots
-from anyorder.factorization.categorical import draw, inverse_cdf, uniforms
+from anyorder.factorization.categorical import draw, forbid, uniforms
 from anyorder.factorization.checks import UNKNOWN, check_known
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import ExactCounts
+from anyorder.factorization.precision import at_least_float32
 
 
 class ScoreEntropy(ExactCounts):
@@ -35,6 +36,7 @@ class ScoreEntropy(ExactCounts):
     def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``l_i(x_i) + 1 - sum_y exp(l_i(y))`` where masked and 0 elsewhere, (batch, length), nats."""
         logits, _ = network(in_place_slots(network, tokens.masked_fill(masked, UNKNOWN)), cache)
+        logits = at_least_float32(logits)
         chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         return (chosen + 1 - logits.exp().sum(-1)) * masked
 
@@ -61,14 +63,14 @@ class ScoreEntropy(ExactCounts):
             logits, _ = network(in_place_slots(network, chunk), cache)
             calls += 1
             masked = chunk < 0
-            rates = torch.logsumexp(logits.double(), -1).exp().masked_fill(~masked, 0.0)
+            log_rates = torch.logsumexp(at_least_float32(logits), -1).masked_fill(~masked, float("-inf"))
             done = ~masked.any(-1)
-            rates[done] = 1.0
+            log_rates[done] = 0.0
             place_noise, token_noise = uniforms((len(chunk),), generator), uniforms((len(chunk),), generator)
-            place = rates.argmax(-1) if temperature == 0 else inverse_cdf(rates, place_noise)
+            place = draw(log_rates, 0.0 if temperature == 0 else 1.0, 1.0, place_noise)
             choices = logits.gather(1, place.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
             if legal is not None:
-                choices = choices.masked_fill(~legal.allowed_rows(place), float("-inf"))
+                choices = forbid(choices, legal.allowed_rows(place))
             token = draw(choices, temperature, nucleus, token_noise)
             token = torch.where(done, chunk.gather(1, place.unsqueeze(1)).squeeze(1), token)
             if legal is not None:

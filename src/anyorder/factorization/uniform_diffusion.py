@@ -12,11 +12,19 @@ from anyorder.factorization.base import (
     TokenNetwork,
     in_place_slots,
 )
-from anyorder.factorization.categorical import inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import (
+    draw,
+    forbid,
+    inverse_cdf,
+    probabilities,
+    token_scores,
+    uniforms,
+)
 from anyorder.factorization.checks import check_known, require
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.masked_diffusion import stratified
 from anyorder.factorization.noise_time import with_time
+from anyorder.factorization.precision import at_least_float32
 
 
 class UniformDiffusion(TokenFactorization):
@@ -56,6 +64,7 @@ class UniformDiffusion(TokenFactorization):
     ) -> Tensor:
         """Return one draw of the bound's negative, plus the weighted cross-entropy, per sequence, nats."""
         times = 1 + (stratified(len(chunk), generator) * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(chunk.device)
         divergence, surprise = self.divergence(network, chunk, context, times, generator)
         return (self.steps * divergence + self.auxiliary * surprise).sum(-1)
 
@@ -71,6 +80,7 @@ class UniformDiffusion(TokenFactorization):
         """Return ``samples`` draws of each token's share of the bound; t is stratified over a sequence's draws."""
         levels = torch.stack([stratified(samples, generator) for _ in range(len(tokens))], 1)
         times = 1 + (levels * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(tokens.device)
         draws = [self.divergence(network, tokens, context, t, generator)[0] for t in times]
         return -self.steps * torch.stack(draws)
 
@@ -84,20 +94,24 @@ class UniformDiffusion(TokenFactorization):
     ) -> tuple[Tensor, Tensor]:
         """Return ``KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t, c))`` and ``-log p(x | x_t, c)`` for a drawn x_t.
 
-        Both are per token, (batch, length), nats.
+        Both are per token, (batch, length), nats, in the network's precision, float32 at least: no term of the laws is
+        a difference, so float64 over (batch, length, vocabulary) would cost memory and time for digits beyond the
+        network's own.
         """
         vocab = network.vocab_size
-        keep = 1 - times.double() / self.steps
-        replaced = uniforms(tuple(tokens.shape), generator) >= keep.unsqueeze(1)
+        chance = uniforms(tuple(tokens.shape), generator)
+        replaced = chance >= 1 - times.to(chance).unsqueeze(1) / self.steps
         random = (uniforms(tuple(tokens.shape), generator) * vocab).long()
-        noisy = torch.where(replaced, random, tokens)
-        logits = self.ask(network, noisy, context, times).double()
+        noisy = torch.where(replaced.to(tokens.device), random.to(tokens.device), tokens)
+        logits = at_least_float32(self.ask(network, noisy, context, times))
         predicted = torch.softmax(logits, -1)
-        one_hot = torch.nn.functional.one_hot(tokens, vocab).double()
+        one_hot = torch.nn.functional.one_hot(tokens, vocab).to(logits)
         truth = self.posterior(noisy, one_hot, times)
         model = self.posterior(noisy, predicted, times)
         # Apart, as the gradient of xlogy(truth, truth / model) is NaN where the truth is 0.
-        divergence = (torch.xlogy(truth, truth) - truth * model.clamp_min(1e-300).log()).sum(-1)
+        divergence = (
+            torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()
+        ).sum(-1)
         return divergence, -token_scores(logits, tokens)
 
     def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Tensor:
@@ -117,15 +131,17 @@ class UniformDiffusion(TokenFactorization):
             ``q(x_{t-1} | x_t, x)`` averaged over x, (batch, length, vocabulary).
         """
         vocab = clean.shape[-1]
-        now = (1 - times.to(clean) / self.steps).view(-1, 1, 1)
-        before = (1 - (times.to(clean) - 1) / self.steps).view(-1, 1, 1)
-        step = now / before
+        t = times.to(clean).view(-1, 1, 1)
+        # Shares kept and shares lost, each from whole numbers: a lost share as 1 minus the other loses digits.
+        now, gone = (self.steps - t) / self.steps, t / self.steps
+        before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
+        step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
         seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
         # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
-        likelihood = step * seen + (1 - step) / vocab
-        evidence = now * seen + (1 - now) / vocab
+        likelihood = step * seen + jump / vocab
+        evidence = now * seen + gone / vocab
         weighted = clean / evidence
-        prior = before * weighted + (1 - before) / vocab * weighted.sum(-1, keepdim=True)
+        prior = before * weighted + gone_before / vocab * weighted.sum(-1, keepdim=True)
         law: Tensor = likelihood * prior
         return law / law.sum(-1, keepdim=True)
 
@@ -147,20 +163,21 @@ class UniformDiffusion(TokenFactorization):
         """
         batch, length, vocab = context.shape[0], network.length, network.vocab_size
         frozen = check_known(known, context, length, vocab)
-        chunk = (uniforms((batch, length), generator) * vocab).long()
+        chunk = (uniforms((batch, length), generator) * vocab).long().to(context.device)
         for t in range(self.steps, 0, -1):
             chunk = torch.where(frozen >= 0, frozen, chunk)
             times = torch.full((batch,), t, device=context.device)
             logits = self.ask(network, chunk, context, times)
             noise = uniforms((batch, length), generator)
             if t > 1 or constraint is None:
-                law = self.posterior(chunk, probabilities(logits, temperature, nucleus), times)
-                chunk = inverse_cdf(law, noise)
+                clean = probabilities(logits, temperature, nucleus)
+                law = self.posterior(chunk.to(clean.device), clean, times)
+                chunk = inverse_cdf(law, noise).to(context.device)
                 continue
             legal = LegalTokens(constraint, frozen)
             for i in range(length):
-                allowed = logits[:, i].masked_fill(~legal.allowed(i), float("-inf"))
-                token = inverse_cdf(probabilities(allowed, temperature, nucleus), noise[:, i])
+                allowed = forbid(logits[:, i], legal.allowed(i))
+                token = draw(allowed, temperature, nucleus, noise[:, i])
                 chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
                 legal.place(i, chunk[:, i])
         chunk = torch.where(frozen >= 0, frozen, chunk)

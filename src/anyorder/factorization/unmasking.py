@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.categorical import draw, inverse_cdf, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import draw, forbid, probabilities, token_scores, uniforms
 from anyorder.factorization.checks import require
 from anyorder.factorization.constraint import LegalTokens
+from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import (
     Ancestral,
     Confidence,
@@ -61,10 +62,11 @@ class Step:
         if self.legal is not None:
             places = range(self.first, self.first + self.length)
             allowed = torch.stack([self.legal.allowed(i) for i in places], 1)
-            logits = logits.masked_fill(~allowed, float("-inf"))
+            logits = forbid(logits, allowed)
         candidates = draw(logits, self.temperature, self.nucleus, self.noise)
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
-        return probabilities(logits, 1.0).gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
+        chances = probabilities(logits, 1.0).to(logits.device, widest(logits.device))
+        return chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
 
     def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
         """Return the part with the revealed positions drawn, one after the other so that they can be completed.
@@ -76,9 +78,9 @@ class Step:
         part = part.clone()
         for i in reveal.any(0).nonzero().flatten().tolist():
             allowed = self.legal.allowed(self.first + i)
-            logits = self.logits[:, i].masked_fill(~allowed, float("-inf"))
-            weights = probabilities(logits, self.temperature, self.nucleus)
-            part[:, i] = torch.where(reveal[:, i], inverse_cdf(weights, self.noise[:, i]), part[:, i])
+            logits = forbid(self.logits[:, i], allowed)
+            drawn = draw(logits, self.temperature, self.nucleus, self.noise[:, i])
+            part[:, i] = torch.where(reveal[:, i], drawn, part[:, i])
             self.legal.place(self.first + i, part[:, i])
         return part
 

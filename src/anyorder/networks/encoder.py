@@ -7,9 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.factorization.noise import fractions
 from anyorder.networks.language import TaskTable, TaskText
 from anyorder.networks.points import PointEncoder
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.networks.vision import VisionConfig, VisionEncoder, load_imagenet
 
 LANGUAGES = ("auto", "none", "table", "text")
@@ -42,8 +44,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"encoder.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"encoder.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         if self.language not in LANGUAGES:
             raise ConfigError(bad_value("encoder.language", self.language, ", ".join(LANGUAGES)))
 
@@ -132,11 +133,12 @@ class ObservationEncoder(nn.Module):
             missing: camera -> which rows lack it, (batch,) bool.
             generator: source of augmentation and of dropped cameras in training.
         """
-        parts = [observation[name].flatten(1) for name in sorted(self.spec.vectors)]
+        dtype = next(self.mlp.parameters()).dtype
+        parts = [observation[name].flatten(1).to(dtype) for name in sorted(self.spec.vectors)]
         for name in sorted(self.spec.cameras):
             parts.append(self._camera(name, observation[name], (missing or {}).get(name), generator))
         for name in sorted(self.spec.clouds):
-            cloud = observation[name]
+            cloud = observation[name].to(dtype)
             parts.append(self.clouds[key(name)](cloud.flatten(0, 1)).view(len(cloud), -1))
         if self.task is not None:
             if tasks is None:
@@ -165,7 +167,7 @@ class ObservationEncoder(nn.Module):
         features: Tensor = self.cameras[self._reader(name)](pictures, generator)
         gone = torch.zeros(batch, dtype=torch.bool, device=features.device) if missing is None else missing
         if self.training and self.config.vision.dropout:
-            drawn = torch.rand(batch, generator=generator, device=features.device)
+            drawn = fractions((batch,), features.device, generator)
             gone = gone | (drawn < self.config.vision.dropout)
         stand_in = self.missing[key(name)].to(features.dtype).repeat(self.spec.history)
         return torch.where(gone[:, None], stand_in, features)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from anyorder.factorization.base import Slots
 from anyorder.factorization.noise_time import sinusoidal
+from anyorder.factorization.precision import at_least_float32
 from anyorder.networks.transformer import Cache, Transformer
 
 
@@ -81,7 +82,11 @@ class SlotNetwork(nn.Module):
     def from_vectors(self, vectors: Tensor, cache: Cache) -> Tensor:
         """Return logits (batch, length, vocab_size) given vectors in the place of embeddings, each in its position."""
         places = torch.arange(self.length, device=vectors.device)
-        x = vectors + self.position_embedding(places) + self.target_embedding(places)
+        x = (
+            vectors.to(self.position_embedding.weight)
+            + self.position_embedding(places)
+            + self.target_embedding(places)
+        )
         return self.logits(self.trunk(x, cache)[0])
 
 
@@ -93,13 +98,20 @@ class ChunkNetwork(nn.Module):
         horizon: time steps in a chunk.
         action_size: dimensions of an action.
         vocab_size: number of tokens, where values stand for tokens.
+        limit: the largest absolute value of the numbers, as they are normalised; infinity where there is none.
     """
 
     def __init__(
-        self, trunk: Transformer, horizon: int, action_size: int, vocab_size: int | None = None
+        self,
+        trunk: Transformer,
+        horizon: int,
+        action_size: int,
+        vocab_size: int | None = None,
+        limit: float = 1.0,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
+        self.limit = limit
         width = trunk.config.width
         self.trunk = trunk
         self.horizon = horizon
@@ -118,9 +130,11 @@ class ChunkNetwork(nn.Module):
 
     def forward(self, values: Tensor, times: Tensor | None, cache: Cache) -> Tensor:
         """Map values (batch, horizon, action size) at times in [0, 1] (batch,) to the same shape."""
-        x = self.value_in(values) + self.position_embedding.weight
+        weight = self.value_in.weight
+        x = self.value_in(values.to(weight)) + self.position_embedding.weight
         if times is not None:
-            x = x + self.time_mlp(sinusoidal(times.to(values.dtype), x.shape[-1])).unsqueeze(1)
+            told = sinusoidal(at_least_float32(times), x.shape[-1]).to(weight)
+            x = x + self.time_mlp(told).unsqueeze(1)
         features, _ = self.trunk(x, cache)
         out: Tensor = self.value_out(features)
         return out

@@ -7,13 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, bad_value
-from anyorder.networks.transformer import Cache, TransformerConfig
+from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.factorization.noise import fractions
+from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 
 BACKBONES = ("conv", "resnet18", "vit")
 POOLS = ("spatial_softmax", "average")
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+MAX_SIDE = 16_384
+"""Most pixels a picture's side may have."""
 
 
 @dataclass
@@ -58,8 +62,10 @@ class VisionConfig:
                     bad_value(f"encoder.vision.{name}", getattr(self, name), ", ".join(choices))
                 )
         for name in ("keypoints", "features", "patch", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"encoder.vision.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"encoder.vision.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("encoder.vision.width", self.width, 8, MAX_SIZE, whole=True)
+        for side in self.resize:
+            check_number("encoder.vision.resize", side, 8, MAX_SIDE, whole=True)
         if self.width < 8 or self.width % 8:
             raise ConfigError(bad_value("encoder.vision.width", self.width, "a multiple of 8"))
         if self.resize and (len(self.resize) != 2 or min(self.resize) < 8):
@@ -235,7 +241,7 @@ def crop(pictures: Tensor, window: tuple[int, int], generator: torch.Generator |
 def jitter(pictures: Tensor, strength: float, generator: torch.Generator | None) -> Tensor:
     """Change brightness, contrast and saturation of pictures (batch, history, 3, height, width), row by row."""
     device = pictures.device
-    drawn = torch.rand((3, len(pictures), 1, 1, 1, 1), generator=generator, device=device)
+    drawn = fractions((3, len(pictures), 1, 1, 1, 1), device, generator)
     brightness, contrast, saturation = (1 + strength * (2 * drawn - 1)).to(pictures.dtype)
     weights = torch.tensor(GREY, device=device, dtype=pictures.dtype).view(3, 1, 1)
     x = pictures * brightness

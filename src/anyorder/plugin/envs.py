@@ -17,7 +17,6 @@ from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, bad_value
 from anyorder.plugin.checks import check_env, policy_config_of_caller
 from anyorder.plugin.episodes import build, without_main
-from anyorder.plugin.excepthook import one_line
 
 PREFIX = "anyorder_"
 
@@ -34,11 +33,10 @@ class AnyOrderEnv(LeRobotEnvConfig):
     family: ClassVar[type[EnvConfig]]
 
     def __post_init__(self) -> None:
-        with one_line():
-            settings = self.settings()
-            found = describe(settings.choice, json.dumps(settings.options(), sort_keys=True))
-            if self.fps not in (0, found.fps):
-                raise ConfigError(bad_value("env.fps", self.fps, f"{found.fps}, the simulator's rate"))
+        settings = self.settings()
+        found = describe(settings.choice, json.dumps(settings.options(), sort_keys=True))
+        if self.fps not in (0, found.fps):
+            raise ConfigError(bad_value("env.fps", self.fps, f"{found.fps}, the simulator's rate"))
         self.fps = found.fps
         self.features = dict(found.features)
         self.features_map = dict(found.features_map)

@@ -1,4 +1,4 @@
-"""Whether a policy fits a dataset or its own weights, said in one line before any work."""
+"""Whether a policy fits a dataset, said in one line before any work."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,9 @@ import torch
 from lerobot.configs import PolicyFeature, PreTrainedConfig
 from lerobot.utils.constants import ACTION
 from lerobot.utils.feature_utils import dataset_to_policy_features
-from safetensors import safe_open
-from torch import nn
 
 from anyorder.envs.features import FPS_TOLERANCE, alike
-from anyorder.errors import CheckpointError, DatasetError, bad_value
+from anyorder.errors import DatasetError, bad_value
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
 
@@ -80,21 +78,3 @@ def action_size(policy_config: PreTrainedConfig) -> int | None:
     """Return the dimensions of a policy's action; None where it does not say."""
     feature = policy_config.action_feature
     return None if feature is None else int(feature.shape[0])
-
-
-def check_weights(model: nn.Module, file: str | Path) -> None:
-    """Check the shapes in a safetensors file against the model it is to be loaded into.
-
-    LeRobot's ``make_policy`` replaces a policy's action by that of the environment or dataset before it loads the
-    weights, so an action of another size shows here, as ``normalizers.action.center``.
-
-    Raises:
-        CheckpointError: a shape differs.
-    """
-    with safe_open(file, "pt") as saved:
-        held = set(saved.keys())
-        for name, tensor in model.state_dict().items():
-            if name in held and (shape := saved.get_slice(name).get_shape()) != list(tensor.shape):
-                what = "action" if name.startswith(f"normalizers.{ACTION}.") else name
-                allowed = f"{shape}, as the policy was trained with"
-                raise CheckpointError(bad_value(f"shape of {what}", list(tensor.shape), allowed))

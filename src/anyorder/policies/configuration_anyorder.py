@@ -1,6 +1,6 @@
 """Settings of the policy, as LeRobot stores them in ``config.json``."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
 
-from anyorder.errors import ConfigError, bad_value
-from anyorder.factorization import FactorizationConfig
+from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.files import read_sums, update_sums
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
-from anyorder.plugin.excepthook import one_line
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.tokenizers import TokenizerConfig
 
 
@@ -48,6 +48,7 @@ class AnyOrderConfig(PreTrainedConfig):
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
         fps: control rate of the training data in Hz; filled by ``fitting.fit``.
+        dimension_names: what the dimensions of a feature are called, for messages; filled by ``fitting.fit``.
     """
 
     chunk_size: int = 6
@@ -69,6 +70,7 @@ class AnyOrderConfig(PreTrainedConfig):
     nucleus: float = 1.0
     guidance: float = 1.0
     fps: float | None = None
+    dimension_names: dict[str, list[str]] = field(default_factory=dict)
     optimizer_lr: float = 3e-3
     optimizer_weight_decay: float = 0.1
     normalization_mapping: dict[str, NormalizationMode] = field(
@@ -82,8 +84,7 @@ class AnyOrderConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        with one_line():
-            self.check()
+        self.check()
 
     def check(self) -> None:
         """Check every setting that needs no data.
@@ -91,17 +92,26 @@ class AnyOrderConfig(PreTrainedConfig):
         Raises:
             ConfigError: a setting has a value it cannot have.
         """
-        if self.chunk_size < 1:
-            raise ConfigError(bad_value("chunk_size", self.chunk_size, "an integer >= 1"))
+        for name in ("chunk_size", "n_obs_steps"):
+            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("text_size", self.text_size, 0, MAX_SIZE, whole=True)
+        check_number("n_action_steps", self.n_action_steps, whole=True)
         if not 1 <= self.n_action_steps <= self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
-        if self.n_obs_steps < 1:
-            raise ConfigError(bad_value("n_obs_steps", self.n_obs_steps, "an integer >= 1"))
-        if not 0 <= self.context_dropout < 1:
-            raise ConfigError(bad_value("context_dropout", self.context_dropout, "0 <= context_dropout < 1"))
-        if not 0 < self.nucleus <= 1:
-            raise ConfigError(bad_value("nucleus", self.nucleus, "above 0, at most 1"))
+        check_number("context_dropout", self.context_dropout, 0, 1, below=True)
+        check_sampling(self.temperature, self.nucleus, self.guidance)
+        check_number("observation_noise", self.observation_noise, 0)
+        check_number("optimizer_lr", self.optimizer_lr, 0, above=True)
+        check_number("optimizer_weight_decay", self.optimizer_weight_decay, 0)
+        if self.fps is not None:
+            check_number("fps", self.fps, 0, MAX_SIZE, above=True)
+        for name, feature in {**(self.input_features or {}), **(self.output_features or {})}.items():
+            for size in feature.shape:
+                check_number(f"shape of {name}", size, 1, MAX_SIZE, whole=True)
+        for name, settings in (("network", asdict(self.network)), ("encoder", asdict(self.encoder))):
+            check_sizes(name, settings)
+        check_sizes("tokenizer_spec", self.tokenizer_spec or {})
         if self.guidance != 1 and not self.context_dropout:
             allowed = "1, as it was trained without context_dropout"
             raise ConfigError(bad_value("guidance", self.guidance, allowed))
@@ -109,9 +119,6 @@ class AnyOrderConfig(PreTrainedConfig):
         if visual is not NormalizationMode.IDENTITY:
             allowed = "IDENTITY, as cameras are brought to [-1, 1] by themselves"
             raise ConfigError(bad_value("normalization_mapping.VISUAL", visual.value, allowed))
-        for name in ("temperature", "observation_noise", "guidance"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(bad_value(name, getattr(self, name), "a number >= 0"))
         self.factorization_config().build()
         self.tokenizer_config()
 
@@ -200,3 +207,19 @@ class AnyOrderConfig(PreTrainedConfig):
             peak_lr=self.optimizer_lr,
             decay_lr=self.optimizer_lr / 10,
         )
+
+
+def check_sizes(field: str, given: Any) -> None:
+    """Check that every number in a setting, however nested, is finite and no larger than ``MAX_SIZE``.
+
+    Raises:
+        ConfigError: one is not; it is named.
+    """
+    if isinstance(given, dict):
+        for name, value in given.items():
+            check_sizes(f"{field}.{name}", value)
+    elif isinstance(given, list | tuple):
+        for value in given:
+            check_sizes(field, value)
+    elif not isinstance(given, str | bool | None):
+        check_number(field, given, -MAX_SIZE, MAX_SIZE)

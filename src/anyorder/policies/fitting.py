@@ -103,6 +103,7 @@ def fit(
         config.encoder.language = "table" if len(tasks) > 1 else "none"
     if config.encoder.language == "text":
         config.text_size = text_size(config.encoder.text_model)
+    config.dimension_names = {name: list(given) for name, given in (names or {}).items()}
     if config.relative_actions:
         config.action_reference = action_reference(names or {})
     config.validate_features()
@@ -110,6 +111,9 @@ def fit(
     actions = batch[ACTION].view(len(batch[ACTION]), config.chunk_size, config.action_size)
     chunks = actions - reference(batch, config.action_reference)
     normalizers = {ACTION: Normalizer(config.action_size).fit(describe(chunks), mode)}
+    if mode is NormalizationMode.IDENTITY:
+        # Not normalised they still have a reach, at which diffusion clips what it predicts from pure noise.
+        normalizers[ACTION].limit.fill_(chunks.abs().max())
     spec = config.observation_spec
     for name, size in {**spec.vectors, **spec.clouds}.items():
         assert config.input_features is not None

@@ -11,20 +11,27 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.errors import CheckpointError, ConfigError, DatasetError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
+from anyorder.factorization.noise import fractions, normals
+from anyorder.factorization.precision import at_least_float32
 from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
-from anyorder.policies.checks import check_dataset, check_videos, check_weights
+from anyorder.policies.checks import check_dataset, check_videos
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.finite import check_finite
 from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.normalizer import Normalizer
+from anyorder.policies.normalizer import Normalizer, limit_of
 from anyorder.policies.observing import collect, past
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
+from anyorder.policies.sizes import check_weights, weights_file
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
+from anyorder.weights import check_state
+
+WITHIN = "finite numbers, as observations near those of the training data give"
 
 
 class AnyOrderPolicy(PreTrainedPolicy):
@@ -81,10 +88,13 @@ class AnyOrderPolicy(PreTrainedPolicy):
             else:
                 self.network = SlotNetwork(trunk, length, vocab, self.tokenizer.levels)
         else:
-            self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size)
+            limit = limit_of(config.normalization_mapping["ACTION"])
+            self.network = ChunkNetwork(trunk, config.chunk_size, config.action_size, limit=limit)
+            self.register_load_state_dict_post_hook(take_limit)
         self.factorization.check(self.network)
         if fitted is not None:
             self._adopt(fitted)
+        self.register_load_state_dict_post_hook(lambda policy, _: check_state(policy))
         self.forwards = 0
         self.manual_seed(0)
         self.reset()
@@ -93,6 +103,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """Take over what was fitted to data, and pretrained weights where they are wanted."""
         for name, normalizer in fitted.normalizers.items():
             self.normalizer(name).load_state_dict(normalizer.state_dict())
+        take_limit(self)
         self.encoder.load_pretrained()
         if fitted.tokenizer is not None and self.tokenizer is not None:
             self.tokenizer.load_state_dict(fitted.tokenizer.state_dict())
@@ -101,7 +112,12 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 self.network.place_tokens(features)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Write settings and weights, and their digests into ``SHA256SUMS``."""
+        """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.
+
+        Raises:
+            CheckpointError: one is; what was saved before stays.
+        """
+        check_state(self)
         super()._save_pretrained(save_directory, state_dict)
         update_sums(save_directory, POLICY_FILES)
 
@@ -109,25 +125,24 @@ class AnyOrderPolicy(PreTrainedPolicy):
     def from_pretrained(
         cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **kwargs: Any
     ) -> Self:
-        """Load a policy as LeRobot does; a folder's files are checked before anything is built from them.
+        """Load a policy as LeRobot does; its files are checked before anything is built from them.
 
         Raises:
-            CheckpointError: a file is damaged, or the weights are those of another policy.
+            CheckpointError: a file is damaged, the settings have sizes that the weights do not, or a weight or a
+                buffer is not finite or makes no sense.
         """
         folder = Path(pretrained_name_or_path)
-        if not folder.is_dir():
-            return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
-        check_sums(folder, error=CheckpointError)
-        if config is None:
-            config = read_config(folder)
+        if folder.is_dir():
+            check_sums(folder, error=CheckpointError)
+            config = config or read_config(folder)
+        elif config is None:
+            others = {name: value for name, value in kwargs.items() if name != "strict"}
+            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **others)
+        wanted = config
         with readable(folder):
+            if (file := weights_file(pretrained_name_or_path, kwargs)) is not None:
+                check_weights(lambda: cls(wanted), file)
             return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
-
-    @classmethod
-    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
-        """Load the weights; a policy made for features of another size is refused in one line."""
-        check_weights(model, model_file)
-        return super()._load_as_safetensor(model, model_file, map_location, strict)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""
@@ -172,16 +187,16 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """
         spec = self.config.observation_spec
         device = next(self.parameters()).device
-        seen, gone = collect(batch, spec, device, cameras_may_miss=self.config.encoder.vision.dropout > 0)
+        may_miss = self.config.encoder.vision.dropout > 0
+        seen, gone = collect(batch, spec, device, may_miss, self.config.dimension_names)
         for name in [*spec.vectors, *spec.clouds]:
             seen[name] = self.normalizer(name)(seen[name].float())
             if noise and name in spec.vectors:
-                drawn = torch.randn(seen[name].shape, generator=generator, device=device)
-                seen[name] = seen[name] + noise * drawn
+                seen[name] = seen[name] + noise * normals(seen[name].shape, seen[name], generator)
         tasks: Any = batch.get("task")
         encoded: Tensor = self.encoder(seen, tasks, gone, generator)
         if dropout:
-            kept = torch.rand((len(encoded), 1, 1), generator=generator, device=device) >= dropout
+            kept = fractions((len(encoded), 1, 1), device, generator) >= dropout
             encoded = encoded * kept
         return encoded
 
@@ -196,6 +211,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if actions.shape[1:] != wanted:
             allowed = f"{wanted}, as the policy was made for"
             raise DatasetError(bad_value("action chunk", tuple(actions.shape[1:]), allowed))
+        check_finite({ACTION: actions}, self.config.dimension_names)
         return self.normalizer(ACTION)(actions - reference(batch, self.config.action_reference))
 
     def chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -214,6 +230,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
                 families model the same joint.
             reduction: ``mean`` for a scalar, ``none`` for one loss per chunk.
             generator: source of the loss's randomness; torch's own when None.
+
+        Raises:
+            NotFiniteError: an observation or an action is NaN or infinite.
+            DivergedError: the loss is.
         """
         generator = generator or default_generator(next(self.parameters()).device)
         noise, dropout = (
@@ -222,6 +242,10 @@ class AnyOrderPolicy(PreTrainedPolicy):
         context = self.context(batch, noise, dropout, generator)
         loss = self.factorization.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
+        if not bool(mean.isfinite()):
+            raise DivergedError(
+                bad_value("loss", mean.item(), "a finite number, as a lower learning rate gives")
+            )
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
     @torch.no_grad()
@@ -237,14 +261,20 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
-        """Draw chunks: raw observations {name: (batch, size)} -> raw actions (batch, chunk size, action size)."""
+        """Draw chunks: raw observations {name: (batch, size)} -> raw actions (batch, chunk size, action size).
+
+        Raises:
+            NotFiniteError: an observation, or what became of it, is NaN or infinite.
+        """
         self.eval()
         context = self.context(batch)
+        check_finite({"encoded observation": context}, allowed=WITHIN)
         generator = self._generators.get(context.device)
         if generator is None:
             generator = torch.Generator(context.device).manual_seed(self._seed)
             self._generators[context.device] = generator
         network: Any = self.network
+        names = self.config.dimension_names
         guided = self.config.guidance != 1
         if guided:
             network = Guided(self.network, self.config.guidance, context.shape[1])
@@ -260,13 +290,24 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.forwards += sample.forwards * (2 if guided else 1)
         values = sample.chunk if self.tokenizer is None else self.tokenizer.decode(sample.chunk)
         normalizer = self.normalizer(ACTION)
-        actions = normalizer.inverse(values.to(context.dtype).clamp(-normalizer.limit, normalizer.limit))
-        return actions + reference(batch, self.config.action_reference).to(actions)
+        # Infinity is caught before it is clipped to an extreme that looks like an action.
+        check_finite({"predicted chunk": values}, {"predicted chunk": names.get(ACTION, ())}, WITHIN)
+        values = at_least_float32(values)
+        actions = normalizer.inverse(values.clamp(-normalizer.limit, normalizer.limit))
+        actions = actions + reference(batch, self.config.action_reference).to(actions)
+        check_finite({ACTION: actions}, names, WITHIN)
+        return actions
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
-        """Return the next action (batch, action size), predicting a chunk when the queue is empty."""
-        self._seen.append({name: batch[name] for name in self.config.observation_spec.names if name in batch})
+        """Return the next action (batch, action size), predicting a chunk when the queue is empty.
+
+        Raises:
+            NotFiniteError: an observation is NaN or infinite, also where an action is still queued; it is forgotten.
+        """
+        present = {name: batch[name] for name in self.config.observation_spec.names if name in batch}
+        check_finite(present, self.config.dimension_names)
+        self._seen.append(present)
         # A camera that was missing for a moment is shown as it is now.
         names = [name for name in self._seen[-1] if all(name in moment for moment in self._seen)]
         if not self._queue:
@@ -310,8 +351,18 @@ class AnyOrderPolicy(PreTrainedPolicy):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
+def take_limit(policy: nn.Module, _keys: object = None) -> None:
+    """Tell a policy's network of values how large they are: the limit of its actions' normalisation."""
+    assert isinstance(policy, AnyOrderPolicy)
+    if isinstance(policy.network, ChunkNetwork) and not policy.factorization.discrete:
+        policy.network.limit = float(policy.normalizer(ACTION).limit)
+
+
 def default_generator(device: torch.device) -> torch.Generator:
-    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds."""
+    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds; the CPU's for other than CUDA.
+
+    What it draws is moved to the device.
+    """
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator

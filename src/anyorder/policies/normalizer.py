@@ -1,6 +1,7 @@
 """Normalisation as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from lerobot.configs import NormalizationMode
 from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.weights import Rule
 
 Statistics = Mapping[str, np.ndarray]
 """Per-dimension arrays of one feature by name: ``mean``, ``std``, ``min``, ``max``, ``q01``, ``q99``."""
@@ -15,12 +17,27 @@ Statistics = Mapping[str, np.ndarray]
 STANDARDISED_LIMIT = 10.0
 """Where mean/std normalisation clips; ranges clip at 1."""
 
+LARGEST = 1e20
+"""No unit counts so many: nanoseconds since 1970 are 2e18."""
+
+
+def limit_of(mode: NormalizationMode) -> float:
+    """Return the largest absolute value that a mode gives: where it clips, infinity where it does not.
+
+    >>> limit_of(NormalizationMode.MIN_MAX), limit_of(NormalizationMode.MEAN_STD), limit_of(NormalizationMode.IDENTITY)
+    (1.0, 10.0, inf)
+    """
+    if mode is NormalizationMode.IDENTITY:
+        return float("inf")
+    return STANDARDISED_LIMIT if mode is NormalizationMode.MEAN_STD else 1.0
+
 
 class Normalizer(nn.Module):
     """Maps one feature to ``clip((x - center) / radius)`` and back.
 
     MIN_MAX and QUANTILES map the range onto [-1, 1] and clip there; MEAN_STD clips at 10 standard deviations;
-    IDENTITY passes values through. A dimension that (almost) never changed has ``radius`` 0: it normalises to 0 and
+    IDENTITY passes values through, up to a limit where one is set (``fitting.fit`` does for actions).
+    A dimension that (almost) never changed has ``radius`` 0: it normalises to 0 and
     comes back as its constant, instead of blowing tiny noise up.
 
     >>> statistics = {"min": np.array([0.0, 5.0]), "max": np.array([4.0, 5.0])}
@@ -40,15 +57,23 @@ class Normalizer(nn.Module):
         self.register_buffer("radius", torch.ones(size))
         self.register_buffer("limit", torch.tensor(float("inf")))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move with the policy, but stay float32 where it is cast: in bfloat16 a unit of the robot is lost in 200."""
+        kept = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, value in kept.items():
+            self.register_buffer(name, value.to(self.get_buffer(name).device))
+        return self
+
     def fit(self, statistics: Statistics, mode: NormalizationMode) -> "Normalizer":
         """Take center and radius from the feature's exact statistics."""
         if mode is NormalizationMode.IDENTITY:
             return self
         if mode is NormalizationMode.MEAN_STD:
-            center, radius, limit = statistics["mean"], statistics["std"], STANDARDISED_LIMIT
+            center, radius = statistics["mean"], statistics["std"]
         elif mode in RANGES:
             low, high = (statistics[name] for name in RANGES[mode])
-            center, radius, limit = (high + low) / 2, (high - low) / 2, 1.0
+            center, radius = (high + low) / 2, (high - low) / 2
         else:
             allowed = ", ".join(
                 m.value for m in (*RANGES, NormalizationMode.MEAN_STD, NormalizationMode.IDENTITY)
@@ -57,8 +82,19 @@ class Normalizer(nn.Module):
         still = radius <= 1e-6 * np.maximum(1.0, np.abs(center))
         self.center.copy_(torch.as_tensor(center))
         self.radius.copy_(torch.as_tensor(np.where(still, 0.0, radius)))
-        self.limit.fill_(limit)
+        self.limit.fill_(limit_of(mode))
         return self
+
+    def rules(self) -> Iterator[Rule]:
+        """Say what the ranges may be: within ``limit`` everything comes back as a finite number."""
+        yield Rule("limit", self.limit, self.limit > 0, "a number > 0, or infinity")
+        yield Rule("radius", self.radius, self.radius >= 0, "numbers >= 0")
+        if bool(self.limit.isinf()):
+            yield Rule("radius", self.radius, self.radius == 1, "1, as values pass through")
+            yield Rule("center", self.center, self.center == 0, "0, as values pass through")
+        else:
+            reach = self.center.abs() + self.limit * self.radius
+            yield Rule("center", self.center, reach <= LARGEST, f"a range within +-{LARGEST:g}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., size)."""

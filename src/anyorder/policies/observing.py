@@ -7,10 +7,15 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.networks import ObservationSpec
+from anyorder.policies.finite import check_finite
 
 
 def collect(
-    batch: Mapping[str, Tensor], spec: ObservationSpec, device: torch.device, cameras_may_miss: bool
+    batch: Mapping[str, Tensor],
+    spec: ObservationSpec,
+    device: torch.device,
+    cameras_may_miss: bool,
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the observations, raw, each (batch, moments, ...), and which rows lack a camera, (batch,) bool.
 
@@ -20,9 +25,11 @@ def collect(
         spec: what is to be observed.
         device: where to put it.
         cameras_may_miss: whether a camera may be left out of the batch.
+        names: of the dimensions of an observation, for messages.
 
     Raises:
         ConfigError: an observation is missing, or has another number of moments.
+        NotFiniteError: a value is NaN or infinite.
     """
     absent = [name for name in spec.cameras if name not in batch and cameras_may_miss]
     wanted = [name for name in spec.names if name not in absent]
@@ -30,7 +37,9 @@ def collect(
     if missing or not wanted:
         allowed = "all of " + ", ".join(wanted or spec.names)
         raise ConfigError(bad_value("observation without", missing or spec.names, allowed))
-    seen = {name: moments(batch[name].to(device), spec, name) for name in wanted}
+    given = {name: batch[name].to(device) for name in wanted}
+    check_finite(given, names)
+    seen = {name: moments(values, spec, name) for name, values in given.items()}
     rows = len(next(iter(seen.values())))
     gone = {}
     for name in spec.cameras:

@@ -1,6 +1,7 @@
 """One run of a study: training over token epochs, scored along the way and at its end."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.errors import CheckpointError, DivergedError, bad_value
 from anyorder.files import write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
@@ -30,6 +31,7 @@ from anyorder.tensors import read_tensors, write_tensors
 from anyorder.training.data import seeded
 from anyorder.training.evaluate import evenly_spread
 from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
+from anyorder.training.watch import check_trained
 
 SAVE_S, PROGRESS_S = 60.0, 5.0
 """Seconds between states that a killed run continues from, and between signs of life."""
@@ -109,17 +111,25 @@ class Training:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
         if not torch.isfinite(norm):
             allowed = "finite: try a lower optimizer.lr"
-            raise ConfigError(bad_value(f"gradient at step {step + 1}", float(norm), allowed))
+            raise DivergedError(bad_value(f"gradient at step {step + 1}", float(norm), allowed))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update_parameters(self.policy)
         self.step += 1
 
     def validate(self, held_out: HeldOut) -> None:
-        """Score the moment, and keep the weights of the best one."""
+        """Score the moment, and keep the weights of the best one.
+
+        Raises:
+            DivergedError: a weight or the score is not finite.
+        """
+        check_trained(self.averaged)
         found = score(
             self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED
         )
+        if not math.isfinite(found.nll):
+            allowed = "finite: try a lower optimizer.lr"
+            raise DivergedError(bad_value(f"NLL at step {self.step}", found.nll, allowed))
         best = min((moment["nll"] for moment in self.history), default=float("inf"))
         self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
         if found.nll < best:

@@ -23,6 +23,8 @@ FAMILY = "factorization"
 ALL = "all"
 DIGEST = "anyorder.sha256"
 """Where the metadata of a parquet file's schema holds the digest of its table."""
+MOST = 1e30
+"""Above all sizes, tokens and losses; products of such numbers are finite."""
 ROUNDING = 0.01
 """By how much the tokens of a run of one epoch may miss its unique tokens: the last batch is cut, or wraps around."""
 
@@ -104,7 +106,8 @@ def make_runs(
     """
     columns = [np.asarray(column, dtype=float) for column in (params, tokens, unique_tokens, loss)]
     for name, column in zip(NUMBERS, columns, strict=True):
-        _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "a finite number above 0")
+        right = np.isfinite(column) & (column > 0) & (column < MOST)
+        _refuse(name, column, ~right, f"a finite number above 0, below {MOST:g}")
     n, d, u, losses = columns
     names = [ALL] * len(n) if factorization is None else list(factorization)
     return Runs(n, d, u, losses, np.array(names, dtype=str))

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, NotFiniteError
 from anyorder.factorization import UNKNOWN, Factorization, TokenFactorization
 from anyorder.testing.probes import (
     Counting,
+    Spoiled,
     check,
     chunks_for,
     exactly_one_two,
@@ -65,6 +66,49 @@ def bad_requests_are_refused(family: Factorization) -> None:
         except ConfigError:
             continue
         raise AssertionError(f"{what} was not refused")
+
+
+@check()
+def what_is_not_finite_becomes_no_action(family: Factorization) -> None:
+    """One NaN or infinity in what the network says about one row: an error that names the row, no token or value.
+
+    From the first call on and from the last one, sampling, at temperature 0, and under a constraint.
+    """
+    network, seen = network_for(family), observations(3)
+    calls = family.sample(network, seen, generator=generator(1)).forwards
+    ways: dict[str, dict[str, Any]] = {"sampled": {}}
+    if family.discrete:
+        ways["at temperature 0"] = {"temperature": 0.0}
+        ways["under a constraint"] = {"constraint": exactly_one_two(), "nucleus": 0.9}
+    for value in (float("nan"), float("inf"), -float("inf")):
+        for first in {0, calls - 1}:
+            for way, settings in ways.items():
+                spoiled = Spoiled(network, value, row=1, call=first)
+                what = f"{value} from call {first} on, {way},"
+                try:
+                    chunk = family.sample(spoiled, seen, generator=generator(1), **settings).chunk
+                    found = f"became {chunk[1].tolist()}"
+                except NotFiniteError as error:
+                    found = f"is said to be in rows {error.rows}"
+                assert found == "is said to be in rows (1,)", f"{what} {found}"
+
+
+@check()
+def senseless_temperatures_are_refused(family: Factorization) -> None:
+    """What is not a number, not finite or too small to divide by: one line, whether the family uses it or not."""
+    network, seen = network_for(family), observations(2)
+    for field, values in {
+        "temperature": (float("nan"), float("inf"), -1.0, 1e-320, 1e-308, "1", True),
+        "nucleus": (float("nan"), float("inf"), 0.0, -0.5, 1.5, 1e-320, "1", True),
+    }.items():
+        for value in values:
+            settings: dict[str, Any] = {field: value}
+            message = "nothing"
+            try:
+                family.sample(network, seen, generator=generator(), **settings)
+            except ConfigError as error:
+                message = str(error)
+            assert message.startswith(f"{field}: {value!r} given"), f"{field}={value}: {message} was said"
 
 
 @check(lambda family: family.discrete)

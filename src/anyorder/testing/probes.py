@@ -104,6 +104,43 @@ def exactly_one_two() -> TokenAutomaton:
     return TokenAutomaton(token_class, torch.tensor([[0, 1], [1, -1]]), start=0, accept=1)
 
 
+class Spoiled:
+    """A network one number of whose answer to one row is spoiled, from some call on.
+
+    Args:
+        network: the network.
+        value: what stands in the place of the number; of every number of the answer if it is -inf.
+        row: of the batch.
+        call: the first call that is spoiled.
+    """
+
+    def __init__(self, network: Any, value: float, row: int, call: int = 0) -> None:
+        self.network, self.value, self.row, self.left = network, value, row, call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        """Ask and spoil."""
+        answer = self.network(*given, **options)
+        if isinstance(answer, tuple):
+            return self.spoil(answer[0]), answer[1]
+        return self.spoil(answer)
+
+    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
+        """Ask and spoil."""
+        return self.spoil(self.network.from_vectors(vectors, cache))
+
+    def spoil(self, answer: Tensor) -> Tensor:
+        """Return the answer (batch, ...) with the number in it."""
+        self.left -= 1
+        if self.left < 0:
+            answer = answer.clone()
+            everywhere = self.value == -torch.inf and not answer.isinf().any()
+            answer[self.row, ..., slice(None) if everywhere else 0] = self.value
+        return answer
+
+
 class Counting:
     """Counts a network's calls and slots."""
 

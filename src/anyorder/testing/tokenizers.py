@@ -36,7 +36,7 @@ def check_tokenizer(config: TokenizerConfig, shapes: tuple[tuple[int, int], ...]
         AssertionError: the tokenizer breaks a promise; the message names the check and says how.
 
     >>> len(check_tokenizer(TokenizerConfig.from_options("bins", {"bins": 16}), shapes=((4, 2),)))
-    13
+    14
     """
     for name, function in CHECKS.items():
         for shape in shapes:
@@ -234,6 +234,22 @@ def decodes_exactly_what_the_constraint_accepts(config: TokenizerConfig, shape: 
             assert bool((tokenizer.decode(row).abs() <= 1).all()), "a legal sequence leaves the range"
         else:
             refuses(partial(tokenizer.decode, row), DecodeError, "row 0", "an illegal sequence")
+
+
+@check
+def every_type_of_integer_decodes_alike(config: TokenizerConfig, shape: tuple[int, int]) -> None:
+    """Whatever type the tokens were stored in; other types are refused."""
+    tokenizer = fitted(config, shape)
+    tokens = tokenizer.encode(recorded_like(20, *shape, seed=10))
+    decoded = tokenizer.decode(tokens)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32):
+        rows = tokens.amax(1) <= torch.iinfo(dtype).max
+        stored = tokens[rows].to(dtype)
+        assert torch.equal(tokenizer.decode(stored), decoded[rows]), f"{dtype} decodes to other chunks"
+        if tokenizer.constraint is not None:
+            assert bool(tokenizer.constraint.accepts(stored).all()), f"{dtype} is not legal"
+    for wrong in (tokens.float(), tokens.bool()):
+        refuses(partial(tokenizer.decode, wrong), DecodeError, "integers", str(wrong.dtype))
 
 
 @check

@@ -96,7 +96,13 @@ class ActionTokenizer(nn.Module, ABC):
         return finite_chunks(actions)
 
     def check_tokens(self, tokens: Tensor) -> Tensor:
-        """Return tokens unchanged after checking their shape and range; raises ``DecodeError``."""
+        """Return tokens as int64 after checking their shape, type and range; raises ``DecodeError``.
+
+        Narrower integers would overflow where a tokenizer computes with them, and bytes index as masks do.
+        """
+        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype is torch.bool:
+            raise DecodeError(bad_value("type of the tokens", str(tokens.dtype), "integers"))
+        tokens = tokens.long()
         if tokens.ndim != 2 or tokens.shape[1] != self.length:
             raise DecodeError(bad_value("tokens", tuple(tokens.shape), f"shape (batch, {self.length})"))
         outside = ((tokens < 0) | (tokens >= self.vocab_size)).any(1)

@@ -1,5 +1,6 @@
 """B-spline control points: a chunk as a smooth curve, its control points in uniform bins."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.precision import widen, widest
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
+from anyorder.weights import Rule
 
 
 class BSplineTokenizer(ActionTokenizer):
@@ -43,6 +46,11 @@ class BSplineTokenizer(ActionTokenizer):
         self.tables.put("low", torch.full((action_size,), -1.0))
         self.tables.put("high", torch.full((action_size,), 1.0))
 
+    def rules(self) -> Iterator[Rule]:
+        """Say that a range has a width."""
+        low, high = self.tables.get("low"), self.tables.get("high")
+        yield Rule("tables.low", low, low < high, "numbers below tables.high")
+
     @cached_property
     def basis(self) -> Tensor:
         """The spline's basis at the time steps, (horizon, points), float64."""
@@ -56,28 +64,28 @@ class BSplineTokenizer(ActionTokenizer):
 
     def control(self, chunks: Tensor) -> Tensor:
         """Return the control points (batch, points, action size) of chunks, float64."""
-        points: Tensor = self.solver.to(chunks.device) @ chunks.double()
+        points: Tensor = self.solver.to(chunks.device, widest(chunks.device)) @ widen(chunks)
         return points
 
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
         """Encode as the base class says."""
-        low, high = self.tables.get("low").double(), self.tables.get("high").double()
+        low, high = widen(self.tables.get("low")), widen(self.tables.get("high"))
         unit = (self.control(self.check_chunks(actions)) - low) / (high - low)
         return (unit * self.vocab_size).long().clamp(0, self.vocab_size - 1).flatten(1)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """Decode as the base class says; every sequence is legal."""
-        low, high = self.tables.get("low").double(), self.tables.get("high").double()
-        unit = (self.check_tokens(tokens).double() + 0.5) / self.vocab_size
+        low, high = widen(self.tables.get("low")), widen(self.tables.get("high"))
+        unit = (widen(self.check_tokens(tokens)) + 0.5) / self.vocab_size
         control = low + unit.view(-1, self.points, self.action_size) * (high - low)
-        return (self.basis.to(tokens.device) @ control).clamp(-1, 1).float()
+        return (self.basis.to(control.device, control.dtype) @ control).clamp(-1, 1).float()
 
     @torch.no_grad()
     def lossless(self, actions: Tensor) -> Tensor:
         """Say in which chunks no control point was clamped."""
-        low, high = self.tables.get("low").double(), self.tables.get("high").double()
+        low, high = widen(self.tables.get("low")), widen(self.tables.get("high"))
         control = self.control(self.check_chunks(actions))
         return ((control >= low) & (control <= high)).flatten(1).all(1)
 

@@ -6,6 +6,7 @@ instead of dropped; and a sequence that does not stand for a chunk raises an err
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from anyorder.errors import ConfigError, DecodeError, bad_value
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
-from anyorder.tokenizers.dct import coefficient_range, idct, quantise
+from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
+from anyorder.weights import Rule
 
 FEATURE_COEFFICIENTS = 3
 """Coefficients of a token that ``token_features`` shows."""
@@ -82,7 +84,8 @@ class FastTokenizer(ActionTokenizer):
             DecodeError: a sequence is not legal; the message names the first such row and what is wrong with
                 it.
         """
-        content = self._check_legal(self.check_tokens(tokens))
+        tokens = self.check_tokens(tokens)
+        content = self._check_legal(tokens)
         symbols = self.bpe.expand(tokens.masked_select(content))
         coefficients = (symbols + self.low).view(len(tokens), self.horizon, self.action_size)
         return (idct(coefficients) / self.scale).clamp(-1, 1).float()
@@ -101,6 +104,14 @@ class FastTokenizer(ActionTokenizer):
         if self._constraint is None or self._constraint[0] is not count:
             self._constraint = (count, count_automaton(count, self.horizon * self.action_size))
         return self._constraint[1]
+
+    def rules(self) -> Iterator[Rule]:
+        """Say that no token stands for more than a chunk, and that a chunk can be written in ``length`` tokens."""
+        count, values = self.bpe.count, self.horizon * self.action_size
+        yield Rule("bpe.count", count, count <= values, f"at most {values} coefficients a token")
+        needed = fewest_tokens(torch.unique(count.cpu()).tolist(), values)
+        short = torch.tensor(needed < self.length)
+        yield Rule("bpe.merges", torch.tensor(needed), short, f"codes of less than {self.length} tokens")
 
     def token_features(self) -> Tensor:
         """Return the first ``FEATURE_COEFFICIENTS`` of each token, then how many it has, (vocab_size, 4).
@@ -184,6 +195,18 @@ class FastTokenizer(ActionTokenizer):
         return content
 
 
+def fewest_tokens(counts: list[int], values: int) -> int:
+    """Return how many tokens, each of one of ``counts`` coefficients, it takes at least to write ``values`` of them.
+
+    >>> fewest_tokens([1, 4], 11)
+    5
+    """
+    fewest = [0]
+    for total in range(1, values + 1):
+        fewest.append(1 + min((fewest[total - count] for count in counts if count <= total), default=values))
+    return fewest[values]
+
+
 @dataclass
 class FastConfig(TokenizerConfig, choice="fast"):
     """Settings of ``FastTokenizer``.
@@ -216,13 +239,17 @@ class FastConfig(TokenizerConfig, choice="fast"):
 
     def __post_init__(self) -> None:
         rules = [
-            ("scale", 0 < self.scale < math.inf, "a finite number > 0"),
+            ("scale", 0 < self.scale <= MAX_SCALE, f"a number > 0 and <= {MAX_SCALE:g}"),
             ("vocab_size", 4 <= self.vocab_size <= MAX_TOKENS, f"an integer from 4 to {MAX_TOKENS}"),
             ("max_merges", self.max_merges >= 0, "an integer >= 0"),
             ("max_length", self.max_length >= 0, "an integer >= 0"),
             ("min_frequency", self.min_frequency >= 1, "an integer >= 1"),
-            ("alphabet_margin", 0 <= self.alphabet_margin < math.inf, "a finite number >= 0"),
-            ("length_margin", 0 <= self.length_margin < math.inf, "a finite number >= 0"),
+            (
+                "alphabet_margin",
+                0 <= self.alphabet_margin <= MAX_MARGIN,
+                f"a number from 0 to {MAX_MARGIN:g}",
+            ),
+            ("length_margin", 0 <= self.length_margin <= MAX_MARGIN, f"a number from 0 to {MAX_MARGIN:g}"),
         ]
         for name, holds, allowed in rules:
             if not holds:

@@ -16,13 +16,16 @@ import torch
 from tokenizers import Tokenizer, models, trainers
 from torch import Tensor, nn
 
-from anyorder.errors import CheckpointError
+from anyorder.errors import CheckpointError, bad_value
 
 MAX_TOKENS = 4096
 """Largest vocabulary; the table of pairs takes 8 bytes times its square."""
 
 NEVER = torch.iinfo(torch.int16).max
 """The rank of a pair that no merge joins."""
+
+MAX_SPELLED = 2**24
+"""Most symbols that all tokens together may stand for: merges of merges double them, and they are all written out."""
 
 ROWS_AT_ONCE = 2048
 """Sequences encoded together: enough to hide the cost of a call, few enough for the processor's cache."""
@@ -209,6 +212,15 @@ def _derive_tables(bpe: IntegerBPE, _: object) -> None:
             "tokenizer: its BPE merges are damaged, a merge uses a token that does not exist yet"
         )
 
+    sizes = [1] * symbols
+    for left, right in merges.tolist():
+        sizes.append(sizes[left] + sizes[right])
+        if sizes[-1] > MAX_SPELLED:
+            break
+    if sum(sizes) > MAX_SPELLED:
+        raise CheckpointError(
+            bad_value("tokenizer's BPE merges", sum(sizes), f"at most {MAX_SPELLED} symbols in all tokens")
+        )
     spelling = [[i] for i in range(symbols)]
     for left, right in merges.tolist():
         spelling.append(spelling[left] + spelling[right])

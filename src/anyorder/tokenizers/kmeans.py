@@ -1,8 +1,15 @@
 """Codebooks: k-means, and nearest codes."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from anyorder.factorization.precision import widen
+from anyorder.weights import Rule
+
+LARGEST = 1e6
+"""Beyond any number that is fitted to chunks in [-1, 1]; sums and products of such numbers stay finite."""
 ITERATIONS = 25
 
 
@@ -42,8 +49,8 @@ def kmeans(points: Tensor, codes: int, seed: int) -> Tensor:
 
 def nearest_code(points: Tensor, codebook: Tensor) -> Tensor:
     """Return the index of the nearest code of points (count, size) in a codebook (codes, size): (count,)."""
-    book = codebook.double()
-    distance = book.square().sum(1) - 2 * points.double() @ book.T
+    book = widen(codebook)
+    distance = book.square().sum(1) - 2 * widen(points) @ book.T
     return distance.argmin(1)
 
 
@@ -57,6 +64,12 @@ class FloatBuffers(nn.Module):
             self.get_buffer(name).copy_(bits)
         else:
             self.register_buffer(name, bits)
+
+    def rules(self) -> Iterator[Rule]:
+        """Say what a table may hold."""
+        for name in self._buffers:
+            table = self.get(name)
+            yield Rule(name, table, table.abs() <= LARGEST, f"finite numbers up to {LARGEST:g} in size")
 
     def get(self, name: str) -> Tensor:
         """Return the table ``name``, float32."""

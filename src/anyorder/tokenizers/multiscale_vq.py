@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.precision import widen, widest
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
 from anyorder.tokenizers.residual_vq import FIT_CHUNKS
@@ -39,7 +40,7 @@ class MultiscaleVQTokenizer(ActionTokenizer):
         self.vocab_size = codes
         self.levels = tuple(scale * groups for scale in scales)
         self.length = sum(self.levels)
-        self.widths = [len(part) for part in torch.arange(action_size).tensor_split(groups)]
+        self.widths = [action_size // groups + (g < action_size % groups) for g in range(groups)]
         self.tables = FloatBuffers()
         # Groups may differ in width by one; the narrow ones leave the last column empty.
         self.tables.put("codebooks", torch.zeros(len(scales), groups, codes, max(self.widths)))
@@ -47,7 +48,7 @@ class MultiscaleVQTokenizer(ActionTokenizer):
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
         """Encode as the base class says."""
-        return self.quantise(self.check_chunks(actions).double())[0]
+        return self.quantise(widen(self.check_chunks(actions)))[0]
 
     def quantise(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of chunks (batch, horizon, action size) and what they leave over."""
@@ -70,15 +71,15 @@ class MultiscaleVQTokenizer(ActionTokenizer):
         """Return the codes of scale k behind tokens (batch, time, groups): (batch, time, action size), float64."""
         codebooks = self.tables.get("codebooks")
         parts = [codebooks[k, g, tokens[:, :, g], :width] for g, width in enumerate(self.widths)]
-        return torch.cat(parts, 2).double()
+        return widen(torch.cat(parts, 2))
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """Decode as the base class says; every sequence is legal."""
         levels = torch.split(self.check_tokens(tokens), [scale * self.groups for scale in self.scales], 1)
-        total = torch.zeros(len(tokens), self.horizon, self.action_size, dtype=torch.float64).to(
-            tokens.device
-        )
+        device = tokens.device
+        shape = (len(tokens), self.horizon, self.action_size)
+        total = torch.zeros(shape, dtype=widest(device), device=device)
         for k, level in enumerate(levels):
             found = level.view(len(tokens), self.scales[k], self.groups)
             total = total + stretch(self.codes_of(found, k), self.horizon)

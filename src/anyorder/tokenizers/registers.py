@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anyorder.errors import ConfigError, DecodeError, bad_value
+from anyorder.factorization.precision import widen
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
 
@@ -150,7 +151,7 @@ def mlp(x: Tensor, weights: Mapping[str, Tensor], part: str) -> Tensor:
     """Apply the three layers of the encoder or the decoder to (batch, in)."""
     for i in range(3):
         # In float64: single precision differs between batch sizes, and near a rounding edge so would the token.
-        x = F.linear(x.double(), weights[f"{part}_{i}_weight"].double(), weights[f"{part}_{i}_bias"].double())
+        x = F.linear(widen(x), widen(weights[f"{part}_{i}_weight"]), widen(weights[f"{part}_{i}_bias"]))
         x = F.silu(x) if i < 2 else x
     return x.float()
 

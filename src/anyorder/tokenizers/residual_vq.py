@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.precision import widen
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
 
@@ -42,7 +43,7 @@ class ResidualVQTokenizer(ActionTokenizer):
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
         """Encode as the base class says."""
-        residual = self.check_chunks(actions).flatten(1).double()
+        residual = widen(self.check_chunks(actions).flatten(1))
         tokens = []
         for codebook in self.tables.get("codebooks"):
             tokens.append(nearest_code(residual, codebook))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
-from anyorder.files import check_sums, read_json, write_json, write_sums
+from anyorder.files import Words, check_sums, read_json, write_json, write_sums
 from anyorder.policies import AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.settings import checked, convert
@@ -102,6 +102,11 @@ def load_checkpoint(
         average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
         load_optimizer_state(optimizer, state)
         average.n_averaged.fill_(saved["averaged"])
+    for number, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
+                field = f"optimizer state {name} of {tuple(number.shape)}"
+                raise CheckpointError(bad_value(field, Words("NaN or infinity"), "finite numbers"))
     return int(saved["step"])
 
 

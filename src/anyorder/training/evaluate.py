@@ -7,6 +7,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from anyorder.datasets.chunks import ActionChunks
+from anyorder.errors import DivergedError, bad_value
 from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 
@@ -54,6 +55,9 @@ def validate(
         samples: Monte-Carlo draws per chunk, for bounds.
         limit: chunks scored at most.
         seed: of the draws.
+
+    Raises:
+        DivergedError: a score is not finite.
     """
     policy.eval()
     device = next(policy.parameters()).device
@@ -71,6 +75,8 @@ def validate(
     if not nlls:
         return Validation(loss, None, None, None, None, None, len(rows))
     nll = torch.cat(nlls)
+    if not bool(nll.isfinite().all()):
+        raise DivergedError(bad_value("validation NLL", float(nll.mean()), "a finite number"))
     values = policy.config.chunk_size * policy.config.action_size
     return Validation(
         loss=loss,

@@ -34,11 +34,13 @@ from anyorder.training.evaluate import ChunkError, Validation, chunk_error, vali
 from anyorder.training.metrics import Metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
 from anyorder.training.progress import StepClock, TrainingProgress, decoding
+from anyorder.training.watch import Watch
 
 EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
 
-# The settings that may differ when a run is resumed: they change nothing about what is learnt.
+# The settings that may differ when a run is resumed: they change nothing about what is learnt, but for the two that
+# have to be lowered where training diverged.
 FREE_ON_RESUME = (
     "output_dir",
     "resume",
@@ -48,6 +50,8 @@ FREE_ON_RESUME = (
     "keep_checkpoints",
     "dataset.cache_gb",
     "dataset.workers",
+    "optimizer.lr",
+    "optimizer.grad_clip_norm",
 )
 
 
@@ -80,6 +84,7 @@ def train(config: TrainConfig) -> TrainResult:
         ConfigError: the output folder exists, or a setting does not fit.
         DatasetError: the dataset is missing or damaged.
         CheckpointError: resuming from a damaged checkpoint.
+        DivergedError: a loss, a gradient or a weight is not finite; the last checkpoint is one from before.
     """
     started = time.monotonic()
     run = Path(config.output_dir)
@@ -114,11 +119,13 @@ def train(config: TrainConfig) -> TrainResult:
     score: Validation | None = None
     source = StepBatches(train_chunks, order, slice(rank * share, (rank + 1) * share))
     with (
+        Watch(run, config) as watch,
         batches_of(source, start, config.steps, config.dataset.workers, accelerator.device) as batches,
         TrainingProgress(config, start, enabled=config.progress and rank == 0) as progress,
     ):
         clock = StepClock()
         for step in range(start, config.steps):
+            watch.step = step + 1
             clock.start()
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in wrapped.param_groups:
@@ -127,6 +134,7 @@ def train(config: TrainConfig) -> TrainResult:
             loss, norm = optimise(accelerator, model, wrapped, next(batches), config, step)
             average.update_parameters(policy)
             clock.stop()
+            watch.check(policy, averaged)
             done = step + 1
             if metrics is None:
                 continue
@@ -237,6 +245,11 @@ def open_run(
         "constant_dimensions": train_chunks.constant_dimensions,
     }
     write_json(run / "data.json", data)
+    saved = read_settings(run)
+    if saved is not None and leaves(saved["optimizer"]) != leaves(
+        json.loads(json.dumps(to_plain(config)))["optimizer"]
+    ):
+        write_json(run / TRAIN_CONFIG, to_plain(config))
     return Metrics(run, start, config.wandb, to_plain(config))
 
 

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import DivergedError, bad_value
 from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import OptimizerConfig, TrainConfig
 from anyorder.training.data import seeded
@@ -32,22 +32,33 @@ def optimise(
     config: TrainConfig,
     step: int,
 ) -> tuple[float, float]:
-    """Take one step; return the loss over all processes and the gradient's norm."""
+    """Take one step; return the loss over all processes and the gradient's norm.
+
+    Raises:
+        DivergedError: the loss or the gradient is not finite.
+    """
     model.train()
     # Dropout draws from torch's own generator, the losses from one of theirs; both start afresh every step.
     torch.manual_seed(seeded("cpu", config.seed, 2, step, accelerator.process_index).initial_seed())
     generator = seeded(accelerator.device, config.seed, 3, step, accelerator.process_index)
     with accelerator.autocast():
         loss, _ = model(batch, generator=generator)
-    if not torch.isfinite(loss):
-        raise ConfigError(
-            bad_value(f"loss at step {step + 1}", float(loss), "finite: try a lower optimizer.lr")
-        )
     accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.grad_clip_norm)
+    check_finite_norm(norm)
     optimizer.step()
     optimizer.zero_grad()
     return float(accelerator.reduce(loss.detach(), reduction="mean")), float(norm)
+
+
+def check_finite_norm(norm: Any) -> None:
+    """Check the norm of a gradient before a step is taken along it.
+
+    Raises:
+        DivergedError: it is not finite.
+    """
+    if not math.isfinite(float(norm)):
+        raise DivergedError(bad_value("norm of the gradient", float(norm), "a finite number"))
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
