@@ -62,8 +62,8 @@ class Choice:
     @classmethod
     def member(cls, name: str, field: str) -> type[Any]:
         """Return the member called ``name``; ``field`` is what a message calls it."""
-        if name not in cls.choices:
-            allowed = ", ".join(sorted(cls.choices)) + did_you_mean(name, cls.choices)
+        if not isinstance(name, str) or name not in cls.choices:
+            allowed = ", ".join(sorted(cls.choices)) + did_you_mean(str(name), cls.choices)
             raise ConfigError(bad_value(field, name, allowed))
         return cls.choices[name]
 

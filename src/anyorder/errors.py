@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+MAX_COUNT = 2**31 - 1
+"""Largest seed, and largest number of anything: what random generators and simulators take."""
+
 
 class UserError(ValueError):
     """Bad input. The command line prints the message as one line and exits with status 2."""
@@ -93,10 +96,12 @@ def check_number(
     kind = int if whole else (int, float)
     right = isinstance(given, kind) and not isinstance(given, bool)
     # An integer too large for a float is compared as it is; NaN fails every comparison.
-    if right and (least < given if above else least <= given) and (given < most if below else given <= most):
-        if abs(given) < math.inf:
-            return
-    ends = [f"{'>' if above else '>='} {least:g}"] if least > -math.inf else []
+    inside = (
+        right and (least < given if above else least <= given) and (given < most if below else given <= most)
+    )
+    if inside and abs(given) < math.inf:
+        return
+    ends = [f"{'>' if above else '>='} {least:.10g}"] if least > -math.inf else []
     ends += [f"{'<' if below else '<='} {most:.10g}"] if most < math.inf else []
     noun = "an integer" if whole else "a number" if ends else "a finite number"
     raise error(bad_value(field, given, " ".join([noun, " and ".join(ends)]).strip()))

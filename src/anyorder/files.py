@@ -3,9 +3,12 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -18,6 +21,9 @@ DIGEST = "sha256"
 """The key of a JSON file that holds the digest of all its others."""
 SUMS = "SHA256SUMS"
 """The file of a folder that lists digests of the others in it, as the command ``sha256sum`` writes and checks them."""
+SUMS_LINE = re.compile("[0-9a-f]{64}  .+")
+CHECKSUM = "crc32"
+"""The key of a line of JSON that holds the checksum of all its others."""
 
 
 @contextmanager
@@ -100,7 +106,7 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     anyorder.errors.UserError: .../state.json: changed since it was written given, allowed: as written, ...
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        value = load_json(path.read_text(encoding="utf-8"))
         found = value.pop(DIGEST, None) if isinstance(value, dict) else None
         right = found is None or found == digest(value)
     except (OSError, ValueError, RecursionError) as failure:
@@ -116,6 +122,65 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     return value
 
 
+def load_json(text: str) -> Any:
+    """Return what JSON says; every number in it is finite.
+
+    Raises:
+        ValueError: it is no JSON, or holds NaN, Infinity or a number beyond those.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """Return an object as one line of a JSON Lines file, with a checksum of its other entries under ``crc32``.
+
+    >>> json_line({"step": 300})
+    '{"step": 300, "crc32": "8f802e7e"}\\n'
+    """
+    return json.dumps({**value, CHECKSUM: checksum(value)}) + "\n"
+
+
+def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str, Any]]:
+    """Read the objects of a JSON Lines file, without their checksums; older files have none.
+
+    A last line without its end, which a kill leaves, is not read. Numbers may be NaN, as a loss may become.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: a line is no object, or not what was written.
+    """
+    found = []
+    try:
+        # Only what precedes a newline was written whole.
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except UnicodeDecodeError as failure:
+        raise error(bad_value(str(path), Words(_reason(failure)), "one JSON object a line")) from failure
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as failure:
+            raise error(bad_value(where, Words(_reason(failure)), "a JSON object")) from failure
+        if not isinstance(value, dict):
+            raise error(bad_value(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
+        written = value.pop(CHECKSUM, None)
+        if written is not None and written != checksum(value):
+            allowed = (
+                f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
+            )
+            raise error(bad_value(where, Words("changed since it was written"), allowed))
+        found.append(value)
+    return found
+
+
+def checksum(value: Any) -> str:
+    """Return a short checksum of what JSON can hold, whatever the order of its keys."""
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
+
+
 def digest(value: Any) -> str:
     """Return the digest of what JSON can hold, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=True)
@@ -125,29 +190,91 @@ def digest(value: Any) -> str:
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
     """Write the digests of the files called ``names``, or of all files in ``folder``, into its ``SHA256SUMS``."""
     names = names or sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    write_whole(folder / SUMS, "".join(f"{file_digest(folder / name)}  {name}\n" for name in names))
+    _write_sums(folder, {name: [file_digest(folder / name)] for name in names})
 
 
-def check_sums(folder: Path, names: Iterable[str], error: type[UserError] = UserError) -> None:
-    """Check files against the ``SHA256SUMS`` of their folder; a file that it does not list is accepted.
+def update_sums(folder: Path, names: Iterable[str], error: type[UserError] = UserError) -> None:
+    """Write the digests of files anew that were changed on purpose, or are new; the list keeps its other lines.
 
     Raises:
-        UserError: a file is not what was written, or the list cannot be read.
+        UserError: the list cannot be read.
+    """
+    new = {name: [file_digest(folder / name)] for name in names}
+    _write_sums(folder, read_sums(folder, error) | new)
+
+
+def allow_sums(folder: Path, other: Path, names: Iterable[str]) -> None:
+    """Let the list of ``folder`` accept each file called ``names`` both as it is and as it is in ``other``."""
+    sums = read_sums(folder)
+    for name in names:
+        sums[name] = list(dict.fromkeys([*sums.get(name, []), file_digest(other / name)]))
+    _write_sums(folder, sums)
+
+
+def settle_sums(folder: Path) -> None:
+    """Let the list of ``folder`` accept no file but as it is, where it has accepted two."""
+    sums = read_sums(folder)
+    found = {name: file_digest(folder / name) for name, digests in sums.items() if len(digests) > 1}
+    for name, value in found.items():
+        if value in sums[name]:
+            sums[name] = [value]
+    _write_sums(folder, sums)
+
+
+def _write_sums(folder: Path, sums: Mapping[str, Iterable[str]]) -> None:
+    lines = [f"{value}  {name}\n" for name in sorted(sums) for value in sums[name]]
+    write_whole(folder / SUMS, "".join(lines))
+
+
+def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, list[str]]:
+    """Return the digests that each file in the ``SHA256SUMS`` of ``folder`` may have; none where there is no list.
+
+    Raises:
+        UserError: the list cannot be read.
     """
     path = folder / SUMS
-    if not path.is_file():
-        return
     try:
-        lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-        sums = {name: value for value, name in lines}
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError) as failure:
         raise error(
             bad_value(str(path), Words(_reason(failure)), "lines of a digest and a name")
         ) from failure
-    for name in names:
-        if (folder / name).is_file() and sums.get(name) not in (None, file_digest(folder / name)):
-            hint = f"{path} (without its line there a file changed on purpose is accepted)"
-            raise error(changed(folder / name, hint))
+    sums: dict[str, list[str]] = {}
+    for line in lines:
+        if not SUMS_LINE.fullmatch(line):
+            raise error(bad_value(str(path), line[:160], "lines of a digest and a name"))
+        sums.setdefault(line[66:], []).append(line[:64])
+    return sums
+
+
+def check_sums(
+    folder: Path, names: Iterable[str] | None = None, error: type[UserError] = UserError, hint: str = ""
+) -> None:
+    """Check files against the ``SHA256SUMS`` of their folder; a file that it does not list is accepted.
+
+    Args:
+        folder: with the list.
+        names: which files; None for all that are listed and there.
+        error: what to raise.
+        hint: what a message says of a file that was changed on purpose.
+
+    Raises:
+        UserError: a file is not what was written, or the list cannot be read.
+    """
+    sums = read_sums(folder, error)
+    hint = hint or "without its line there a file changed on purpose is accepted"
+    for name in sums if names is None else names:
+        if name not in sums:
+            continue
+        path = inside(folder, name, str(folder / SUMS), error)
+        try:
+            same = not path.is_file() or file_digest(path) in sums[name]
+        except OSError as failure:
+            raise error(bad_value(str(path), Words(_reason(failure)), "a file that can be read")) from failure
+        if not same:
+            raise error(changed(path, f"{folder / SUMS} ({hint})"))
 
 
 def file_digest(path: Path) -> str:
@@ -289,9 +416,12 @@ def flush_folder(folder: Path) -> None:
                 os.fsync(handle.fileno())
 
 
-def append_line(path: Path, text: str) -> None:
-    """Append a line to a file, whole or not at all, as on a full disk; it is the system's when this returns."""
-    line = f"{text}\n".encode()
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append an object to a JSON Lines file, whole or not at all, as on a full disk.
+
+    It is the system's when this returns.
+    """
+    line = json_line(value).encode()
     with path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -304,6 +434,13 @@ def append_line(path: Path, text: str) -> None:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def _reason(failure: Exception) -> str:

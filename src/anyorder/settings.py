@@ -1,12 +1,15 @@
 """Between nested plain dicts (YAML, JSON, command line) and the dataclasses that hold settings."""
 
 import dataclasses
+import enum
+import math
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean
 
 TYPE_KEY = "type"
 """Names the member where a field may hold one of a family."""
@@ -99,6 +102,13 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
         if name not in names:
             allowed = ", ".join(names) + did_you_mean(name, names)
             raise ConfigError(bad_value(join(path, name), value, allowed))
+    for field in dataclasses.fields(kind):
+        optional = (
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        )
+        if field.name not in values and not optional:
+            allowed = WORDS.get(hints[field.name], "a value")
+            raise ConfigError(bad_value(join(path, field.name), None, allowed))
     return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
 
 
@@ -123,6 +133,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise ConfigError(bad_value(path, value, "a list, as [a,b]"))
+        if origin is tuple and arguments[-1] is Ellipsis:
+            arguments = arguments[:1] * len(value)
         if origin is tuple and len(value) != len(arguments):
             raise ConfigError(bad_value(path, list(value), f"a list of {len(arguments)}"))
         inner = arguments if origin is tuple else arguments * len(value)
@@ -137,13 +149,56 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(bad_value(path, value, "settings, as a.b=value"))
         return from_plain(typing.cast(type[Any], hint), value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is Any:
+        return value
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, str) or value not in hint.__members__:
+            raise ConfigError(bad_value(path, value, ", ".join(hint.__members__)))
+        return hint[value]
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int and abs(value) < 2**63:
         return float(value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a folder may be called 1
+    # No setting is infinite, and what is written in Python's own integers has to fit everyone else's.
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        type(value) is int and abs(value) >= 2**63
+    ):
+        raise ConfigError(bad_value(path, value, f"{WORDS.get(hint, hint.__name__)}, finite and below 2^63"))
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(bad_value(path, value, WORDS.get(hint, hint.__name__)))
     return value
+
+
+def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserError]) -> dict[str, Any]:
+    """Return what a JSON file holds, each value checked against the type it is declared to have.
+
+    Args:
+        hints: type by name. A name whose type allows None may be missing, the others may not; names that are not
+            declared stay as they are.
+        plain: as read.
+        path: of the file, for messages.
+        error: what to raise.
+
+    Raises:
+        UserError: a name is missing, or a value of the wrong type.
+
+    >>> checked({"step": int, "note": str | None}, {"step": 3}, Path("state.json"), ConfigError)
+    {'step': 3, 'note': None}
+    >>> checked({"step": int}, {"step": "3"}, Path("state.json"), ConfigError)
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: state.json: step: '3' given, allowed: an integer
+    """
+    try:
+        for name, hint in hints.items():
+            if name not in plain and type(None) not in typing.get_args(hint):
+                raise ConfigError(bad_value(name, None, WORDS.get(hint, "a value")))
+        return {**plain, **{name: convert(hint, plain.get(name), name) for name, hint in hints.items()}}
+    except ConfigError as wrong:
+        raise error(f"{path}: {wrong}") from wrong
 
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}

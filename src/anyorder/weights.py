@@ -27,10 +27,10 @@ class Rule(NamedTuple):
 
 @runtime_checkable
 class Ruled(Protocol):
-    """A module whose buffers do not hold just any finite number."""
+    """A module with buffers that may hold other than any finite number."""
 
     def rules(self) -> Iterable[Rule]:
-        """Return what its buffers may hold; numbers of floating point have to be finite in any case."""
+        """Return what its buffers may hold; the others, and all weights, have to be finite."""
 
 
 def check_state(model: nn.Module) -> None:
@@ -40,8 +40,9 @@ def check_state(model: nn.Module) -> None:
         CheckpointError: one is not finite or breaks a rule of its module; it is named.
     """
     for path, module in model.named_modules():
-        rules = [*finite(module), *(module.rules() if isinstance(module, Ruled) else [])]
-        for rule in rules:
+        own = list(module.rules()) if isinstance(module, Ruled) else []
+        ruled = {rule.name for rule in own}
+        for rule in [*(rule for rule in finite(module) if rule.name not in ruled), *own]:
             if not bool(rule.right.all()):
                 name = f"{path}.{rule.name}" if path else rule.name
                 wrong = rule.values[~rule.right].flatten()

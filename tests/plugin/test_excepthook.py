@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import draccus
 import pytest
@@ -15,7 +16,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
-from anyorder.plugin.excepthook import missing_policy, unreadable_dataset
+from anyorder.plugin.excepthook import missing_policy, unreadable_dataset, user_error
 from anyorder.policies import AnyOrderConfig
 from tests.plugin.saved import policy, save
 
@@ -64,16 +65,28 @@ def test_other_errors_and_other_programs_keep_their_traceback(tmp_path):
         (EnvConfig, {"type": "anyorder_metaworld", "task": "drawer-opn-v3"}, "did you mean"),
     ],
 )
-def test_a_wrong_setting_names_its_cause(kind, settings, line, monkeypatch, capsys):
-    # lerobot-train reads both as optional, and draccus then says only that no type would do.
+def test_a_wrong_setting_names_its_cause(kind, settings, line, monkeypatch):
+    # lerobot-train reads both as optional, and draccus then says only that no type would do; nothing ends the process.
     monkeypatch.setattr(sys, "argv", ["lerobot-train"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(draccus.utils.DraccusException) as raised:
         draccus.decode(kind | None, settings)
-    assert left.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("lerobot-train: ")
-    assert told.count("\n") == 1
-    assert line in told
+    told = user_error(raised.value)
+    assert "\n" not in str(told)
+    assert line in str(told)
+
+
+def test_a_command_of_lerobot_ends_with_the_line_of_a_wrong_setting(tmp_path):
+    words = ["--dataset.repo_id=local/none", "--policy.type=anyorder", "--policy.push_to_hub=false"]
+    command = Path(sys.executable).parent / "lerobot-train"
+    done = subprocess.run(
+        [command, *words, "--policy.chunk_size=0", f"--output_dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stderr.splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert said == "lerobot-train: chunk_size: 0 given, allowed: an integer >= 1 and <= 1000000"
 
 
 def lerobots_error(root, policy=AnyOrderConfig):

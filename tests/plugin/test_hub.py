@@ -64,9 +64,10 @@ class Hub:
     def create_repo(self, repo_id, **_):
         return SimpleNamespace(repo_id=repo_id)
 
-    def upload_folder(self, repo_id, folder_path, **_):
+    def upload_folder(self, repo_id, folder_path, allow_patterns=None, **_):
         for path in Path(folder_path).iterdir():
-            self.files[path.name] = path.read_bytes()
+            if allow_patterns is None or any(path.match(pattern) for pattern in allow_patterns):
+                self.files[path.name] = path.read_bytes()
         return SimpleNamespace(repo_url=SimpleNamespace(url=f"hub/{repo_id}"))
 
 

@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from safetensors.torch import load_file, save_file
 
-from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError, UserError
+from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError
 from anyorder.factorization import FactorizationConfig
+from anyorder.files import SUMS
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit
@@ -84,6 +85,12 @@ def make(family="regression", tokenizer="fast", features=("observation.state",),
     return AnyOrderPolicy(config, fit(config, statistics, {**seen, "action": actions()}, 30.0, names=names))
 
 
+def save(policy, folder):
+    """Save as an older version did, without digests: what they would say of any change is not asked here."""
+    policy.save_pretrained(folder)
+    (folder / SUMS).unlink(missing_ok=True)
+
+
 def spoilt(batch, name, value, place):
     changed = {key: values.clone() for key, values in batch.items()}
     changed[name][place] = value
@@ -145,14 +152,16 @@ def test_numbers_too_large_for_single_precision_are_refused_too():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.discrete])
-def test_a_network_that_gives_no_numbers_gives_no_action(family, value):
-    policy = make(family)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_that_gives_no_numbers_gives_no_action(family, temperature, value):
+    policy = make(family, "dct", temperature=temperature)
     with torch.no_grad():
-        policy.network.value_out.bias.fill_(value)
-    with pytest.raises(NotFiniteError, match="predicted chunk"):
-        policy.select_action(observation(names=["observation.state"]))
-    with pytest.raises(DivergedError, match="loss: .* given"):
+        policy.network.trunk.norm.weight.fill_(value)
+    for act in (policy.select_action, policy.predict_action_chunk):
+        with pytest.raises(NotFiniteError, match=r"predicted chunk|network's answer"):
+            act(observation(names=["observation.state"]))
+    with pytest.raises((DivergedError, NotFiniteError)):
         policy({**observation(names=["observation.state"]), "action": actions(3)})
 
 
@@ -176,6 +185,17 @@ def test_a_policy_with_a_weight_that_is_not_finite_is_not_saved(tmp_path):
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
+def test_values_that_pass_through_have_no_limit_and_are_saved_and_loaded(tmp_path):
+    mapping = {"STATE": "IDENTITY", "ENV": "IDENTITY", "ACTION": "IDENTITY", "VISUAL": "IDENTITY"}
+    policy = make(normalization_mapping={key: NormalizationMode[value] for key, value in mapping.items()})
+    assert policy.normalizer("observation.state").limit == math.inf
+    policy.save_pretrained(tmp_path)
+    batch = observation(names=["observation.state"])
+    assert torch.equal(
+        load_policy(tmp_path, "cpu").predict_action_chunk(batch), policy.predict_action_chunk(batch)
+    )
+
+
 def spoils(values):
     """Return values of every kind that a buffer or weight may be damaged to."""
     if values.dtype is torch.int32:  # the bits of float32
@@ -189,6 +209,15 @@ def spoils(values):
     return [*made, one, values.to(torch.int64), values.double().fill_(1e300)]
 
 
+def acted(folder):
+    """Return the actions of a saved policy, or the one line in which it is refused."""
+    try:
+        policy = AnyOrderPolicy.from_pretrained(folder)
+        return policy.predict_action_chunk(observation(names=["observation.state"])), None
+    except (CheckpointError, NotFiniteError) as error:
+        return None, str(error)
+
+
 @pytest.mark.parametrize(
     ("family", "tokenizer"),
     [("regression", "fast"), *(("autoregressive", name) for name in sorted(TokenizerConfig.choices))],
@@ -197,23 +226,18 @@ def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_boun
     family, tokenizer, tmp_path
 ):
     policy = make(family, tokenizer)
-    policy.save_pretrained(tmp_path)
+    save(policy, tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     buffers = {name for name, _ in policy.named_buffers()} & saved.keys()
     refused = 0
+    # Of the many tables of a learnt code some will do.
+    buffers = {name for i, name in enumerate(sorted(buffers)) if "_weight" not in name or i % 3 == 0}
     for name in [*sorted(buffers), "network.trunk.norm.weight"]:
         for values in spoils(saved[name]):
             save_file({**saved, name: values}, tmp_path / "model.safetensors")
-            try:
-                found = AnyOrderPolicy.from_pretrained(tmp_path).predict_action_chunk(
-                    observation(names=["observation.state"])
-                )
-            except UserError as error:
-                assert "\n" not in str(error)
-                refused += isinstance(error, CheckpointError) and name.split(".")[0] in str(error)
-                continue
-            assert torch.isfinite(found).all(), name
-            assert (found.abs() <= LARGEST).all(), name
+            found, said = acted(tmp_path)
+            refused += said is not None and name.split(".")[0] in said
+            assert found is None or (found.abs() <= LARGEST).all(), name
     assert refused >= 4 * len(buffers)
 
 
@@ -222,11 +246,12 @@ def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_boun
     [
         ({"network": {"depth": 1_000_000}}, "sizes in the checkpoint's settings"),
         ({"network": {"depth": 2}}, r"network\.trunk\.blocks\.1\..* in its settings alone"),
-        ({"network": {"width": 10**12, "heads": 1}}, "shape of"),
+        ({"network": {"width": 10**12, "heads": 1}}, r"network\.width"),
+        ({"network": {"width": 10**6, "heads": 1}}, "shape of"),
         ({"network": {"width": 32}}, "shape of"),
         ({"encoder": {"depth": 10**6}}, "sizes in the checkpoint's settings"),
-        ({"encoder": {"hidden": 10**9}}, "shape of encoder"),
-        ({"encoder": {"tokens": 10**9}}, "shape of encoder"),
+        ({"encoder": {"hidden": 10**9}}, r"encoder\.hidden"),
+        ({"encoder": {"tokens": 10**6}}, "shape of encoder"),
         ({"chunk_size": 10**9, "n_action_steps": 1}, "chunk_size: 1000000000 given"),
         ({"chunk_size": 10**6}, "shape of"),
         ({"n_obs_steps": 10**6}, "shape of encoder"),
@@ -236,19 +261,18 @@ def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_boun
         ({"text_size": -1}, "text_size"),
         ({"fps": 0}, "fps: 0"),
         ({"fps": -30.0}, "fps: -30"),
-        ({"fps": math.nan}, "fps: nan|fps.*nan"),
-        ({"guidance": math.inf, "context_dropout": 0.1}, "guidance"),
+        ({"fps": math.nan}, "NaN is no number"),
+        ({"guidance": math.inf, "context_dropout": 0.1}, "Infinity is no number"),
         ({"temperature": 1e-320}, "temperature"),
-        ({"temperature": math.inf}, "temperature"),
         ({"nucleus": 0.0}, "nucleus"),
         ({"observation_noise": -1.0}, "observation_noise"),
         ({"context_dropout": 1.0}, "context_dropout"),
         ({"network": {"dropout": 1.5}}, "dropout"),
-        ({"optimizer_lr": math.nan}, "optimizer_lr"),
+        ({"optimizer_lr": -1.0}, "optimizer_lr"),
     ],
 )
 def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_built(change, said, tmp_path):
-    make().save_pretrained(tmp_path)
+    save(make(), tmp_path)
     path = tmp_path / "config.json"
     saved = json.loads(path.read_text())
     for key, value in change.items():
@@ -276,7 +300,7 @@ def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_bu
     ],
 )
 def test_a_tokenizer_of_another_size_is_refused_before_it_is_built(change, tokenizer, tmp_path):
-    make("autoregressive", tokenizer).save_pretrained(tmp_path)
+    save(make("autoregressive", tokenizer), tmp_path)
     path = tmp_path / "config.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({**saved, "tokenizer_spec": {**saved["tokenizer_spec"], **change}}))

@@ -257,7 +257,7 @@ def test_the_command_counts_the_dataset(fitted, dataset, tmp_path, capsys):
         (["dataset=/no/such", "flops=1e19"], "dataset: '/no/such' given, allowed: the folder"),
         (["unique_tokens=5e7", "flops=1e19", "validation_fraction=1"], "a number in [0, 1)"),
         (["unique_tokens=5e7", "flops=1e19", "out=README.md"], "a new file"),
-        (["unique_tokens=5e7", "flops=1e19", "laws=README.md"], "that `anyorder fit` wrote"),
+        (["unique_tokens=5e7", "flops=1e19", "laws=README.md"], "a JSON file that can be read"),
         (["unique_tokens=5e4", "flops=1e19"], "extrapolate=true"),
     ],
 )

@@ -27,6 +27,7 @@ from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
 from anyorder.scaling.score import score
 from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
+from anyorder.tensors import read_tensors
 from anyorder.training.evaluate import validate
 from tests.commands.test_cli import fails
 
@@ -222,7 +223,7 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     steps = []
     for _ in range(3):
         interrupted(m.settings, data, held_out, tmp_path / "killed")
-        steps.append(torch.load(tmp_path / "killed" / STATE, weights_only=True)["step"])
+        steps.append(read_tensors(tmp_path / "killed" / STATE)[1]["step"])
         assert not (tmp_path / "killed" / RESULT).is_file()
     assert steps == sorted(set(steps))
     ended = run_member(m.settings, data, held_out, tmp_path / "killed")

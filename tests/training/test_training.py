@@ -11,23 +11,26 @@ import pytest
 import torch
 from lerobot.configs.default import DatasetConfig as LeRobotDatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.envs import EnvConfig
-from anyorder.errors import CheckpointError, ConfigError, EnvError, UserError
-from anyorder.factorization import FactorizationConfig
+from anyorder.errors import CheckpointError, ConfigError, DivergedError, EnvError
+from anyorder.factorization import FactorizationConfig, LogProb
+from anyorder.files import SUMS, read_lines
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
+from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import to_plain
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training import loop
 from anyorder.training.checkpoint import last_checkpoint, load_policy, recorded_env
-from anyorder.training.config import DatasetConfig, RolloutDuringTraining, TrainConfig
+from anyorder.training.config import DatasetConfig, OptimizerConfig, RolloutDuringTraining, TrainConfig
 from anyorder.training.data import BatchOrder, load_chunks, make_policy
 from anyorder.training.evaluate import chunk_error, clustered_error
 from anyorder.training.loop import check_output, train
 from anyorder.training.metrics import read_metrics
+from anyorder.training.optimise import check_finite_norm
 
 TINY = {"steps": 12, "save_freq": 4, "eval_freq": 4, "log_freq": 1, "batch_size": 8, "eval_samples": 2}
 
@@ -220,7 +223,7 @@ def test_damaged_settings_are_one_line_that_names_the_file(lift_root, tmp_path):
 def test_a_damaged_line_of_metrics_is_named(line, tmp_path):
     text = f'{{"step": 1, "train_loss": 0.5}}\n{line}\n{{"step": 2, "train_loss": NaN}}\n{{"st'
     (tmp_path / "metrics.jsonl").write_text(text, encoding="latin-1")
-    with pytest.raises(UserError, match=r"metrics\.jsonl line 2: "):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 2: "):
         read_metrics(tmp_path)
 
 
@@ -230,14 +233,15 @@ def test_a_line_of_metrics_that_has_no_room_leaves_no_part(tmp_path):
         "import resource, sys; from pathlib import Path; from anyorder.files import append_line\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "path = Path(sys.argv[1])\n"
-        "append_line(path, 'a' * 60)\n"
-        "try:\n    append_line(path, 'b' * 60)\n"
+        "append_line(path, {'a': 'a' * 40})\n"
+        "try:\n    append_line(path, {'a': 'b' * 40})\n"
         "except OSError as error:\n    print(error.strerror)\n"
     )
     command = [sys.executable, "-c", code, tmp_path / "x"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert told == "File too large\n"
-    assert (tmp_path / "x").read_text() == "a" * 60 + "\n"
+    (line,) = read_lines(tmp_path / "x")
+    assert line == {"a": "a" * 40}
 
 
 def test_checkpoints_load_as_the_averaged_policy(lift_root, tmp_path):
@@ -464,3 +468,82 @@ def test_a_run_whose_settings_are_older_resumes_with_what_they_meant(tmp_path):
         ConfigError, match=r"another factorization.sampling_schedule: 'md4' given, allowed: None"
     ):
         check_output(tmp_path / "run", masked(steps=32, sampling_schedule="md4"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 1e38, "weight_decay": 0.0}, ("training at step 1: ", "optimizer.lr (1e+38)")),
+        ({"lr": 3e-3, "grad_clip_norm": 1e308, "weight_decay": 1e308}, ("training at step",)),
+    ],
+)
+def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing(changes, said, lift_root, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DivergedError) as error:
+        train(config(lift_root, run, steps=1, optimizer=OptimizerConfig(**changes)))
+    assert all(part in str(error.value) for part in said)
+    assert "resume=true begins again, as there is no checkpoint yet" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert last_checkpoint(run) is None
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient", "weight", "average", "score"])
+def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(
+    what, lift_root, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    real = loop.optimise
+
+    def spoil(accelerator, model, optimizer, batch, settings, step):
+        found = real(accelerator, model, optimizer, batch, settings, step)
+        if step == 5:
+            with torch.no_grad():
+                if what == "loss":
+                    batch = {**batch, "action": batch["action"].clone()}
+                    model.encoder.mlp[-1].bias.fill_(torch.nan)
+                    model(batch)
+                elif what == "gradient":
+                    check_finite_norm(torch.tensor(torch.inf))
+                elif what in ("weight", "average"):
+                    next(model.parameters()).view(-1)[0] = torch.nan
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "optimise", spoil)
+        if what == "score":
+            nlls = AnyOrderPolicy.log_prob
+            patch.setattr(
+                AnyOrderPolicy,
+                "log_prob",
+                lambda self, *a, **k: LogProb(torch.full_like(nlls(self, *a, **k).value, torch.inf), None),
+            )
+            with pytest.raises(DivergedError, match="validation NLL: -inf given"):
+                train(config(lift_root, run, steps=8, save_freq=4, eval_freq=6))
+        else:
+            said = "goes on from the checkpoint of step 4"
+            with pytest.raises(DivergedError, match=f"training at step 6: .*{said}"):
+                train(config(lift_root, run, steps=8, save_freq=2 if what == "average" else 4, eval_freq=6))
+    assert last_checkpoint(run).name == "000004"
+    load_policy(run, "cpu")
+    lower = OptimizerConfig(lr=1e-4)
+    freqs = {"save_freq": 2 if what == "average" else 4, "eval_freq": 6}
+    train(config(lift_root, run, steps=8, **freqs, resume=True, optimizer=lower))
+    assert last_checkpoint(run).name == "000008"
+    assert json.loads((run / "train_config.json").read_text())["optimizer"]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    "file", ["training_state/weights", "pretrained_model/model", "training_state/optimizer_state"]
+)
+def test_a_run_is_not_resumed_from_numbers_that_are_not_finite(file, lift_root, tmp_path):
+    run = tmp_path / "run"
+    train(config(lift_root, run, steps=4, save_freq=4))
+    path = last_checkpoint(run) / f"{file}.safetensors"
+    saved = load_file(path)
+    name = next(name for name, values in saved.items() if values.is_floating_point() and values.numel() > 1)
+    saved[name].view(-1)[0] = torch.nan
+    save_file(saved, path)
+    for sums in last_checkpoint(run).rglob(SUMS):
+        sums.unlink()
+    with pytest.raises(CheckpointError, match="finite"):
+        train(config(lift_root, run, steps=4, save_freq=4, resume=True))

@@ -17,13 +17,13 @@ from anyorder.bars import progress_bars
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.results import EPISODES
-from anyorder.errors import ConfigError, UserError, bad_value, system_failure
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number, system_failure
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import owned, staged_folder, write_whole
 from anyorder.networks import TransformerConfig
 from anyorder.processes import Child
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.training.config import DatasetConfig, TrainConfig
+from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
 POLL_S = 0.5
@@ -50,8 +50,10 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         for name in ("episodes", "steps", "rollouts", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+            most = MAX_WORKERS if name == "workers" else MAX_COUNT
+            check_number(name, getattr(self, name), 1, most, whole=True)
+        for name in ("videos", "seed"):
+            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
         for name in self.policies:
             FactorizationConfig.member(name, "policies")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 from anyorder.files import whole_folder, writable, write_whole
 from anyorder.scaling.config import FitConfig, Fixed
 from anyorder.scaling.facts import PROTOCOLS, protocol_of
@@ -43,8 +43,8 @@ class FitCommandConfig:
         told = protocol_of(self.loss)
         if self.protocol is not None and told not in (None, self.protocol):
             raise ConfigError(bad_value("protocol", self.protocol, f"{told}, as loss={self.loss} tells"))
-        if self.bootstrap < 100:
-            raise ConfigError(bad_value("bootstrap", self.bootstrap, "an integer >= 100"))
+        check_number("bootstrap", self.bootstrap, 100, 1_000_000, whole=True)
+        check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
         if Path(self.out).exists() or not writable(Path(self.out)):
             raise ConfigError(bad_value("out", self.out, "a new folder, where one can be made"))
         self.fit_config()

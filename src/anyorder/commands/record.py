@@ -8,7 +8,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, check_number
 
 
 @dataclass
@@ -25,8 +25,8 @@ class RecordConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ConfigError(bad_value("episodes", self.episodes, "an integer >= 1"))
+        check_number("episodes", self.episodes, 1, MAX_COUNT, whole=True)
+        check_number("seed", self.seed, 0, MAX_COUNT - self.episodes, whole=True)
 
 
 def again(config: RecordConfig) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value, system_failure
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number, system_failure
 
 
 @dataclass
@@ -25,6 +25,19 @@ class RolloutConfig:
     temperature: float | None = None
     n_action_steps: int | None = None
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "batch_size"):
+            check_number(name, getattr(self, name), 1, MAX_COUNT, whole=True)
+        for name in ("videos", "policy_seed"):
+            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
+        check_number("seed", self.seed, 0, MAX_COUNT - self.episodes, whole=True)
+        if self.temperature is not None:
+            from anyorder.factorization import check_sampling
+
+            check_sampling(self.temperature)
+        if self.n_action_steps is not None:
+            check_number("n_action_steps", self.n_action_steps, 1, MAX_COUNT, whole=True)
 
 
 def run(config: RolloutConfig, console: Console) -> None:

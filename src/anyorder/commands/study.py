@@ -12,7 +12,7 @@ from rich.console import Console
 
 from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number
 from anyorder.files import owned, read_json, writable
 from anyorder.scaling.files import ERROR, RESULT, STUDY, SUCCESS, is_open, run_folder
 from anyorder.scaling.study import StudyConfig
@@ -49,8 +49,7 @@ class StudyCommandConfig(StudyConfig):
         if self.action not in ACTIONS:
             raise ConfigError(bad_value("action", self.action, ", ".join(ACTIONS)))
         for name, least in (("workers", 0), ("retries", 0), ("jobs", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(bad_value(name, getattr(self, name), f"an integer >= {least}"))
+            check_number(name, getattr(self, name), least, MAX_COUNT, whole=True)
         if self.launcher == LOCAL and self.launcher_options:
             allowed = "none with launcher=local"
             raise ConfigError(bad_value("launcher_options", self.launcher_options, allowed))

@@ -7,7 +7,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from rich.console import Console
 
 from anyorder.commands.progress import counting
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 from anyorder.files import owned, writable
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig
@@ -27,8 +27,7 @@ class TokenizeConfig:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        if self.chunk_size < 1:
-            raise ConfigError(bad_value("chunk_size", self.chunk_size, "an integer >= 1"))
+        check_number("chunk_size", self.chunk_size, 1, MAX_COUNT, whole=True)
         if self.output is not None:
             path = Path(self.output)
             if path.exists() or path.suffix not in FORMATS:

@@ -93,17 +93,24 @@ class Cameras:
         return found
 
 
+MAX_GB, MAX_SIDE = 1_000_000, 16_384
+
+
 def check_cache_gb(cache_gb: float | None) -> None:
     """Raise a ConfigError unless ``cache_gb`` is None or a number >= 0."""
-    if cache_gb is not None and not cache_gb >= 0:
-        raise ConfigError(bad_value("dataset.cache_gb", cache_gb, "a number >= 0, or null"))
+    if cache_gb is not None and not 0 <= cache_gb <= MAX_GB:
+        raise ConfigError(bad_value("dataset.cache_gb", cache_gb, f"a number >= 0 and <= {MAX_GB}, or null"))
 
 
 def check_image_size(size: Sequence[int] | None) -> None:
     """Raise a ConfigError unless ``size`` is None or two integers >= 1."""
-    if size is not None and (len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size)):
+    if size is not None and (
+        len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in size)
+    ):
         raise ConfigError(
-            bad_value("dataset.image_size", list(size), "[height, width], integers >= 1, or null")
+            bad_value(
+                "dataset.image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
+            )
         )
 
 

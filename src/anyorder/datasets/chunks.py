@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anyorder.datasets.cameras import Cameras, Progress, check_cache_gb, check_image_size
 from anyorder.datasets.checks import check_finite, check_lengths, check_order
+from anyorder.datasets.commit import check_recorded
 from anyorder.datasets.episodes import (
     Episodes,
     choose_episodes,
@@ -122,6 +123,7 @@ class ActionChunks(Episodes):
         check_image_size(image_size)
         check_cache_gb(cache_gb)
         info = read_info(resolve_root(root, repo_id, images=bool(images))).renamed(rename or {})
+        check_recorded(info.root)
         keys = vector_keys(info, features)
         cameras = camera_keys(info, images)
         columns = {

@@ -4,16 +4,21 @@ LeRobot writes a parquet file's footer only when recording ends, so a killed rec
 every episode is first written whole, by LeRobot, to a *staging* folder beside the dataset. Renaming it to the
 *pending* folder is the commit; moving its files into the dataset can then be repeated until it is done. Files
 move in the order data, videos, episode table, ``info.json``: readers trust the counts in ``info.json``, and
-rows beyond those counts are ignored, so the dataset also opens between two moves.
+rows beyond those counts are ignored, so the dataset also opens between two moves. ``SHA256SUMS`` lists the digest of
+every file; meanwhile it lists two for those that are replaced.
 """
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from anyorder.errors import DatasetError
+from anyorder.files import SUMS, allow_sums, check_sums, read_sums, settle_sums, write_sums
 
 INFO_PATH = Path("meta") / "info.json"
 EPISODES_FOLDER = Path("meta") / "episodes"
@@ -52,6 +57,7 @@ def commit(root: Path) -> None:
     staging = staging_folder(root)
     shutil.rmtree(staging / "images", ignore_errors=True)  # LeRobot's frames on their way into a video
     if not (root / INFO_PATH).is_file():
+        write_sums(staging, files_below(staging))
         staging.rename(root)
         return
     _append_to_last_files(root, staging)
@@ -72,12 +78,48 @@ def last_episode(root: Path, episode: int) -> dict[str, Any]:
     raise FileNotFoundError(f"{root / EPISODES_FOLDER}: no episode {episode}")
 
 
+LIST_HINT = "delete that list if the dataset was changed on purpose, as by LeRobot's tools"
+
+
+def check_recorded(root: Path) -> None:
+    """Check a dataset's files but its videos against the digests that recording wrote; without those it is accepted.
+
+    Raises:
+        DatasetError: a file is not what was written.
+    """
+    names = [name for name in read_sums(root, DatasetError) if not name.startswith("videos/")]
+    check_sums(root, names, DatasetError, LIST_HINT)
+
+
+def check_recorded_videos(root: Path, files: Iterable[Path]) -> set[Path]:
+    """Check videos likewise; return those that have a digest.
+
+    Raises:
+        DatasetError: a file is not what was written.
+    """
+    listed = read_sums(root, DatasetError)
+    known = {path for path in files if path.relative_to(root).as_posix() in listed}
+    check_sums(root, sorted(path.relative_to(root).as_posix() for path in known), DatasetError, LIST_HINT)
+    return known
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def _move_pending(root: Path) -> None:
     pending = pending_folder(root)
-    files = [path.relative_to(pending) for path in pending.rglob("*") if path.is_file()]
-    for file in sorted(files, key=_move_order):
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(pending / file, root / file)
+    names = files_below(pending)
+    listed = (root / SUMS).is_file()
+    if listed:
+        # While files move, both the old and the new ones are what was written.
+        allow_sums(root, pending, names)
+    for name in sorted(names, key=lambda name: _move_order(Path(name))):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(pending / name, root / name)
+    if listed:
+        settle_sums(root)
     shutil.rmtree(pending)
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from anyorder.datasets.commit import check_recorded_videos
+from anyorder.datasets.decoder import DECODER, DecoderError, decode_here
 from anyorder.datasets.folder import DatasetInfo
 from anyorder.datasets.places import VideoPlace, video_places
 from anyorder.datasets.tables import damaged, is_pointer, parquet_files, read_schema
@@ -66,6 +68,8 @@ class FrameReader:
             for key in self.keys
             if self._is_video(key)
         }
+        self.recorded_files: set[Path] = set()
+        """Videos whose digests were found to be those of the recording."""
         for key, (_, height, width) in self.recorded.items():
             if self.size is not None and (self.size[0] > height or self.size[1] > width):
                 allowed = f"at most [{height}, {width}], as {key} was recorded"
@@ -80,6 +84,8 @@ class FrameReader:
         Raises:
             DatasetError: names the file.
         """
+        files = {place.path for places in self.places.values() for place in places.values()}
+        self.recorded_files = check_recorded_videos(self.info.root, files)
         last_rows = torch.cat([(self.episode.diff() != 0).nonzero().flatten(), torch.tensor([len(self) - 1])])
         for key, places in self.places.items():
             last: dict[Path, tuple[float, int]] = {}
@@ -112,16 +118,13 @@ class FrameReader:
             yield from rows[start:stop].split(BLOCK)
 
     def _video(self, key: str, rows: Tensor) -> Tensor:
-        import av
-        from lerobot.datasets.video_utils import decode_video_frames
-
         place = self.places[key][int(self.episode[rows[0]])]
         times = [place.start_s + time for time in self.timestamp[rows].tolist()]
+        # A file that is what was recorded harms no decoder; of any other, another process takes the risk.
+        decode = decode_here if place.path in self.recorded_files else DECODER.frames
         try:
-            return decode_video_frames(
-                place.path, times, self.tolerance_s, video_backend(), return_uint8=True
-            )
-        except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError) as error:
+            return decode(place.path, times, self.tolerance_s, video_backend())
+        except DecoderError as error:
             if (off_s := off_by(error)) is not None:
                 allowed = f"above {off_s:.2g}: so many seconds a frame of {place.path} is from its time stamp"
                 raise DatasetError(bad_value("dataset.tolerance_s", self.tolerance_s, allowed)) from error

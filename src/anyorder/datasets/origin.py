@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import ConfigError, DatasetError
+from anyorder.files import read_json, write_json
+from anyorder.settings import convert, from_plain
 
 ORIGIN_PATH = Path("meta") / "anyorder.json"
 
@@ -45,17 +47,22 @@ class Origin:
         path = root / ORIGIN_PATH
         if not path.is_file():
             return None
+        plain = read_json(path, DatasetError)
         try:
-            return cls(**json.loads(path.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
-            message = bad_value(str(path), str(error), "the JSON that anyorder's recording writes")
-            raise DatasetError(message) from error
+            found: Self = from_plain(cls, plain)
+            convert(str, found.env.get("choice"), "env.choice")
+            convert(dict[str, Any], found.env.get("options"), "env.options")
+            for i, episode in enumerate(found.episodes):
+                convert(int, episode.get("seed"), f"episodes[{i}].seed")
+                convert(bool, episode.get("success"), f"episodes[{i}].success")
+        except (ConfigError, TypeError) as error:
+            # A TypeError names what is missing.
+            raise DatasetError(f"{path}: {error}") from error
+        return found
 
     def save(self, root: Path) -> None:
         """Write it into the dataset folder ``root``."""
-        path = root / ORIGIN_PATH
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(root / ORIGIN_PATH, asdict(self))
 
     def env_config(self) -> EnvConfig:
         """Return the environment's settings, ready to build.

@@ -1,6 +1,5 @@
 """Demonstrations by an environment's scripted expert, written as a LeRobot dataset (v3)."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from anyorder.datasets.commit import INFO_PATH, commit, discard, last_episode, recover, staging_folder
+from anyorder.datasets.commit import (
+    INFO_PATH,
+    check_recorded,
+    commit,
+    discard,
+    last_episode,
+    recover,
+    staging_folder,
+)
+from anyorder.datasets.folder import read_info
 from anyorder.datasets.origin import Origin
 from anyorder.envs.base import EnvConfig, Expert, Observation
 from anyorder.errors import DatasetError, bad_value
@@ -155,6 +163,7 @@ def _open(root: Path, origin: Origin, resume: bool) -> Origin:
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         return origin
+    check_recorded(root)
     found = Origin.load(root)
     if found is None or not (root / INFO_PATH).is_file():
         raise DatasetError(bad_value("root", str(root), "a dataset that anyorder recorded, to resume it"))
@@ -162,7 +171,7 @@ def _open(root: Path, origin: Origin, resume: bool) -> Origin:
         if getattr(found, name) != getattr(origin, name):
             allowed = f"{getattr(found, name)!r}, as in the recording to resume"
             raise DatasetError(bad_value(name, getattr(origin, name), allowed))
-    del found.episodes[json.loads((root / INFO_PATH).read_text())["total_episodes"] :]
+    del found.episodes[read_info(root, "root").total_episodes :]
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 
 _SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
@@ -54,8 +54,7 @@ class AlohaConfig(EnvConfig, choice="aloha"):
             raise ConfigError(bad_value("env.task", self.task, ", ".join(_SENTENCES)))
         if any(camera not in _CAMERAS for camera in self.cameras):
             raise ConfigError(bad_value("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
-        if self.max_episode_steps < 1:
-            raise ConfigError(bad_value("env.max_episode_steps", self.max_episode_steps, "an integer >= 1"))
+        check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import ConfigError, bad_value
+from anyorder.envs.base import MAX_SIDE, EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 
 WORKSPACE = 512.0
 """Side of the square table in pixels, the unit of all lengths."""
@@ -66,8 +66,8 @@ class PushtConfig(EnvConfig, choice="pusht"):
         if list(self.cameras) not in ([], list(_CAMERAS)):
             raise ConfigError(bad_value("env.cameras", list(self.cameras), "[] or [top]"))
         for name in ("image_width", "image_height", "max_episode_steps"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), "an integer >= 1"))
+            most = MAX_SIDE if name.startswith("image") else MAX_COUNT
+            check_number(f"env.{name}", getattr(self, name), 1, most, whole=True)
         if not 0 <= self.expert_noise <= 100:
             raise ConfigError(bad_value("env.expert_noise", self.expert_noise, "a number from 0 to 100"))
 

@@ -1,12 +1,11 @@
 """What rollouts found: one record an episode, and their summary with an interval."""
 
-import json
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anyorder.files import append_line, write_whole
+from anyorder.files import append_line, write_json
 
 CONFIDENCE = 0.95
 EPISODES = "episodes.jsonl"
@@ -111,11 +110,11 @@ class ResultWriter:
 
     def add(self, episode: EpisodeResult) -> None:
         """Append an episode."""
-        append_line(self.folder / EPISODES, json.dumps(episode.to_dict()))
+        append_line(self.folder / EPISODES, episode.to_dict())
 
     def finish(self, result: RolloutResult) -> None:
         """Write the summary; its presence says that the rollout is complete."""
-        write_whole(self.folder / "summary.json", json.dumps(result.summary(), indent=1) + "\n")
+        write_json(self.folder / "summary.json", result.summary())
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -7,10 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization.noise import fractions
 from anyorder.networks.language import TaskTable, TaskText
 from anyorder.networks.points import PointEncoder
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.networks.vision import VisionConfig, VisionEncoder, load_imagenet
 
 LANGUAGES = ("auto", "none", "table", "text")
@@ -43,8 +44,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"encoder.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"encoder.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         if self.language not in LANGUAGES:
             raise ConfigError(bad_value("encoder.language", self.language, ", ".join(LANGUAGES)))
 

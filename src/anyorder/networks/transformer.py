@@ -7,7 +7,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, check_number
+
+MAX_SIZE = 1_000_000
+"""Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,11 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"network.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"network.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         if self.width % self.heads:
             raise ConfigError(bad_value("network.width", self.width, f"a multiple of heads = {self.heads}"))
         for name in ("dropout", "attention_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(bad_value(f"network.{name}", getattr(self, name), f"0 <= {name} < 1"))
+            check_number(f"network.{name}", getattr(self, name), 0, 1, below=True)
 
     def build(self) -> "Transformer":
         """Make the trunk."""

@@ -7,14 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization.noise import fractions
-from anyorder.networks.transformer import Cache, TransformerConfig
+from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 
 BACKBONES = ("conv", "resnet18", "vit")
 POOLS = ("spatial_softmax", "average")
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+MAX_SIDE = 16_384
+"""Most pixels a picture's side may have."""
 
 
 @dataclass
@@ -59,8 +62,10 @@ class VisionConfig:
                     bad_value(f"encoder.vision.{name}", getattr(self, name), ", ".join(choices))
                 )
         for name in ("keypoints", "features", "patch", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"encoder.vision.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"encoder.vision.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("encoder.vision.width", self.width, 8, MAX_SIZE, whole=True)
+        for side in self.resize:
+            check_number("encoder.vision.resize", side, 8, MAX_SIDE, whole=True)
         if self.width < 8 or self.width % 8:
             raise ConfigError(bad_value("encoder.vision.width", self.width, "a multiple of 8"))
         if self.resize and (len(self.resize) != 2 or min(self.resize) < 8):

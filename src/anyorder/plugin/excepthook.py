@@ -27,7 +27,8 @@ def install() -> None:
     earlier = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        found = user_error(error) or unreadable_dataset(error) or missing_policy(error)
+        found = user_error(error) or unreadable_dataset(error)
+        found = found or unreadable_policy(error) or missing_policy(error)
         if found is None:
             earlier(kind, error, trace)
         else:
@@ -90,6 +91,34 @@ def missing_policy(error: BaseException) -> UserError | None:
             for folder in (given / "pretrained_model", given / "checkpoints" / "last" / "pretrained_model"):
                 if (folder / "config.json").is_file():
                     return CheckpointError(bad_value("policy.path", str(given), str(folder)))
+    return None
+
+
+def unreadable_policy(error: BaseException | None) -> UserError | None:
+    """Return what is wrong with the ``config.json`` of this package's policy, if LeRobot failed to read one.
+
+    Ours is a folder that lists its digest, as LeRobot's own do not.
+    """
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if (frame.f_globals["__name__"], frame.f_code.co_name) == READS_POLICIES:
+                return wrong_policy(Path(frame.f_locals["model_id"]))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def wrong_policy(folder: Path) -> UserError | None:
+    """Return why ``folder`` holds no policy of this package; None if it does, or holds another."""
+    from anyorder.files import check_sums, read_sums
+    from anyorder.policies.saved import CONFIG, read_config
+
+    try:
+        if CONFIG not in read_sums(folder):
+            return None
+        check_sums(folder, [CONFIG], CheckpointError)
+        read_config(folder)
+    except UserError as found:
+        return found
     return None
 
 

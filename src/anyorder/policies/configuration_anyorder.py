@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
@@ -12,12 +14,12 @@ from lerobot.utils.device_utils import is_torch_device_available
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
+from anyorder.files import read_sums, update_sums
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.settings import completed
 from anyorder.tokenizers import TokenizerConfig
 
-MAX_SIZE = 1_000_000
-"""Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
 ACCELERATORS = ("cuda", "mps", "xpu")
 """Devices, the one that LeRobot would choose first."""
 
@@ -129,6 +131,12 @@ class AnyOrderConfig(PreTrainedConfig):
             raise ConfigError(bad_value("normalization_mapping.VISUAL", visual.value, allowed))
         self.factorization_config().build()
         self.tokenizer_config()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write ``config.json``; where its digest is listed, the list follows."""
+        super()._save_pretrained(save_directory)
+        if CONFIG_NAME in read_sums(save_directory):
+            update_sums(save_directory, [CONFIG_NAME])
 
     def factorization_config(self) -> FactorizationConfig:
         """Return the factorization's settings.

@@ -1,6 +1,5 @@
 """The README.md of a policy on the hub: what it is, what it learnt from, how well it does; only what is known."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from anyorder.envs.results import wilson_interval
-from anyorder.errors import CheckpointError, bad_value
 from anyorder.files import write_whole
 
 if TYPE_CHECKING:
@@ -196,13 +194,20 @@ def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | 
         rollout: folder of ``anyorder rollout`` with this very checkpoint, if it was run.
 
     Raises:
-        CheckpointError: there is no ``config.json``, or a file is damaged.
+        UserError: there is no ``config.json``, or a file is damaged.
     """
-    facts = config_facts(read_json(pretrained / "config.json"))
+    import draccus
+
+    from anyorder.policies.saved import read_config
+
+    config = read_config(pretrained)
+    facts = config_facts(draccus.encode(config, type(config)))
     if run is not None:
         facts |= run_facts(run, int(pretrained.resolve().parent.name))
     if rollout is not None and (rollout / "summary.json").is_file():
-        facts["rollout"] = read_json(rollout / "summary.json")
+        from anyorder.reports.rollouts import read_summary
+
+        facts["rollout"] = read_summary(rollout)
     card = pretrained / CARD
     write_whole(card, model_card(facts))
     return card
@@ -237,12 +242,3 @@ def policy_card(
         seconds = dataset_meta.total_frames / dataset_meta.fps
         facts |= {"episodes": dataset_meta.total_episodes, "minutes": seconds / 60}
     return ModelCard(model_card(facts))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; raise a CheckpointError where there is none."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(bad_value(str(path), str(error), "a readable JSON file")) from error
-    return content

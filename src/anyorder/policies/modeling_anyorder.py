@@ -11,11 +11,12 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, DatasetError, DivergedError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
+from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.after_training import check_settings
@@ -26,6 +27,7 @@ from anyorder.policies.fitting import Fitted, fit_to_dataset, reference
 from anyorder.policies.model_card import policy_card
 from anyorder.policies.normalizer import Normalizer, limit_of
 from anyorder.policies.observing import collect, past
+from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.policies.sizes import check_weights, weights_file
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 from anyorder.weights import check_state
@@ -116,11 +118,21 @@ class AnyOrderPolicy(PreTrainedPolicy):
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
 
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.
+
+        Raises:
+            CheckpointError: one is; what was saved before stays.
+        """
+        check_state(self)
+        super()._save_pretrained(save_directory, state_dict)
+        update_sums(save_directory, POLICY_FILES)
+
     @classmethod
     def from_pretrained(
         cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **options: Any
     ) -> Self:
-        """Load a policy as LeRobot does, once its settings are known to be those of its weights.
+        """Load a policy as LeRobot does; its files are checked before anything is built from them.
 
         Args:
             pretrained_name_or_path: the folder, or the name on the hub.
@@ -129,24 +141,25 @@ class AnyOrderPolicy(PreTrainedPolicy):
 
         Raises:
             ConfigError: settings differ in what training fixed; see ``after_training``.
-            CheckpointError: sizes in the settings that the weights do not have, found before anything is built; a
-                weight or a buffer that is not finite or makes no sense.
+            CheckpointError: a file is damaged, the settings have sizes that the weights do not, or a weight or a
+                buffer is not finite or makes no sense.
         """
-        source = {name: options[name] for name in LOADING if name in options}
-        overrides = [] if config is None or config.device is None else [f"--device={config.device}"]
-        trained = PreTrainedConfig.from_pretrained(pretrained_name_or_path, cli_overrides=overrides, **source)
+        folder = Path(pretrained_name_or_path)
+        trained: PreTrainedConfig
+        if folder.is_dir():
+            check_sums(folder, error=CheckpointError)
+            trained = read_config(folder)
+        else:
+            source = {name: options[name] for name in LOADING if name in options}
+            trained = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **source)
         if isinstance(config, AnyOrderConfig) and isinstance(trained, AnyOrderConfig):
             check_settings(config, trained)
-        config = config or trained
-        file = weights_file(pretrained_name_or_path, options)
-        if isinstance(config, AnyOrderConfig) and file is not None:
-            check_weights(lambda: cls(config), file)
-        return super().from_pretrained(pretrained_name_or_path, config=config, **options)
-
-    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Save, unless a weight is not finite: what was saved before stays the last good policy."""
-        check_state(self)
-        super()._save_pretrained(save_directory, state_dict=state_dict)
+        wanted = config = config or trained
+        with readable(folder):
+            file = weights_file(pretrained_name_or_path, options)
+            if isinstance(wanted, AnyOrderConfig) and file is not None:
+                check_weights(lambda: cls(wanted), file)
+            return super().from_pretrained(pretrained_name_or_path, config=config, **options)
 
     def normalizer(self, feature: str) -> Normalizer:
         """Return the normaliser of a feature."""

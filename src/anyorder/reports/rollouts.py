@@ -1,6 +1,5 @@
 """The closed-loop part of a run folder: successes, latency, network passes, films."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -10,8 +9,22 @@ from typing import Any
 
 from anyorder.envs.results import wilson_interval
 from anyorder.errors import ConfigError, bad_value
+from anyorder.files import read_json, read_lines
+from anyorder.settings import checked
 
 FOLDER = "rollout"
+SUMMARY_FIELDS = {
+    "successes": int,
+    "episodes": int,
+    "n_action_steps": int | None,
+    "chunk_latency_ms": float | None,
+    "single_chunk_latency_ms": float | None,
+    "batch_size": int | None,
+    "env": str | None,
+    "options": dict[str, Any] | None,
+    "seed": int | None,
+}
+EPISODE_FIELDS = {"index": int, "success": bool, "length": int, "forwards": int | None}
 
 
 @dataclass(frozen=True)
@@ -73,15 +86,11 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
     Raises:
         ConfigError: its files are damaged.
     """
-    path = run / FOLDER / "summary.json"
-    if not path.is_file():
+    if not (run / FOLDER / "summary.json").is_file():
         return None
-    try:
-        summary = json.loads(path.read_text())
-        successes, episodes = int(summary["successes"]), int(summary["episodes"])
-        interval = wilson_interval(successes, episodes)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(bad_value(str(path), repr(error), "the summary of a rollout")) from error
+    summary = read_summary(run / FOLDER)
+    successes, episodes = summary["successes"], summary["episodes"]
+    interval = wilson_interval(successes, episodes)
     per_chunk = summary.get("n_action_steps", settings.get("n_action_steps"))
     # One episode at a time is what a robot waits for; rollouts from Python may know only the time of batches.
     single_ms = summary.get("single_chunk_latency_ms")
@@ -96,6 +105,21 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
     )
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return ``summary.json`` of a rollout's folder, each field checked.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = folder / "summary.json"
+    summary = read_json(path, ConfigError)
+    checked(SUMMARY_FIELDS, summary, path, ConfigError)
+    if not 0 <= summary["successes"] <= summary["episodes"] or summary["episodes"] < 1:
+        allowed = f"0 to episodes = {summary['episodes']}, at least 1"
+        raise ConfigError(f"{path}: {bad_value('successes', summary['successes'], allowed)}")
+    return summary
+
+
 def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, Any]) -> Rollouts | None:
     """Return the last success rate in ``metrics.jsonl`` with its counts; None without one."""
     rates = [line["success_rate"] for line in lines if "success_rate" in line]
@@ -103,6 +127,8 @@ def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, An
     episodes = plan.get("episodes", 0)
     if not rates or not episodes:
         return None
+    if not 0 <= rates[-1] <= 1:
+        raise ConfigError(bad_value("success_rate in metrics.jsonl", rates[-1], "a share, 0 to 1"))
     successes = round(rates[-1] * episodes)
     chosen = {key: plan[key] for key in ("env", "seed") if plan.get(key) is not None}
     return Rollouts(
@@ -119,10 +145,10 @@ def read_episodes(run: Path) -> list[dict[str, Any]]:
     path = run / FOLDER / "episodes.jsonl"
     if not path.is_file():
         return []
-    try:
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
-    except ValueError as error:
-        raise ConfigError(bad_value(str(path), str(error), "one JSON object a line")) from error
+    lines = read_lines(path, ConfigError)
+    for line in lines:
+        checked(EPISODE_FIELDS, line, path, ConfigError)
+    return lines
 
 
 def forwards_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:

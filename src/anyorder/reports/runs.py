@@ -1,6 +1,5 @@
 """A run folder read back: what was trained on what, how well it scores, how often it succeeds."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,11 +8,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, bad_value
 from anyorder.factorization import FactorizationConfig
+from anyorder.files import read_json
 from anyorder.reports.rollouts import Rollouts, Video, find_videos, read_rollouts, rollouts_in_training
+from anyorder.settings import checked
 from anyorder.training.config import TRAIN_CONFIG
 from anyorder.training.metrics import read_metrics
+
+DATA_FIELDS = dict.fromkeys(
+    ("params", "train_episodes", "validation_episodes", "train_frames", "train_action_tokens"), int | None
+) | {"train_minutes": float | None}
+SETTINGS_FIELDS = dict.fromkeys(("steps", "batch_size", "chunk_size", "n_action_steps"), int | None) | {
+    "factorization": dict[str, Any],
+    "dataset": dict[str, Any] | None,
+    "network": dict[str, Any] | None,
+    "tokenizer": dict[str, Any] | None,
+    "rollout": dict[str, Any] | None,
+}
 
 
 @dataclass(frozen=True)
@@ -118,21 +130,22 @@ def read_run(folder: str | Path) -> RunSummary:
     folder = Path(folder).resolve()
     if not (folder / TRAIN_CONFIG).is_file():
         raise ConfigError(bad_value("run", str(folder), f"a run's folder, which has {TRAIN_CONFIG}"))
-    settings = read_json(folder / TRAIN_CONFIG)
-    family = settings.get("factorization", {}).get("type")
-    data = read_json(folder / "data.json") if (folder / "data.json").is_file() else {}
+    settings = read_settings(folder / TRAIN_CONFIG)
+    family = settings["factorization"]["type"]
+    data: dict[str, Any] = {}
+    if (folder / "data.json").is_file():
+        data = read_json(folder / "data.json", ConfigError)
+        checked(DATA_FIELDS, data, folder / "data.json", ConfigError)
     try:
         lines = read_metrics(folder)
-    except ValueError as error:
-        raise ConfigError(
-            bad_value(str(folder / "metrics.jsonl"), str(error), "one JSON object a line")
-        ) from error
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
     validations = tuple(_score(line) for line in lines if "val_loss" in line)
     return RunSummary(
         name=folder.name,
         folder=folder,
-        family=str(family),
-        exact=is_exact(str(family)),
+        family=family,
+        exact=is_exact(family),
         settings=settings,
         params=data.get("params"),
         train_episodes=data.get("train_episodes"),
@@ -162,19 +175,17 @@ def read_runs(folders: Iterable[str | Path]) -> list[RunSummary]:
     return _named_apart(runs)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return a run's settings, those that a report uses checked.
 
     Raises:
-        ConfigError: it is damaged.
+        ConfigError: the file is damaged.
     """
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ConfigError(bad_value(str(path), str(error), "a JSON file")) from error
-    if not isinstance(content, dict):
-        raise ConfigError(bad_value(str(path), type(content).__name__, "a JSON object"))
-    return content
+    settings = read_json(path, ConfigError)
+    checked(SETTINGS_FIELDS, settings, path, ConfigError)
+    checked({"type": str}, settings["factorization"], path, ConfigError)
+    checked({"episodes": int | None}, settings.get("rollout") or {}, path, ConfigError)
+    return settings
 
 
 @lru_cache

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyorder.errors import UserError, bad_value
-from anyorder.files import read_json, whole, write_json
+from anyorder.files import whole, write_json
 from anyorder.scaling.files import (
     ERROR,
     PROGRESS,
     RESULT,
     STUDY,
     SUCCESS,
+    read_file,
     run_folder,
 )
 from anyorder.scaling.grid import Member, as_plain
+from anyorder.scaling.runs import DIGEST, table_digest
 
 if TYPE_CHECKING:
     from anyorder.scaling.data import StudyData
@@ -60,21 +62,20 @@ def read_study(out: str | Path) -> dict[str, Any]:
     if not path.is_file():
         allowed = "the folder of a study: `anyorder study run study=FILE.yaml out=...` makes one"
         raise UserError(bad_value("out", str(out), allowed))
-    found: dict[str, Any] = read_json(path)
-    return found
+    return read_file(path)
 
 
 def standing(out: str | Path, member: dict[str, Any]) -> Standing:
     """Look up where a run stands."""
     folder = run_folder(out, member["id"])
     if (folder / RESULT).is_file():
-        took_s = read_json(folder / RESULT)["wall_s"]
+        took_s = read_file(folder / RESULT)["wall_s"]
         return Standing(member, "done", 0.0, took_s, took_s)
     share = spent_s = 0.0
     try:
         age = time.time() - (folder / PROGRESS).stat().st_mtime
-        progress = read_json(folder / PROGRESS)
-        share, spent_s = float(progress["share"]), float(progress.get("wall_s", 0.0))
+        progress = read_file(folder / PROGRESS)
+        share, spent_s = float(progress["share"]), float(progress.get("wall_s") or 0.0)
     except FileNotFoundError:  # not begun, or done this very moment
         age = float("inf")
     if (folder / ERROR).is_file():
@@ -103,12 +104,12 @@ def table(out: str | Path) -> list[dict[str, Any]]:
     Losses are nats per action token; ``test_*`` report, ``loss_*`` (validation) chose the best moment.
     """
     study = read_study(out)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for member in study["members"]:
         folder = run_folder(out, member["id"])
         if (folder / RESULT).is_file():
-            found = read_json(folder / RESULT)
-            success = read_json(folder / SUCCESS) if (folder / SUCCESS).is_file() else {}
+            found = read_file(folder / RESULT)
+            success = read_file(folder / SUCCESS) if (folder / SUCCESS).is_file() else {}
             rows.append(row(member, found, success, study["data"]))
     return rows
 
@@ -166,13 +167,16 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
     columns = {
         name: pa.array([r[name] for r in rows], type=numbers.get(name)) for name in (rows[0] if rows else {})
     }
+    table = pa.table(columns)
     with whole(path) as staged:
-        parquet.write_table(pa.table(columns), staged)
+        parquet.write_table(
+            table.replace_schema_metadata({DIGEST: table_digest(table)}), staged, write_page_checksum=True
+        )
 
 
 def read_history(out: str | Path, run: str) -> list[dict[str, Any]]:
     """Return a finished run's validations: epoch, step, NLL in nats per action token, its standard error."""
-    history: list[dict[str, Any]] = read_json(run_folder(out, run) / RESULT)["history"]
+    history: list[dict[str, Any]] = read_file(run_folder(out, run) / RESULT)["history"]
     return history
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.scaling.law import CONSTANTS, NEUTRAL, law_named
 from anyorder.scaling.runs import Runs
+from anyorder.scaling.solve import BOUNDS
 
+LARGEST_LOSS = 1e6
 STEP_ONE = ("A", "B", "E", "alpha", "beta")
 """What runs of one epoch can tell."""
 SPARE_RUNS = 3
@@ -31,8 +33,10 @@ class Fixed:
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
-            if not (np.isfinite(value) and value > 0):
-                raise ConfigError(bad_value(f"fixed.{name}", value, "a finite number above 0"))
+            low, high = BOUNDS.get(name, (0.0, LARGEST_LOSS))
+            if not (value > 0 and low <= value <= high):
+                allowed = f"a finite number above 0, from {low:g} to {high:g}"
+                raise ConfigError(bad_value(f"fixed.{name}", value, allowed))
 
     def given(self) -> dict[str, float]:
         """Return the held constants by name."""

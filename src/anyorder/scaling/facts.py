@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.scaling.law import Array
 from anyorder.scaling.runs import Runs, numbers
 
@@ -36,6 +37,15 @@ class Facts:
     flops_per_s: dict[str, float] = field(default_factory=dict)
     exact: dict[str, bool] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.protocol not in (None, *PROTOCOLS):
+            raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
+        numbers = {f"flops_per_s of {family}": value for family, value in self.flops_per_s.items()}
+        if self.values_per_token is not None:
+            numbers["values_per_token"] = self.values_per_token
+        for name, value in numbers.items():
+            check_number(name, value, 0, above=True)
+
 
 def protocol_of(column: str) -> str | None:
     """Return the protocol that a column's name tells.
@@ -62,7 +72,7 @@ def facts_of(table: "pa.Table", runs: Runs, loss: str = "loss", protocol: str | 
     return Facts(
         loss,
         protocol or protocol_of(loss),
-        float(per_token[0]) if one_unit else None,
+        float(per_token[0]) if one_unit and per_token[0] > 0 else None,
         speeds,
         exactness(runs, table["exact"].to_pylist()) if "exact" in columns else {},
     )
@@ -72,7 +82,7 @@ def speed(runs: Runs, wall_s: Array) -> dict[str, float]:
     """Return the FLOPs a second of each family, of its dearest runs: small ones wait for other things than FLOPs."""
     found = {}
     for family in runs.families:
-        timed = (runs.factorization == family) & (wall_s > 0)
+        timed = (runs.factorization == family) & (wall_s > 0) & np.isfinite(wall_s)
         if timed.any():
             found[family] = dearest_speed(runs.flops[timed], wall_s[timed])
     return found

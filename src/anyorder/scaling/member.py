@@ -1,5 +1,6 @@
 """One run of a study: training over token epochs, scored along the way and at its end."""
 
+import logging
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -7,11 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.errors import CheckpointError, DatasetError, DivergedError, bad_value
-from anyorder.files import Words, read_json, sweep, whole, write_json
+from anyorder.files import Words, sweep, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.scaling.data import Inputs, StudyData, token_epochs
 from anyorder.scaling.files import (
@@ -21,10 +21,12 @@ from anyorder.scaling.files import (
     SETTINGS,
     STATE,
     WEIGHTS,
+    read_file,
 )
 from anyorder.scaling.grid import RunSettings
 from anyorder.scaling.score import score
-from anyorder.settings import to_plain
+from anyorder.settings import checked, to_plain
+from anyorder.tensors import read_tensors, write_tensors
 from anyorder.training.data import seeded
 from anyorder.training.evaluate import evenly_spread
 from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
@@ -131,29 +133,49 @@ class Training:
         if found.nll < best:
             self.best = {name: p.detach().clone() for name, p in self.averaged.state_dict().items()}
 
-    def state(self) -> dict[str, Any]:
-        """Return all that continuing needs."""
-        return {
-            "step": self.step,
+    def save(self, path: Path) -> None:
+        """Write all that continuing needs."""
+        parts = {
             "policy": self.policy.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
             "best": self.best,
-            "seconds": (self.wall_s, self.cpu_s),
+            **{f"optimizer.{i}": held for i, held in self.optimizer.state_dict()["state"].items()},
         }
+        tensors = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
+        seconds = [self.wall_s, self.cpu_s]
+        write_tensors(path, tensors, {"step": self.step, "history": self.history, "seconds": seconds})
 
     def sign_of_life(self, folder: Path) -> None:
         """Tell how much is done, and the seconds it took."""
         write_json(folder / PROGRESS, {"share": self.step / self.steps, "wall_s": self.wall_s})
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
-        self.policy.load_state_dict(state["policy"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history, self.best = state["step"], state["history"], state["best"]
-        self.wall_s, self.cpu_s = state["seconds"]
+    def load(self, path: Path) -> None:
+        """Continue from what ``save`` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged, or of another run.
+        """
+        tensors, facts = read_tensors(path)
+        facts = checked(STATE_FIELDS, facts, path, CheckpointError)
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        held = {i: parts[f"optimizer.{i}"] for g in groups for i in g["params"] if f"optimizer.{i}" in parts}
+        try:
+            self.policy.load_state_dict(parts["policy"])
+            self.average.load_state_dict(parts["average"])
+            self.optimizer.load_state_dict({"state": held, "param_groups": groups})
+        except (KeyError, RuntimeError, ValueError) as error:
+            allowed = f"a state of this run ({str(error).splitlines()[0][:160]})"
+            raise CheckpointError(bad_value("state", str(path), allowed)) from error
+        self.best = parts.get("best", {})
+        self.step, self.history = facts["step"], facts["history"]
+        self.wall_s, self.cpu_s = facts["seconds"]
+
+
+STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
 
 
 def run_member(
@@ -179,7 +201,7 @@ def run_member(
         DatasetError: the data is not what the run was planned with.
     """
     if (folder / RESULT).is_file():
-        return read_json(folder / RESULT)
+        return read_file(folder / RESULT)
     if settings.data != data.fingerprint:
         allowed = "as when the study was written, which another out=... studies anew"
         raise DatasetError(bad_value("the study's dataset", Words("something else"), allowed))
@@ -189,7 +211,13 @@ def run_member(
     wall, cpu = time.perf_counter(), time.process_time()
     training = Training(settings, data)
     if (folder / STATE).is_file():
-        go_on(training, folder / STATE)
+        try:
+            training.load(folder / STATE)
+        except CheckpointError as error:
+            # Nothing but time is lost: the run ends in the same result.
+            logging.getLogger(__name__).warning("%s; the run begins anew", error)
+            (folder / STATE).unlink()
+            training = Training(settings, data)
     before = training.wall_s, training.cpu_s
     saved = told = wall
     training.sign_of_life(folder)
@@ -204,12 +232,10 @@ def run_member(
             training.sign_of_life(folder)
         if now - saved > save_s:
             saved = now
-            with whole(folder / STATE) as path:
-                torch.save(training.state(), path)
+            training.save(folder / STATE)
     if settings.keep_weights != "none":
         weights = training.averaged.state_dict() if settings.keep_weights == "final" else training.best
-        with whole(folder / WEIGHTS) as path:
-            save_file(weights, path)
+        write_tensors(folder / WEIGHTS, weights)
     result = scores(training, held_out)
     result["wall_s"] = before[0] + time.perf_counter() - wall
     result["cpu_s"] = before[1] + time.process_time() - cpu
@@ -217,22 +243,6 @@ def run_member(
     for name in (STATE, PROGRESS, ERROR):
         (folder / name).unlink(missing_ok=True)
     return result
-
-
-def go_on(training: Training, path: Path) -> None:
-    """Continue from a state on disk; a damaged one is removed, so that the next try begins from the start.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    try:
-        training.load(torch.load(path, weights_only=True))
-    except OSError:
-        raise
-    except Exception as error:  # torch raises whatever damaged bytes make of it
-        path.unlink()
-        allowed = "a state as it was written; it was removed, and the next try begins from the start"
-        raise CheckpointError(bad_value(str(path), Words("damaged"), allowed)) from error
 
 
 def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:

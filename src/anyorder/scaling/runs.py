@@ -1,5 +1,7 @@
 """Tables of training runs: parameters, tokens, unique tokens, loss."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyorder.errors import UserError, bad_value, did_you_mean
+from anyorder.files import changed
 from anyorder.scaling.law import FLOPS_PER_PARAM_TOKEN, Array
 
 if TYPE_CHECKING:
@@ -18,6 +21,10 @@ NUMBERS = {"params": "N", "tokens": "D", "unique_tokens": "U", "loss": "val_loss
 """Columns a table needs, and what the papers' own tables call them."""
 FAMILY = "factorization"
 ALL = "all"
+DIGEST = "anyorder.sha256"
+"""Where the metadata of a parquet file's schema holds the digest of its table."""
+MOST = 1e30
+"""Above all sizes, tokens and losses; products of such numbers are finite."""
 ROUNDING = 0.01
 """By how much the tokens of a run of one epoch may miss its unique tokens: the last batch is cut, or wraps around."""
 
@@ -99,7 +106,8 @@ def make_runs(
     """
     columns = [np.asarray(column, dtype=float) for column in (params, tokens, unique_tokens, loss)]
     for name, column in zip(NUMBERS, columns, strict=True):
-        _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "a finite number above 0")
+        right = np.isfinite(column) & (column > 0) & (column < MOST)
+        _refuse(name, column, ~right, f"a finite number above 0, below {MOST:g}")
     n, d, u, losses = columns
     names = [ALL] * len(n) if factorization is None else list(factorization)
     return Runs(n, d, u, losses, np.array(names, dtype=str))
@@ -125,13 +133,34 @@ def read_table(path: str | Path) -> "pa.Table":
     if path.suffix not in (".csv", ".parquet") or not path.is_file():
         raise UserError(bad_value("runs", str(path), "an existing file whose name ends in .csv or .parquet"))
     try:
-        table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(bad_value("runs", str(path), f"a table that can be read ({error})")) from error
+        if path.suffix == ".csv":
+            table = csv.read_csv(path)
+        else:
+            table = parquet.read_table(path, page_checksum_verification=True)
+            table.validate(full=True)
+        digest = (table.schema.metadata or {}).get(DIGEST.encode(), b"").decode(errors="replace")
+        right = digest in ("", table_digest(table))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(bad_value("runs", str(path), f"a table that can be read ({reason})")) from error
+    if not right:
+        where = (
+            f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
+        )
+        raise UserError(changed(path, where))
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
         raise UserError(bad_value("columns of runs", table.column_names, f"{twice[0]} once"))
     return table
+
+
+def table_digest(table: "pa.Table") -> str:
+    """Return the digest of a table's columns, their types and values."""
+    found = hashlib.sha256()
+    for i, column in enumerate(table.schema):
+        values = table.column(i).to_pylist()
+        found.update(json.dumps([column.name, str(column.type), values], default=str).encode())
+    return found.hexdigest()
 
 
 def of_families(table: "pa.Table", families: Sequence[str]) -> "pa.Table":

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from anyorder.errors import ConfigError, bad_value
-from anyorder.factorization import FactorizationConfig
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import OptimizerConfig
 
@@ -54,6 +55,9 @@ class StudyDataset:
     rename: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_number("dataset.seed", self.seed, 0, MAX_COUNT, whole=True)
+        if self.episodes is not None:
+            check_number("dataset.episodes", self.episodes, 1, MAX_COUNT, whole=True)
         for name in ("validation_fraction", "test_fraction"):
             if not 0 < getattr(self, name) < 0.5:
                 raise ConfigError(bad_value(f"dataset.{name}", getattr(self, name), "a number in (0, 0.5)"))
@@ -80,8 +84,7 @@ class SizeConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(bad_value(f"size.{name}", value, "an integer >= 1"))
+            check_number(f"size.{name}", value, 1, MAX_SIZE, whole=True)
 
     def network(self, width: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> TransformerConfig:
         """Return the trunk of a width."""
@@ -136,10 +139,17 @@ class GridConfig:
         for axis, values in vars(self).items():
             if isinstance(values, list) and not values and axis != "weight_decay":
                 raise ConfigError(bad_value(f"grids.{name}.{axis}", values, "at least one value"))
-        for axis in ("unique_tokens", "epochs"):
+        ranges = {"width": (1, MAX_SIZE), "epochs": (1, MAX_COUNT), "seed": (0, MAX_COUNT)}
+        for axis, (least, most) in {**ranges, "unique_tokens": (1, 10**15)}.items():
             for value in getattr(self, axis):
-                if value < 1:
-                    raise ConfigError(bad_value(f"grids.{name}.{axis}", value, "integers >= 1"))
+                check_number(f"grids.{name}.{axis}", value, least, most, whole=True)
+        for axis in ("dropout", "attention_dropout", "token_masking"):
+            for value in getattr(self, axis):
+                check_number(f"grids.{name}.{axis}", value, 0, 1, below=axis != "token_masking")
+        for value in self.weight_decay:
+            check_number(f"grids.{name}.weight_decay", value, 0)
+        if self.max_flops is not None:
+            check_number(f"grids.{name}.max_flops", self.max_flops, 0, above=True)
 
 
 @dataclass
@@ -161,11 +171,10 @@ class EvaluationConfig:
     test_draws: int = 8
 
     def __post_init__(self) -> None:
-        if not self.ratio > 1:
-            raise ConfigError(bad_value("evaluation.ratio", self.ratio, "a number > 1"))
+        # Closer to 1 the moments would never come to the end.
+        check_number("evaluation.ratio", self.ratio, 1.001, MAX_COUNT)
         for name in ("chunks", "test_chunks", "draws", "test_draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(f"evaluation.{name}", getattr(self, name), "an integer >= 1"))
+            check_number(f"evaluation.{name}", getattr(self, name), 1, MAX_COUNT, whole=True)
 
     def epochs(self, last: int) -> list[int]:
         """Return the epochs after which a run of ``last`` epochs is validated.
@@ -199,9 +208,9 @@ class SuccessConfig:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("runs", 0), ("episodes", 1), ("n_action_steps", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(bad_value(f"success.{name}", getattr(self, name), f"an integer >= {least}"))
+        for name, least in (("runs", 0), ("episodes", 1), ("n_action_steps", 0), ("seed", 0)):
+            check_number(f"success.{name}", getattr(self, name), least, MAX_COUNT, whole=True)
+        check_sampling(self.temperature)
 
 
 @dataclass
@@ -232,10 +241,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         for name in ("chunk_size", "max_batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
-        if not self.batch_scale > 0:
-            raise ConfigError(bad_value("batch_scale", self.batch_scale, "a number > 0"))
+            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("batch_scale", self.batch_scale, 0, 1e6, above=True)
         if self.keep_weights not in WEIGHTS:
             raise ConfigError(bad_value("keep_weights", self.keep_weights, ", ".join(WEIGHTS)))
         if self.success.runs and self.keep_weights == "none":

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import read_json, write_json
+from anyorder.files import write_json
 from anyorder.scaling.data import StudyData
-from anyorder.scaling.files import RESULT, SUCCESS, WEIGHTS, run_folder
+from anyorder.scaling.files import RESULT, SUCCESS, WEIGHTS, read_file, run_folder
 from anyorder.scaling.grid import Member
 from anyorder.scaling.study import StudyConfig, SuccessConfig
+from anyorder.tensors import read_tensors
 from anyorder.training.loop import recorded_env
 
 
@@ -19,7 +18,7 @@ def chosen(members: list[Member], config: StudyConfig, out: Path) -> list[Member
     column = f"test_{config.keep_weights}"
     results = {m.id: run_folder(out, m.id) / RESULT for m in members}
     done = [m for m in members if results[m.id].is_file()]
-    ranked = sorted(done, key=lambda m: (read_json(results[m.id])[column], m.id))
+    ranked = sorted(done, key=lambda m: (read_file(results[m.id])[column], m.id))
     count = min(config.success.runs, len(ranked))
     return [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
 
@@ -38,7 +37,7 @@ def roll_out(member: Member, data: StudyData, config: SuccessConfig, folder: Pat
         raise ConfigError(bad_value("success.runs", config.runs, "0 for this dataset"))
     settings = member.settings
     policy = data.policy(settings.factorization, settings.network, settings.encoder)
-    policy.load_state_dict(load_file(folder / WEIGHTS))
+    policy.load_state_dict(read_tensors(folder / WEIGHTS)[0])
     policy.manual_seed(settings.seed)
     found = rollout(env, policy, episodes=config.episodes, seed=config.seed, batch_size=config.episodes)
     low, high = found.interval

@@ -1,6 +1,5 @@
 """Quantised DCT coefficients without byte pairs: one token each, a fixed number, lowest frequency first."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
-from anyorder.tokenizers.dct import coefficient_range, idct, quantise
+from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
 
 
 class DctTokenizer(ActionTokenizer):
@@ -96,9 +95,13 @@ class DctConfig(TokenizerConfig, choice="dct"):
 
     def __post_init__(self) -> None:
         rules = [
-            ("scale", 0 < self.scale < math.inf, "a finite number > 0"),
+            ("scale", 0 < self.scale <= MAX_SCALE, f"a number > 0 and <= {MAX_SCALE:g}"),
             ("frequencies", self.frequencies >= 0, "an integer >= 0"),
-            ("alphabet_margin", 0 <= self.alphabet_margin < math.inf, "a finite number >= 0"),
+            (
+                "alphabet_margin",
+                0 <= self.alphabet_margin <= MAX_MARGIN,
+                f"a number from 0 to {MAX_MARGIN:g}",
+            ),
         ]
         for name, holds, allowed in rules:
             if not holds:

@@ -11,6 +11,9 @@ from torch import Tensor
 # decides them.
 TIE_GRID = 2.0**32
 
+MAX_SCALE, MAX_MARGIN = 1e12, 1e6
+"""Finest rounding, and widest addition to a range: with any more, coefficients leave the integers."""
+
 
 @lru_cache(maxsize=32)
 def dct_matrix(horizon: int, device: torch.device) -> Tensor:

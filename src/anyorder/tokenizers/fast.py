@@ -16,7 +16,7 @@ from torch import Tensor
 from anyorder.errors import ConfigError, DecodeError, bad_value
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
-from anyorder.tokenizers.dct import coefficient_range, idct, quantise
+from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
 from anyorder.weights import Rule
 
@@ -239,13 +239,17 @@ class FastConfig(TokenizerConfig, choice="fast"):
 
     def __post_init__(self) -> None:
         rules = [
-            ("scale", 0 < self.scale < math.inf, "a finite number > 0"),
+            ("scale", 0 < self.scale <= MAX_SCALE, f"a number > 0 and <= {MAX_SCALE:g}"),
             ("vocab_size", 4 <= self.vocab_size <= MAX_TOKENS, f"an integer from 4 to {MAX_TOKENS}"),
             ("max_merges", self.max_merges >= 0, "an integer >= 0"),
             ("max_length", self.max_length >= 0, "an integer >= 0"),
             ("min_frequency", self.min_frequency >= 1, "an integer >= 1"),
-            ("alphabet_margin", 0 <= self.alphabet_margin < math.inf, "a finite number >= 0"),
-            ("length_margin", 0 <= self.length_margin < math.inf, "a finite number >= 0"),
+            (
+                "alphabet_margin",
+                0 <= self.alphabet_margin <= MAX_MARGIN,
+                f"a number from 0 to {MAX_MARGIN:g}",
+            ),
+            ("length_margin", 0 <= self.length_margin <= MAX_MARGIN, f"a number from 0 to {MAX_MARGIN:g}"),
         ]
         for name, holds, allowed in rules:
             if not holds:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.errors import DatasetError, UserError, bad_value
 from anyorder.processes import ctrl_c_is_ours, end_with_parent
 from anyorder.training.data import BatchOrder, MixtureOrder
 
@@ -95,7 +96,7 @@ def batches_of(
         )
         with ctrl_c_is_ours():
             batches = iter(loader)
-        yield TimedBatches(batches, device)
+        yield TimedBatches(from_workers(batches, workers), device)
     else:
         pool = ThreadPoolExecutor(1, "frames")
         try:
@@ -107,6 +108,25 @@ def batches_of(
 def worker_begins(worker: int) -> None:
     """Do what comes first in a process that decodes."""
     end_with_parent()
+
+
+def from_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
+    """Give the batches of worker processes; what goes wrong there is one line here.
+
+    Raises:
+        UserError: a worker's, whose message comes with a traceback around it.
+        DatasetError: a worker has died.
+    """
+    try:
+        yield from batches
+    except UserError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        allowed = f"workers that live, or 0 ({str(error).splitlines()[0]})"
+        raise DatasetError(bad_value("dataset.workers", workers, allowed)) from error
 
 
 def ahead(pool: ThreadPoolExecutor, source: StepBatches, steps: range) -> Iterator[Batch]:

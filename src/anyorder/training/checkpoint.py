@@ -7,7 +7,6 @@ flushed to disk, renamed, and linked last.
 
 import contextlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,19 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from draccus.utils import DraccusException
-from lerobot.configs import PreTrainedConfig
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from anyorder.datasets.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
-from anyorder.files import Words, flush_folder, write_whole
-from anyorder.plugin.excepthook import user_error
-from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
-from anyorder.settings import from_plain
+from anyorder.files import Words, check_sums, flush_folder, read_json, write_json, write_sums
+from anyorder.policies import AnyOrderPolicy, make_anyorder_pre_post_processors
+from anyorder.policies.saved import POLICY_FILES, read_config, readable
+from anyorder.settings import checked, convert
+from anyorder.training.config import TRAIN_CONFIG
 
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
@@ -36,8 +33,8 @@ LAST = "last"
 PRETRAINED = "pretrained_model"
 STATE = "training_state"
 RECORDED_ENV = "recorded_env"
-POLICY_FILES = ("config.json", "model.safetensors")
-STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", "state.json")
+STATE_JSON = "state.json"
+STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", STATE_JSON)
 
 
 def save_checkpoint(
@@ -60,10 +57,12 @@ def save_checkpoint(
         averaged.save_pretrained(pretrained)
         for processor in make_anyorder_pre_post_processors(policy.config):
             processor.save_pretrained(pretrained)
-        write_json(pretrained / "train_config.json", settings)
+        write_json(pretrained / TRAIN_CONFIG, settings)
+        write_sums(pretrained)
         save_file(policy.state_dict(), state / "weights.safetensors")
         save_optimizer_state(optimizer, state)
-        write_json(state / "state.json", {"step": step, "averaged": int(average.n_averaged)})
+        write_json(state / STATE_JSON, {"step": step, "averaged": int(average.n_averaged)})
+        write_sums(state)
     link = folder / f".{LAST}.tmp"
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
@@ -73,36 +72,50 @@ def save_checkpoint(
     return target
 
 
+def check_checkpoint(checkpoint: Path) -> None:
+    """Check the files that resuming reads against the digests written with them; before minutes go into the data.
+
+    Raises:
+        CheckpointError: a file is missing, or not what was written.
+    """
+    hint = "to resume from an earlier checkpoint, link checkpoints/last to it"
+    for folder, names in ((checkpoint / STATE, STATE_FILES), (checkpoint / PRETRAINED, POLICY_FILES)):
+        require_files(folder, names)
+        check_sums(folder, error=CheckpointError, hint=hint)
+
+
 def load_checkpoint(
     checkpoint: Path, policy: AnyOrderPolicy, average: "AveragedModel", optimizer: torch.optim.Optimizer
 ) -> int:
-    """Restore a run from ``checkpoint`` in place; returns the step it was written at."""
+    """Restore a run from ``checkpoint``, which ``check_checkpoint`` has passed, in place; returns its step."""
     state = checkpoint / STATE
     require_files(state, STATE_FILES)
     require_files(checkpoint / PRETRAINED, POLICY_FILES)
     check_features(checkpoint, policy)
+    path = state / STATE_JSON
+    saved = checked({"step": int, "averaged": int}, read_json(path, CheckpointError), path, CheckpointError)
+    for name, value in saved.items():
+        if value < 0:
+            raise CheckpointError(f"{path}: {bad_value(name, value, 'an integer >= 0')}")
     with readable(checkpoint):
         policy.load_state_dict(load_file(state / "weights.safetensors"))
         average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
         load_optimizer_state(optimizer, state)
-        saved = json.loads((state / "state.json").read_text())
+        average.n_averaged.fill_(saved["averaged"])
     for number, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
                 field = f"optimizer state {name} of {tuple(number.shape)}"
                 raise CheckpointError(bad_value(field, Words("NaN or infinity"), "finite numbers"))
-    average.n_averaged.fill_(saved["averaged"])
     return int(saved["step"])
 
 
 def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
     """Raise a ``CheckpointError`` if the checkpoint was made for features of other names or sizes."""
-    with readable(checkpoint):
-        saved = json.loads((checkpoint / PRETRAINED / "config.json").read_text())
-        features = {**saved["input_features"], **saved["output_features"]}
-        before = {name: list(feature["shape"]) for name, feature in features.items()}
-    config = policy.config
-    now = {name: list(f.shape) for name, f in {**config.input_features, **config.output_features}.items()}
+    before, now = (
+        {name: list(f.shape) for name, f in {**config.input_features, **config.output_features}.items()}
+        for config in (read_config(checkpoint / PRETRAINED), policy.config)
+    )
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             allowed = f"{before.get(name)}, as in the checkpoint"
@@ -117,12 +130,11 @@ def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
     """
     folder = policy_folder(Path(path))
     require_files(folder, POLICY_FILES)
-    with readable(folder), contextlib.redirect_stdout(io.StringIO()):
-        config = PreTrainedConfig.from_pretrained(folder)
-        if not isinstance(config, AnyOrderConfig):
-            raise CheckpointError(bad_value(f"{folder / 'config.json'} type", config.type, "anyorder"))
-        if device is not None:
-            config.device = device
+    check_sums(folder, ["config.json"], CheckpointError)
+    config = read_config(folder)
+    if device is not None:
+        config.device = device
+    with contextlib.redirect_stdout(io.StringIO()):
         return AnyOrderPolicy.from_pretrained(folder, config=config, strict=True)
 
 
@@ -135,13 +147,17 @@ def recorded_env(path: str | Path) -> EnvConfig:
         EnvError: neither says; the data came from elsewhere.
     """
     folder = policy_folder(Path(path))
-    require_files(folder, ("train_config.json",))
-    with readable(folder):
-        settings = json.loads((folder / "train_config.json").read_text())
-        root = settings["dataset"]["root"]
+    require_files(folder, (TRAIN_CONFIG,))
+    check_sums(folder, [TRAIN_CONFIG], CheckpointError)
+    settings = read_json(folder / TRAIN_CONFIG, CheckpointError)
+    dataset = settings.get("dataset")
+    root = dataset.get("root") if isinstance(dataset, dict) else dataset
+    if not isinstance(dataset, dict) or not isinstance(root, str | None):
+        given = bad_value("dataset", dataset, "the settings of a dataset, whose root is a folder or null")
+        raise CheckpointError(f"{folder / TRAIN_CONFIG}: {given}")
     env: EnvConfig | None = None
     if settings.get(RECORDED_ENV) is not None:
-        env = from_plain(EnvConfig, settings[RECORDED_ENV], "env")
+        env = convert(EnvConfig, settings[RECORDED_ENV], f"{folder / TRAIN_CONFIG}: {RECORDED_ENV}")
     elif root is not None:
         env = recorded_in([Path(root)])
     if env is None:
@@ -187,27 +203,6 @@ def require_files(folder: Path, names: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Turn what damaged files raise into one line that names the folder."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (
-        SafetensorError,
-        DraccusException,
-        json.JSONDecodeError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # Of settings, draccus says only that they could not be read; what was wrong with them is its cause.
-        reason = " ".join(str(user_error(error) or error).split())[:300]
-        raise CheckpointError(bad_value("checkpoint", str(folder), f"undamaged files ({reason})")) from error
-
-
-@contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``target`` at once when the block ends well."""
     staged = target.with_name(f".{target.name}.tmp")
@@ -222,8 +217,3 @@ def replacing(target: Path) -> Iterator[Path]:
         os.replace(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON whole, indented, with a final newline."""
-    write_whole(path, json.dumps(value, indent=2, default=str) + "\n")

@@ -4,16 +4,18 @@ import math
 from dataclasses import dataclass, field
 
 from anyorder.datasets.cameras import check_cache_gb, check_image_size
-from anyorder.datasets.episodes import check_fraction
 from anyorder.datasets.images import TOLERANCE_S
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import ConfigError, bad_value
-from anyorder.factorization import FactorizationConfig
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks.transformer import MAX_SIZE
 from anyorder.tokenizers import TokenizerConfig
 
 TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
+
+MAX_WORKERS = 1_024
 
 
 @dataclass
@@ -94,11 +96,11 @@ class DatasetConfig:
             if getattr(self, name) and not self.mix:
                 raise ConfigError(bad_value(f"dataset.{name}", True, "false, but with dataset.mix"))
         check_cache_gb(self.cache_gb)
-        if self.workers < 0:
-            raise ConfigError(bad_value("dataset.workers", self.workers, "an integer >= 0"))
-        if not 0 < self.tolerance_s < math.inf:
-            raise ConfigError(bad_value("dataset.tolerance_s", self.tolerance_s, "seconds, above 0"))
-        check_fraction(self.validation_fraction)
+        check_number("dataset.workers", self.workers, 0, MAX_WORKERS, whole=True)
+        check_number("dataset.seed", self.seed, 0, MAX_COUNT, whole=True)
+        check_number("dataset.validation_fraction", self.validation_fraction, 0, 1, below=True)
+        if self.episodes is not None:
+            check_number("dataset.episodes", self.episodes, 1, MAX_COUNT, whole=True)
         if self.mix:
             for name in ("root", "repo_id", "episodes", "exclude_episodes", "rename"):
                 if getattr(self, name) not in (None, [], {}):
@@ -137,16 +139,13 @@ class OptimizerConfig:
     ema_decay: float = 0.99
 
     def __post_init__(self) -> None:
-        checks = {
-            "lr": (self.lr > 0, "a number > 0"),
-            "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
-            "warmup_fraction": (0 <= self.warmup_fraction < 1, "0 <= fraction < 1"),
-            "grad_clip_norm": (self.grad_clip_norm > 0, "a number > 0"),
-            "ema_decay": (0 <= self.ema_decay < 1, "0 <= decay < 1"),
-        }
-        for name, (fine, allowed) in checks.items():
-            if not fine:
-                raise ConfigError(bad_value(f"optimizer.{name}", getattr(self, name), allowed))
+        for name in ("lr", "grad_clip_norm"):
+            check_number(f"optimizer.{name}", getattr(self, name), 0, above=True)
+        check_number("optimizer.weight_decay", self.weight_decay, 0)
+        for name in ("warmup_fraction", "ema_decay"):
+            check_number(f"optimizer.{name}", getattr(self, name), 0, 1, below=True)
+        for beta in self.betas:
+            check_number("optimizer.betas", beta, 0, 1, below=True)
 
 
 @dataclass
@@ -164,6 +163,10 @@ class RolloutDuringTraining:
     freq: int = 0
     seed: int = 500_000
     env: EnvConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "freq", "seed"):
+            check_number(f"rollout.{name}", getattr(self, name), 0, MAX_COUNT, whole=True)
 
 
 @dataclass
@@ -247,8 +250,13 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("chunk_size", "n_action_steps", "n_obs_steps"):
+            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
+        check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
+        check_number("observation_noise", self.observation_noise, 0)
+        check_number("context_dropout", self.context_dropout, 0, 1, below=True)
+        check_sampling(self.temperature, self.nucleus, self.guidance)
         for name in (
-            "n_obs_steps",
             "steps",
             "batch_size",
             "log_freq",
@@ -256,11 +264,9 @@ class TrainConfig:
             "eval_chunks",
             "keep_checkpoints",
         ):
-            if getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+            check_number(name, getattr(self, name), 1, MAX_COUNT, whole=True)
         for name in ("eval_freq", "save_freq"):
-            if getattr(self, name) < 0:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 0"))
+            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
         self.eval_freq = self.eval_freq or max(1, self.steps // 10)
         self.save_freq = self.save_freq or max(1, self.steps // 5)
         self.factorization.build()

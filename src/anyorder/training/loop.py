@@ -18,18 +18,17 @@ from anyorder.datasets.origin import recorded_in
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import CheckpointError, ConfigError, bad_value
-from anyorder.files import Words, owned, read_json
-from anyorder.files import write_json as write_with_digest
+from anyorder.files import Words, owned, read_json, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import completed, to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     PRETRAINED,
     RECORDED_ENV,
+    check_checkpoint,
     last_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_json,
 )
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import batch_order, load_chunks, make_policy
@@ -203,6 +202,8 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
                 raise ConfigError(
                     bad_value(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
                 )
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
     logged = max((line["step"] for line in read_metrics(run)), default=0)
     if checkpoint is None and logged > config.save_freq:
         # To start again would drop what was measured.
@@ -301,7 +302,7 @@ def open_run(
         "constant_dimensions": train_chunks.constant_dimensions,
         "dataset": fingerprint,
     }
-    write_with_digest(run / DATA, data)
+    write_json(run / DATA, data)
     saved = read_settings(run)
     if saved is not None and leaves(saved["optimizer"]) != leaves(
         json.loads(json.dumps(to_plain(config)))["optimizer"]

@@ -1,12 +1,13 @@
 """``metrics.jsonl`` is the truth about a run; wandb mirrors it when asked."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import UserError, bad_value
-from anyorder.files import Words, append_line, write_whole
+from anyorder.errors import CheckpointError, bad_value
+from anyorder.files import append_line, json_line, read_lines, write_whole
 from anyorder.training.config import WandbConfig
+
+METRICS = "metrics.jsonl"
 
 
 class Metrics:
@@ -20,14 +21,14 @@ class Metrics:
     """
 
     def __init__(self, run: Path, resume_step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
-        self.path = run / "metrics.jsonl"
+        self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= resume_step]
-        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(self.path, "".join(map(json_line, kept)))
         self._tracker = start_wandb(run, wandb, settings) if wandb.enable else None
 
     def log(self, step: int, **values: float) -> None:
         """Write one line."""
-        append_line(self.path, json.dumps({"step": step, **values}))
+        append_line(self.path, {"step": step, **values})
         if self._tracker is not None:
             self._tracker.log(values, step=step)
 
@@ -41,31 +42,19 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Return the lines of ``metrics.jsonl``; a half-written last line, left by a kill, is skipped.
 
     Raises:
-        UserError: a line is not what ``Metrics`` writes: an object of numbers, with the step.
+        CheckpointError: a line is not what was written: a step and numbers.
     """
-    path = run / "metrics.jsonl"
+    path = run / METRICS
     if not path.is_file():
         return []
-    # Only what precedes a newline was written whole.
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [read_line(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line]
-
-
-def read_line(text: bytes, where: str) -> dict[str, Any]:
-    """Read a line of metrics.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        line = None
-    good = isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0
-    if not good or not all(type(value) in (int, float) for value in line.values()):
-        given = Words(repr(text[:60].decode(errors="replace")))
-        raise UserError(bad_value(where, given, 'numbers, as {"step": 10, "train_loss": 0.5}'))
-    return dict(line)
+    lines = read_lines(path, CheckpointError)
+    for number, line in enumerate(lines, 1):
+        wrong = [name for name, value in line.items() if type(value) not in (int, float)]
+        if wrong or type(line.get("step")) is not int:
+            name = (wrong or ["step"])[0]
+            allowed = "an integer" if name == "step" else "a number"
+            raise CheckpointError(f"{path}, line {number}: {bad_value(name, line.get(name), allowed)}")
+    return lines
 
 
 def start_wandb(run: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:
@@ -74,7 +63,7 @@ def start_wandb(run: Path, config: WandbConfig, settings: dict[str, Any]) -> Any
 
     id_file = run / "wandb_id.txt"
     if not id_file.is_file():
-        id_file.write_text(wandb.util.generate_id())
+        write_whole(id_file, wandb.util.generate_id())
     return wandb.init(
         project=config.project,
         mode=config.mode,  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from anyorder.envs.base import EnvConfig, Expert
-from anyorder.errors import ConfigError, bad_value
+from anyorder.envs.base import MAX_SIDE, EnvConfig, Expert
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 
 _TASK_IDS = {
     "lift": "anyorder/So101Lift-v0",
@@ -62,8 +62,8 @@ class So101Config(EnvConfig, choice="so101"):
                 bad_value("env.cameras", list(self.cameras), "each of front, wrist at most once")
             )
         for name, least in (("image_width", 16), ("image_height", 16), ("max_episode_steps", 0)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), f"an integer >= {least}"))
+            most = MAX_SIDE if name.startswith("image") else MAX_COUNT
+            check_number(f"env.{name}", getattr(self, name), least, most, whole=True)
         if not 0.0 <= self.expert_noise_deg <= 10.0:
             raise ConfigError(
                 bad_value("env.expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10")

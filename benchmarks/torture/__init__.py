@@ -1,0 +1,1 @@
+"""Trials of reliability: damage, kills, full disks, two at once."""

@@ -1,0 +1,69 @@
+"""What a saved policy's files say, checked before anything is built from them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.files import read_json
+from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.settings import from_plain
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+POLICY_FILES = (CONFIG, WEIGHTS)
+NEEDED = ("chunk_size", "factorization", "input_features", "output_features")
+"""What ``config.json`` cannot leave to a default."""
+
+
+def read_config(folder: Path) -> AnyOrderConfig:
+    """Read ``config.json`` of a ``pretrained_model`` folder, every field checked against its declaration.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another type of policy, or a setting in it cannot be.
+    """
+    path = folder / CONFIG
+    try:
+        plain = read_json(path, CheckpointError)
+    except FileNotFoundError as error:
+        raise CheckpointError(bad_value("checkpoint without", str(path), "a complete checkpoint")) from error
+    if (kind := plain.pop("type", None)) != "anyorder":
+        raise CheckpointError(bad_value(f"{path}: type", kind, "anyorder"))
+    for name in NEEDED:
+        if name not in plain:
+            raise CheckpointError(f"{path}: {bad_value(name, None, 'a value')}")
+    with readable(folder):
+        try:
+            config: AnyOrderConfig = from_plain(AnyOrderConfig, plain)
+            config.validate_features()
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    return config
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what damaged files raise into one line that names the folder."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (
+        SafetensorError,
+        json.JSONDecodeError,
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            bad_value("checkpoint", str(folder), f"undamaged files ({lines[0][:200]})")
+        ) from error
