@@ -15,12 +15,12 @@ import torch
 import yaml
 
 from anyorder import cli
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, UserError
 from anyorder.factorization import FactorizationConfig
-from anyorder.files import read_json
+from anyorder.files import read_json, write_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, SETTINGS, STATE, STUDY, run_folder
+from anyorder.scaling.files import ERROR, RESULT, SETTINGS, STATE, STUDY, read_file, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
@@ -224,6 +224,44 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     weights = [(tmp_path / kind / "weights.safetensors").read_bytes() for kind in ("whole", "killed")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "killed" / STATE).exists()
+
+
+def test_a_damaged_state_costs_time_and_nothing_else(lift_root, data, held_out, tmp_path, caplog):
+    (m,) = expand(study(lift_root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
+    training = Training(m.settings, data)
+    training.advance()
+    tmp_path.joinpath("run").mkdir()
+    training.save(tmp_path / "run" / STATE)
+    content = (tmp_path / "run" / STATE).read_bytes()
+    (tmp_path / "run" / STATE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    ended = run_member(m.settings, data, held_out, tmp_path / "run")
+    assert "changed since it was written" in caplog.text
+    assert "the run begins anew" in caplog.text
+    whole = run_member(m.settings, data, held_out, tmp_path / "whole")
+    assert [{k: v for k, v in e.items() if k not in TIMES} for e in (ended,)] == [
+        {k: v for k, v in whole.items() if k not in TIMES}
+    ]
+
+
+RESULTS = [("steps", "3"), ("wall_s", None), ("history", [3]), ("loss_best", True), ("exact", 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), RESULTS)
+def test_a_result_that_cannot_be_is_one_line(tmp_path, name, value):
+    plain = dict.fromkeys(("train_nll", "test_draws_se", "wall_s", "cpu_s"), 0.5)
+    plain |= {f"{k}_{w}": 0.5 for k in ("loss", "test") for w in ("final", "best")}
+    plain |= {"steps": 3, "exact": True, "epochs_final": 1, "epochs_best": 1, "history": []}
+    write_json(tmp_path / RESULT, plain)
+    assert read_file(tmp_path / RESULT)["loss_best_se"] is None
+    write_json(tmp_path / RESULT, {**plain, name: value})
+    with pytest.raises(UserError, match=name):
+        read_file(tmp_path / RESULT)
+
+
+@pytest.mark.parametrize("run", ["../../x", "/etc", "a/../../../x", ""])
+def test_the_id_of_a_run_stays_below_the_study(tmp_path, run):
+    with pytest.raises(UserError, match="allowed: a path below"):
+        run_folder(tmp_path, run)
 
 
 def write_yaml(folder, root, **more):
