@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from anyorder.datasets import ActionChunks, Origin, record
 from anyorder.datasets import commit as commit_module
 from anyorder.datasets.recording import MAX_FAILURES, roll_out
 from anyorder.errors import DatasetError
+from anyorder.files import SUMS, read_sums
 from tests.datasets.toy_env import ToyConfig
 
 
@@ -206,6 +208,54 @@ def test_a_kill_at_any_file_operation_loses_no_finished_episode(tmp_path, undist
             assert contents(root) == undisturbed
             assert [path.name for path in root.parent.iterdir()] == ["toy"]
     assert killed > 10
+
+
+def test_damage_to_what_was_recorded_is_one_line(tmp_path, undisturbed):
+    root = tmp_path / "toy"
+    for episodes in (2, 4):
+        record(ToyConfig(), root, episodes=episodes, resume=episodes > 2)
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != SUMS]
+    assert {path.relative_to(root).as_posix() for path in files} == set(read_sums(root))
+    assert all(len(digests) == 1 for digests in read_sums(root).values())
+    for path in files:
+        good = path.read_bytes()
+        path.write_bytes(good[:-9] + bytes([good[-9] ^ 16]) + good[-8:])
+        for act in (lambda: ActionChunks.load(root, horizon=4), resume(root)):
+            with pytest.raises(DatasetError, match=re.escape(path.name)) as error:
+                act()
+            assert "\n" not in str(error.value)
+        path.write_bytes(good)
+    (root / SUMS).unlink()  # as older versions, and after LeRobot's tools have changed it
+    resume(root)()
+    assert contents(root) == undisturbed
+
+
+def resume(root):
+    return lambda: record(ToyConfig(), root, episodes=4, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"env": "toy"}, "env: 'toy' given"),
+        ({"env": {"choice": 3, "options": []}}, "env.options: [] given"),
+        ({"episodes": [{"seed": "0", "success": True}]}, "episodes[0].seed: '0' given, allowed: an integer"),
+        ({"episodes": [[]]}, "episodes[0]: [] given"),
+        ({"seed": None}, "seed: None given, allowed: an integer"),
+        ({"sead": 1}, "did you mean 'seed'"),
+    ],
+)
+def test_an_origin_that_cannot_be_is_one_line(tmp_path, change, line):
+    origin = {
+        "env": {"choice": "toy", "options": {}},
+        "expert": "ToyExpert",
+        "seed": 0,
+        "only_successful": True,
+    }
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "anyorder.json").write_text(json.dumps({**origin, **change}))
+    with pytest.raises(DatasetError, match=re.escape(line)):
+        Origin.load(tmp_path)
 
 
 @pytest.mark.slow

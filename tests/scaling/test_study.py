@@ -16,12 +16,12 @@ import torch
 import yaml
 
 from anyorder import cli
-from anyorder.errors import CheckpointError, ConfigError, DatasetError
+from anyorder.errors import ConfigError, DatasetError, UserError
 from anyorder.factorization import FactorizationConfig
-from anyorder.files import read_json
+from anyorder.files import read_json, write_json
 from anyorder.scaling.collect import TIMES, read_study, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, WEIGHTS, run_folder
+from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, WEIGHTS, read_file, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
@@ -235,19 +235,23 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     assert not (tmp_path / "killed" / STATE).exists()
 
 
-def test_a_damaged_state_is_told_and_the_next_try_begins_from_the_start(data, held_out, tmp_path):
-    (m,) = expand(study(data.config.dataset.root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
-    tmp_path.joinpath("killed").mkdir()
-    for damaged in (b"", b"no state", b"PK\x03\x04" + bytes(100)):
-        (tmp_path / "killed" / STATE).write_bytes(damaged)
-        (tmp_path / "killed" / f".{STATE}.99999999").touch()  # a kill leaves this
-        with pytest.raises(
-            CheckpointError, match=r"state\.pt: damaged given.* begins from the start"
-        ) as error:
-            run_member(m.settings, data, held_out, tmp_path / "killed")
-        assert "weights_only" not in str(error.value)
-    assert not list(tmp_path.glob("killed/.*"))
-    ended = run_member(m.settings, data, held_out, tmp_path / "killed")
+@pytest.mark.parametrize("damage", ["flipped", "cut", b"", b"no state", b"PK\x03\x04" + bytes(100)])
+def test_a_damaged_state_costs_time_and_nothing_else(lift_root, data, held_out, tmp_path, caplog, damage):
+    (m,) = expand(study(lift_root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
+    training = Training(m.settings, data)
+    training.advance()
+    tmp_path.joinpath("run").mkdir()
+    state = tmp_path / "run" / STATE
+    training.save(state)
+    content = state.read_bytes()
+    damaged = {"flipped": content[:-1] + bytes([content[-1] ^ 1]), "cut": content[:-1]}
+    state.write_bytes(damaged.get(damage, damage))
+    (tmp_path / "run" / f".{STATE}.99999999").touch()  # a kill leaves this
+    ended = run_member(m.settings, data, held_out, tmp_path / "run")
+    assert STATE in caplog.text
+    assert "the run begins anew" in caplog.text
+    assert "weights_only" not in caplog.text
+    assert not list(tmp_path.glob("run/.*"))
     whole = run_member(m.settings, data, held_out, tmp_path / "whole")
     assert {k: v for k, v in ended.items() if k not in TIMES} == {
         k: v for k, v in whole.items() if k not in TIMES
@@ -269,6 +273,27 @@ def test_a_disk_without_room_is_no_failure_of_a_run(lift_root, tmp_path, monkeyp
     monkeypatch.setattr("anyorder.scaling.member.run_member", full)
     assert "No space left on device; once that is mended, the same command goes on" in fails(capsys, *words)
     assert not list(tmp_path.glob(f"out/runs/*/{ERROR}"))
+
+
+RESULTS = [("steps", "3"), ("wall_s", None), ("history", [3]), ("loss_best", True), ("exact", 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), RESULTS)
+def test_a_result_that_cannot_be_is_one_line(tmp_path, name, value):
+    plain = dict.fromkeys(("train_nll", "test_draws_se", "wall_s", "cpu_s"), 0.5)
+    plain |= {f"{k}_{w}": 0.5 for k in ("loss", "test") for w in ("final", "best")}
+    plain |= {"steps": 3, "exact": True, "epochs_final": 1, "epochs_best": 1, "history": []}
+    write_json(tmp_path / RESULT, plain)
+    assert read_file(tmp_path / RESULT)["loss_best_se"] is None
+    write_json(tmp_path / RESULT, {**plain, name: value})
+    with pytest.raises(UserError, match=name):
+        read_file(tmp_path / RESULT)
+
+
+@pytest.mark.parametrize("run", ["../../x", "/etc", "a/../../../x", ""])
+def test_the_id_of_a_run_stays_below_the_study(tmp_path, run):
+    with pytest.raises(UserError, match="allowed: a path below"):
+        run_folder(tmp_path, run)
 
 
 def write_yaml(folder, root, **more):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -276,6 +277,56 @@ def test_resuming_from_a_checkpoint_with_a_missing_file_is_refused(lift_root, tm
     (last_checkpoint(tmp_path / "run") / "training_state" / "weights.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
         train(config(lift_root, tmp_path / "run", steps=4, resume=True))
+
+
+def test_damage_is_named_before_the_data_are_read_and_older_checkpoints_are_accepted(
+    lift_root, tmp_path, monkeypatch
+):
+    train(config(lift_root, tmp_path / "run", steps=4))
+    again = config(lift_root, tmp_path / "run", steps=4, resume=True)
+    checkpoint = last_checkpoint(tmp_path / "run")
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != SUMS]
+    assert len(files) == 9
+    with monkeypatch.context() as patch:
+        patch.setattr("anyorder.training.loop.load_chunks", lambda *_, **__: pytest.fail("reads the data"))
+        for path in [*files, tmp_path / "run" / "train_config.json"]:
+            good = path.read_bytes()
+            path.write_bytes(good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
+            with pytest.raises(CheckpointError, match=re.escape(path.name)) as error:
+                train(again)
+            assert "\n" not in str(error.value)
+            path.write_bytes(good)
+    for path in checkpoint.rglob(SUMS):
+        path.unlink()
+    train(again)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"step": "4", "averaged": 4}', '{"step": -1, "averaged": 4}', "[4]"])
+def test_a_state_that_cannot_be_is_one_line(lift_root, tmp_path, text):
+    train(config(lift_root, tmp_path / "run", steps=4))
+    folder = last_checkpoint(tmp_path / "run") / "training_state"
+    (folder / SUMS).unlink()
+    (folder / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"state\.json: "):
+        train(config(lift_root, tmp_path / "run", steps=4, resume=True))
+
+
+METRICS = [
+    ('{"step": 1, "loss": "low"}\n', "line 1: loss: 'low' given, allowed: a number"),
+    ('{"step": 1}\n{"stpe": 2}\n', "line 2: step: None given, allowed: an integer"),
+    ('{"step": 1}\n[2]\n', "line 2: JSON of list given"),
+    ('{"step": true}\n', "line 1: step: True given"),
+    ('{"step": 1, "loss": 2}\n{"loss": 3, "step": 1}\n', "line 2: step: 1 given, allowed: each"),
+    ('{"step": 1, "crc32": "00000000"}\n', "line 1: changed since it was written"),
+    ('{"step": 1}\n\x00\n', "line 2: "),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), METRICS)
+def test_metrics_that_cannot_be_are_one_line(tmp_path, text, line):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(CheckpointError, match=re.escape(line)):
+        read_metrics(tmp_path)
 
 
 def test_half_written_metrics_are_skipped(tmp_path):

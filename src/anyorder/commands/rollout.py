@@ -1,5 +1,6 @@
 """``anyorder rollout``: run a trained policy in simulation and count its successes."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -148,6 +148,10 @@ def read_episodes(run: Path) -> list[dict[str, Any]]:
     lines = read_lines(path, ConfigError)
     for line in lines:
         checked(EPISODE_FIELDS, line, path, ConfigError)
+    numbers = [line["index"] for line in lines]
+    if len(set(numbers)) < len(numbers):
+        twice = max(numbers, key=numbers.count)
+        raise ConfigError(f"{path}: {bad_value('index', twice, 'each episode once')}")
     return lines
 
 

@@ -48,12 +48,19 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = read_lines(path, CheckpointError)
+    seen: set[tuple[int | str, ...]] = set()
     for number, line in enumerate(lines, 1):
         wrong = [name for name, value in line.items() if type(value) not in (int, float)]
         if wrong or type(line.get("step")) is not int:
             name = (wrong or ["step"])[0]
             allowed = "an integer" if name == "step" else "a number"
             raise CheckpointError(f"{path}, line {number}: {bad_value(name, line.get(name), allowed)}")
+        kind = (line["step"], *sorted(line))
+        if kind in seen:
+            raise CheckpointError(
+                f"{path}, line {number}: {bad_value('step', line['step'], 'each number of a step once')}"
+            )
+        seen.add(kind)
     return lines
 
 
