@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TORTURE = Path(__file__).parents[2] / "benchmarks" / "torture"
-sys.path.insert(0, str(TORTURE))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "torture"))
 
 import codes
 import mutations

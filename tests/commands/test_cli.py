@@ -157,6 +157,8 @@ def test_a_rollout_of_a_checkpoint_that_cannot_be_written_to_ends_well(trained, 
     assert cli.main(words) == 0
     assert "warning: model card not written" in capsys.readouterr().err
     assert (run / "rollout" / "summary.json").is_file()
+
+
 @pytest.mark.parametrize(
     "failure", [PermissionError(13, "Permission denied", "README.md"), DatasetError("no")]
 )
