@@ -32,7 +32,7 @@ HUB = ("push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"
 GIVEN_BY_LEROBOT = ("type", "output_features")
 """LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""
 SAMPLING: dict[type, tuple[str, ...]] = {
-    UnmaskingConfig: ("sampler", "steps", "threshold", "remask_rate"),
+    UnmaskingConfig: ("sampler", "steps", "sampling_schedule", "threshold", "remask_rate"),
     AutoregressiveConfig: ("ensemble", "token_masking"),
     GaussianDiffusionConfig: ("scheduler", "inference_steps"),
     FlowMatchingConfig: ("inference_steps",),
