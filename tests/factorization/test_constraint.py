@@ -101,18 +101,11 @@ def test_all_positions_at_once_and_another_in_each_row_are_what_brute_force_says
     assert torch.equal(legal.allowed_part(0, LENGTH), fresh.allowed_part(0, LENGTH))
 
 
-def test_a_large_table_is_cut_into_parts(monkeypatch):
-    legal = LegalTokens(AUTOMATON, torch.full((3, LENGTH), UNKNOWN))
-    whole = legal.allowed_part(0, LENGTH)
-    monkeypatch.setattr("anyorder.factorization.constraint.LARGEST", AUTOMATON.next_state.numel() * 5)
-    assert torch.equal(legal.allowed_part(0, LENGTH), whole)
-
-
 def test_what_has_ended():
-    assert AUTOMATON.ending.tolist() == [-1, -1, -1, -1, 3]
+    assert AUTOMATON.endings == {1 << 4: 3}
     legal = LegalTokens(AUTOMATON, torch.full((2, LENGTH), UNKNOWN))
     for i, column in enumerate(torch.tensor([[2, 2], [0, 0], [3, 3]])):
         assert i == 0 or legal.ended(i) is None
         legal.place(i, column)
     assert legal.ended(3).tolist() == [3, 3]
-    assert count_automaton(torch.tensor([1, 2]), 3).ending.tolist() == [-1, -1, -1, -1, 3]
+    assert count_automaton(torch.tensor([1, 2]), 3).endings == {1 << 4: 3}

@@ -147,8 +147,10 @@ class Factorization(ABC):
         exact: ``log_prob`` is the likelihood (True) or a lower bound, the ELBO (False); None where none is defined.
         simulates: the sampler draws from the model whose likelihood (or bound) ``log_prob`` gives; False where it
             seeks modes, or where its steps are an approximation that improves with their number.
-        infills: which ``known`` positions sampling conditions on exactly: ``any``, a ``prefix`` (of the order or of
-            the blocks), ``approximate`` (any, not exactly), or None (none can be given).
+        infills: which ``known`` positions sampling conditions on: a ``prefix`` of the order or of the blocks, exactly;
+            ``any``, in orders that begin with them: exactly the conditional where the network's conditionals fit one
+            joint, else another law than the conditional of samples without ``known``; ``approximate`` (any, by
+            overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
         anneals: what is learnt changes along training, so that a training step asks ``at(progress)`` for its loss.
     """
@@ -203,7 +205,9 @@ class Factorization(ABC):
             generator: the only source of randomness; it may be on another device than ``context``.
             temperature: 1 samples the model, 0 takes the most likely token (token families).
             nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
-            constraint: only sequences it accepts are drawn (token families).
+            constraint: only sequences it accepts are drawn (token families). Each conditional is renormalised over the
+                tokens that some legal sequence still has, which is not p(x | x is legal): mass that runs into places
+                with few legal sequences stays there.
             known: frozen positions (batch, length), -1 where free (token families).
 
         Raises:

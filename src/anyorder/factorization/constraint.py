@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,45 +42,34 @@ class TokenAutomaton:
         return self.next_state.shape[0]
 
     @cached_property
-    def into(self) -> tuple[Tensor, Tensor]:
-        """The transitions into each state: where from, and by which class, both (states, most that lead into one).
+    def steps(self) -> list[list[tuple[int, int]]]:
+        """The transitions of each class, those that move by one number of states together: how far, and where from.
 
-        Places to spare hold class ``classes``, which no token has.
+        Sets of states are integers, state ``s`` being bit ``s``. Tokens that count move every state alike, so a class
+        has one or two of these. A class that no token has has none.
         """
-        source, token_class = torch.nonzero(self.next_state >= 0, as_tuple=True)
-        target = self.next_state[source, token_class]
-        order = torch.argsort(target, stable=True)
-        count = torch.bincount(target, minlength=self.states)
-        place = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[target[order]]
-        shape = (self.states, max(1, int(count.max())))
-        origin = torch.zeros(shape, dtype=torch.int64, device=order.device)
-        by = torch.full(shape, self.classes, device=order.device)
-        origin[target[order], place], by[target[order], place] = source[order], token_class[order]
-        return origin, by
+        taken = set(self.token_class.tolist())
+        steps = []
+        for token_class, column in enumerate(self.next_state.T.tolist()):
+            sources: dict[int, int] = {}
+            for source, target in enumerate(column):
+                if target >= 0 and token_class in taken:
+                    sources[target - source] = sources.get(target - source, 0) | 1 << source
+            steps.append(list(sources.items()))
+        return steps
 
     @cached_property
-    def ending(self) -> Tensor:
-        """The token that every state allows alone and stays in by, (states,) int64; -1 where there is none."""
-        count = torch.bincount(self.token_class, minlength=self.classes)
-        allowed = self.next_state >= 0
-        token_class = allowed.long().argmax(1)
-        stays = self.next_state.gather(1, token_class.unsqueeze(1)).squeeze(1) == torch.arange(
-            self.states, device=allowed.device
-        )
-        only = stays & (allowed.sum(1) == 1) & (count[token_class] == 1)
-        first = torch.stack([(self.token_class == c).long().argmax() for c in range(self.classes)])
-        return torch.where(only, first[token_class], -1)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return self.next_state.shape[1]
-
-    def may_be(self, tokens: Tensor) -> Tensor:
-        """Say which classes a place may have, (..., classes + 1): any where its token is free (< 0), else its own."""
-        own = torch.nn.functional.one_hot(self.token_class[tokens.clamp_min(0)], self.classes + 1).bool()
-        every = torch.arange(self.classes + 1, device=tokens.device) < self.classes
-        return torch.where((tokens < 0).unsqueeze(-1), every, own)
+    def endings(self) -> dict[int, int]:
+        """The states that allow one token alone and stay, as sets of one, with that token."""
+        tokens: dict[int, list[int]] = {}
+        for token, token_class in enumerate(self.token_class.tolist()):
+            tokens.setdefault(token_class, []).append(token)
+        found = {}
+        for state, row in enumerate(self.next_state.tolist()):
+            leads = [(token, row[c]) for c in tokens if row[c] >= 0 for token in tokens[c]]
+            if len(leads) == 1 and leads[0][1] == state:
+                found[1 << state] = leads[0][0]
+        return found
 
     def to(self, device: torch.device | str) -> "TokenAutomaton":
         """Return the automaton with its tables on ``device``."""
@@ -96,43 +86,84 @@ class TokenAutomaton:
             state = torch.where(state < 0, state, following)
         return state == self.accept
 
-    def retreat(self, following: Tensor, may: Tensor) -> Tensor:
-        """Return the states that lead into ``following`` (batch, states) by classes that ``may`` be."""
-        return (self._leads(following) & may[:, None, :-1]).any(2)
+    def advance(self, states: int, token_class: int) -> int:
+        """Return the set of states that a set of them leads into by a class, by any of them where it is < 0."""
+        classes = self.steps if token_class < 0 else (self.steps[token_class],)
+        found = 0
+        for steps in classes:
+            for by, sources in steps:
+                found |= moved(states & sources, by)
+        return found
 
-    def advance(self, before: Tensor, may: Tensor) -> Tensor:
-        """Return the states that ``before`` (batch, states) lead into by classes that ``may`` be."""
-        origin, by = self.into
-        return (before[:, origin] & may[:, by]).any(2)
+    def retreat(self, states: int, token_class: int) -> int:
+        """Return the set of states that lead into a set of them by a class, by any of them where it is < 0."""
+        classes = self.steps if token_class < 0 else (self.steps[token_class],)
+        found = 0
+        for steps in classes:
+            for by, sources in steps:
+                found |= moved(states, -by) & sources
+        return found
 
-    def allowed_tokens(self, before: Tensor, following: Tensor) -> Tensor:
-        """Say which tokens lead from one of the states ``before`` into one of ``following``.
-
-        Args:
-            before: reachable states, boolean (..., states).
-            following: states that can be completed, boolean (..., states).
-
-        Returns:
-            Boolean (..., vocabulary).
-        """
-        rows = max(1, LARGEST // self.next_state.numel())
-        parts = zip(before.flatten(0, -2).split(rows), following.flatten(0, -2).split(rows), strict=True)
-        classes = torch.cat([(self._leads(after) & at.unsqueeze(2)).any(1) for at, after in parts])
-        return classes.view(*before.shape[:-1], self.classes)[..., self.token_class]
-
-    def _leads(self, following: Tensor) -> Tensor:
-        """Say which class leads from which state into ``following`` (batch, states): (batch, states, classes)."""
-        return following[:, self.next_state.clamp_min(0)] & (self.next_state >= 0)
+    def between(self, before: int, after: int) -> int:
+        """Return the set of classes that lead from one of the states ``before`` into one of those ``after``."""
+        found = 0
+        for token_class, steps in enumerate(self.steps):
+            if any(moved(before & sources, by) & after for by, sources in steps):
+                found |= 1 << token_class
+        return found
 
 
-LARGEST = 2**24
-"""Elements of a temporary table, at most: 16 MiB."""
+def moved(states: int, by: int) -> int:
+    """Return a set of states, each ``by`` states further.
+
+    >>> bin(moved(0b101, 2)), bin(moved(0b101, -2))
+    ('0b10100', '0b1')
+    """
+    return states << by if by >= 0 else states >> -by
+
+
+class Row:
+    """The states that one sequence may be in, before each of its positions; entries outside known bounds are stale.
+
+    Args:
+        automaton: what is legal.
+        classes: of its tokens, -1 where free.
+    """
+
+    def __init__(self, automaton: TokenAutomaton, classes: list[int]) -> None:
+        self.automaton, self.classes = automaton, classes
+        self.reachable = [1 << automaton.start] + [0] * len(classes)
+        self.completable = [0] * len(classes) + [1 << automaton.accept]
+        self.reachable_to, self.completable_from = 0, len(classes)
+
+    def before(self, i: int) -> int:
+        """Return the set of states that the tokens before position ``i`` can lead to."""
+        for j in range(self.reachable_to, i):
+            self.reachable[j + 1] = self.automaton.advance(self.reachable[j], self.classes[j])
+        self.reachable_to = max(self.reachable_to, i)
+        return self.reachable[i]
+
+    def allowed(self, i: int) -> int:
+        """Return the set of classes that position ``i`` may have, whatever stands there now."""
+        for j in range(self.completable_from - 1, i, -1):
+            self.completable[j] = self.automaton.retreat(self.completable[j + 1], self.classes[j])
+        self.completable_from = min(self.completable_from, i + 1)
+        return self.automaton.between(self.before(i), self.completable[i + 1])
+
+    def place(self, i: int, token_class: int) -> None:
+        """Put a token at position ``i``, or free it."""
+        if self.classes[i] != token_class:
+            self.classes[i] = token_class
+            self.reachable_to = min(self.reachable_to, i)
+            self.completable_from = max(self.completable_from, i + 1)
 
 
 class LegalTokens:
     """Which tokens may stand where, given those already placed; a new token recomputes only what it changed.
 
-    Left to right that is one state a token, in any order at most a pass over the code.
+    Left to right that is one state a token, in any order at most a pass over the code. It is done on the host, with
+    sets of states as integers: a pass over a code of 500 tokens takes a millisecond or two, where tensors need a
+    few operations a position.
 
     Args:
         automaton: what is legal.
@@ -153,63 +184,54 @@ class LegalTokens:
 
     def __init__(self, automaton: TokenAutomaton, tokens: Tensor) -> None:
         self.automaton = automaton
-        batch, length = tokens.shape
-        # What each place may be, (length, batch, classes + 1).
-        self._may = automaton.may_be(tokens.T)
-        states = torch.zeros(length + 1, batch, automaton.states, dtype=torch.bool, device=tokens.device)
-        # Entry i is about the states before position i; those outside known bounds are stale.
-        self._reachable, self._completable = states, states.clone()
-        self._reachable[0, :, automaton.start] = True
-        self._completable[length, :, automaton.accept] = True
-        self._reachable_to, self._completable_from = 0, length
-        first, given = self.allowed(0), tokens[:, 0]
-        possible = torch.where(given < 0, first.any(1), first.gather(1, given.clamp_min(0)[:, None])[:, 0])
-        if not bool(possible.all()):
-            row = int((~possible).nonzero()[0])
-            allowed = "tokens that a legal sequence has at these positions"
-            raise ConfigError(bad_value(f"known, row {row}", tokens[row].tolist(), allowed))
+        self._rows = [Row(automaton, classes) for classes in self._classes(tokens)]
+        for number, row in enumerate(self._rows):
+            possible = row.allowed(0)
+            if not (possible if row.classes[0] < 0 else possible >> row.classes[0] & 1):
+                allowed = "tokens that a legal sequence has at these positions"
+                raise ConfigError(bad_value(f"known, row {number}", tokens[number].tolist(), allowed))
 
-    def _know(self, first: int, last: int) -> None:
-        """Bring up to date what is reachable before ``last`` and completable after ``first``."""
-        for j in range(self._reachable_to, last):
-            self._reachable[j + 1] = self.automaton.advance(self._reachable[j], self._may[j])
-        for j in range(self._completable_from - 1, first, -1):
-            self._completable[j] = self.automaton.retreat(self._completable[j + 1], self._may[j])
-        self._reachable_to = max(self._reachable_to, last)
-        self._completable_from = min(self._completable_from, first + 1)
+    def _classes(self, tokens: Tensor) -> list[Any]:
+        """Return the classes of tokens of any shape, -1 where free, as nested lists."""
+        classes: list[Any] = torch.where(
+            tokens < 0, tokens, self.automaton.token_class[tokens.clamp_min(0)]
+        ).tolist()
+        return classes
+
+    def _tokens(self, classes: list[int]) -> Tensor:
+        """Return which tokens are of one of the classes in each set, boolean (sets, vocabulary)."""
+        distinct = {found: number for number, found in enumerate(dict.fromkeys(classes))}
+        every = range(self.automaton.next_state.shape[1])
+        device = self.automaton.token_class.device
+        table = torch.tensor([[found >> c & 1 for c in every] for found in distinct], device=device) > 0
+        which = torch.tensor([distinct[found] for found in classes], device=device)
+        return table[:, self.automaton.token_class][which]
 
     def allowed(self, i: int) -> Tensor:
         """Say which tokens at position ``i`` leave the sequence completable, boolean (batch, vocabulary)."""
-        self._know(i, i)
-        return self.automaton.allowed_tokens(self._reachable[i], self._completable[i + 1])
+        return self._tokens([row.allowed(i) for row in self._rows])
 
     def allowed_part(self, first: int, last: int) -> Tensor:
-        """Say what ``allowed`` does for each of the positions ``first`` to ``last``, the latter excluded, at once.
+        """Say what ``allowed`` does for each of the positions ``first`` to ``last``, the latter excluded.
 
         Returns:
             Boolean (batch, last - first, vocabulary).
         """
-        self._know(first, last - 1)
-        return self.automaton.allowed_tokens(
-            self._reachable[first:last], self._completable[first + 1 : last + 1]
-        ).transpose(0, 1)
+        found = self._tokens([row.allowed(i) for row in self._rows for i in range(first, last)])
+        return found.view(len(self._rows), last - first, -1)
 
     def allowed_rows(self, positions: Tensor) -> Tensor:
         """Say what ``allowed`` does for another position in each row, (batch,)."""
-        self._know(*extremes(positions))
-        rows = torch.arange(len(positions), device=positions.device)
-        return self.automaton.allowed_tokens(
-            self._reachable[positions, rows], self._completable[positions + 1, rows]
-        )
+        places = zip(self._rows, positions.tolist(), strict=True)
+        return self._tokens([row.allowed(i) for row, i in places])
 
     def ended(self, i: int) -> Tensor | None:
         """Return the one token that fills each row from position ``i`` on, (batch,); None if a row has a choice left.
 
         All before ``i`` has to be placed.
         """
-        self._know(i - 1, i)
-        token = self.automaton.ending[self._reachable[i].to(torch.uint8).argmax(1)]
-        return token if bool((token >= 0).all()) else None
+        tokens = [self.automaton.endings.get(row.before(i)) for row in self._rows]
+        return None if None in tokens else torch.tensor(tokens, device=self.automaton.token_class.device)
 
     def place(self, i: int, tokens: Tensor) -> None:
         """Put ``tokens`` (batch,) at position ``i``, -1 where it stays free."""
@@ -217,30 +239,14 @@ class LegalTokens:
 
     def place_part(self, first: int, tokens: Tensor) -> None:
         """Put ``tokens`` (batch, part) at the positions from ``first`` on, -1 where they stay free."""
-        last = first + tokens.shape[1]
-        self._may[first:last] = self.automaton.may_be(tokens.T)
-        self._changed(first, last - 1)
+        for row, classes in zip(self._rows, self._classes(tokens), strict=True):
+            for i, token_class in enumerate(classes, first):
+                row.place(i, token_class)
 
     def place_rows(self, positions: Tensor, tokens: Tensor) -> None:
         """Put ``tokens`` (batch,) at another position in each row, (batch,)."""
-        rows = torch.arange(len(positions), device=positions.device)
-        self._may[positions, rows] = self.automaton.may_be(tokens)
-        self._changed(*extremes(positions))
-
-    def _changed(self, first: int, last: int) -> None:
-        """Note that tokens from ``first`` to ``last`` are not what they were."""
-        self._reachable_to = min(self._reachable_to, first)
-        self._completable_from = max(self._completable_from, last + 1)
-
-
-def extremes(positions: Tensor) -> tuple[int, int]:
-    """Return the first and the last of ``positions`` (batch,), read from the device at once.
-
-    >>> extremes(torch.tensor([3, 1, 2]))
-    (1, 3)
-    """
-    first, last = torch.stack(positions.aminmax()).tolist()
-    return first, last
+        for row, i, token_class in zip(self._rows, positions.tolist(), self._classes(tokens), strict=True):
+            row.place(i, token_class)
 
 
 def count_automaton(count: Tensor, total: int) -> TokenAutomaton:
