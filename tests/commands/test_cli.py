@@ -11,8 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from anyorder import cli
+from anyorder.errors import DatasetError
+from anyorder.files import SUMS
 from anyorder.settings import to_plain
 from anyorder.training.checkpoint import last_checkpoint
 
@@ -123,6 +126,57 @@ def test_train_rollout_and_report_work_together(trained, lift_root, tmp_path, ca
     assert "<html" in (tmp_path / "page.html").read_text()
     assert cli.main(["tokenize", f"dataset.root={lift_root}", f"output={tmp_path / 'tokens.md'}"]) == 0
     assert "shoulder_pan.pos" in (tmp_path / "tokens.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "failure", [PermissionError(13, "Permission denied", "README.md"), DatasetError("no")]
+)
+def test_a_rollout_is_kept_where_the_card_of_its_policy_cannot_be_written(
+    failure, trained, tmp_path, monkeypatch, capsys
+):
+    def refuse(*_):
+        raise failure
+
+    monkeypatch.setattr("anyorder.policies.model_card.write_model_card", refuse)
+    output = tmp_path / "rollout"
+    words = ["rollout", f"policy={trained}", "episodes=1", "videos=0", f"output={output}", "device=cpu"]
+    assert cli.main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"anyorder rollout: warning: model card not written: {failure}\n"
+    assert "success" in captured.out
+    assert (output / "summary.json").is_file()
+
+
+def test_a_rollout_counts_what_was_not_finite(trained, tmp_path, monkeypatch, capsys):
+    from anyorder.envs.so101.env import So101Env
+
+    step = So101Env.step
+
+    def spoilt(self, action):
+        observation, *rest = step(self, action)
+        observation["agent_pos"][2] = float("nan")
+        return (observation, *rest)
+
+    monkeypatch.setattr(So101Env, "step", spoilt)
+    output = tmp_path / "rollout"
+    words = ["rollout", f"policy={trained}", "episodes=2", "videos=0", f"output={output}", "device=cpu"]
+    assert cli.main(words) == 0
+    assert "2 ended as failed: numbers not finite" in " ".join(capsys.readouterr().out.split())
+    lines = [json.loads(line) for line in (output / "episodes.jsonl").read_text().splitlines()]
+    said = "step 1: observation not finite: agent_pos, dimensions [2]"
+    assert [(line["success"], line["length"], line["reason"]) for line in lines] == [(False, 1, said)] * 2
+
+
+def test_a_policy_of_nan_is_not_rolled_out(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    path = last_checkpoint(run) / "pretrained_model" / "model.safetensors"
+    saved = load_file(path)
+    saved["network.trunk.norm.weight"][0] = float("nan")
+    save_file(saved, path)
+    (path.parent / SUMS).unlink(missing_ok=True)
+    said = fails(capsys, "rollout", f"policy={run}", f"output={tmp_path / 'out'}", "videos=0")
+    assert "network.trunk.norm.weight: nan given, allowed: finite numbers" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_tokenize_writes_a_page_with_the_curve(lift_root, tmp_path, monkeypatch, capsys):

@@ -28,7 +28,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def ask(port, folder):
+def ask(port, folder, raw=RAW):
     """Do what LeRobot's robot client does: greet, name the policy, send an observation, fetch the actions."""
     from lerobot.async_inference.helpers import RemotePolicyConfig, TimedObservation
     from lerobot.transport import services_pb2, services_pb2_grpc
@@ -37,7 +37,7 @@ def ask(port, folder):
 
     features = hw_to_dataset_features(dict.fromkeys(JOINTS, float), "observation", use_video=False)
     setup = RemotePolicyConfig("anyorder", str(folder), features, actions_per_chunk=HORIZON)
-    observation = TimedObservation(timestamp=time.time(), timestep=0, observation=RAW, must_go=True)
+    observation = TimedObservation(timestamp=time.time(), timestep=0, observation=raw, must_go=True)
     with grpc.insecure_channel(f"127.0.0.1:{port}", grpc_channel_options()) as channel:
         stub = services_pb2_grpc.AsyncInferenceStub(channel)
         stub.Ready(services_pb2.Empty(), wait_for_ready=True, timeout=120)
@@ -45,7 +45,8 @@ def ask(port, folder):
         stub.SendObservations(
             send_bytes_in_chunks(pickle.dumps(observation), services_pb2.Observation, silent=True)
         )
-        return pickle.loads(stub.GetActions(services_pb2.Empty()).data)
+        data = stub.GetActions(services_pb2.Empty()).data
+        return pickle.loads(data) if data else []
 
 
 def assert_chunk(actions, folder):
@@ -68,6 +69,10 @@ def test_a_chunk_over_the_wire_is_the_policys_own(tmp_path, monkeypatch):
     thread = threading.Thread(target=policy_server.main, args=(words,), daemon=True)
     thread.start()
     actions = ask(port, folder)
+    assert ask(port, folder, {**RAW, "b.pos": float("nan")}) == []
+    assert "observation.state: nan in row 0, dimension 1" in "".join(
+        p.read_text() for p in tmp_path.rglob("*.log")
+    )
     servers[0].stop(None)
     thread.join(timeout=30)
     assert not thread.is_alive()

@@ -212,5 +212,5 @@ def test_truncated_weights_are_refused(tmp_path):
     make().save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="undamaged|as written"):
+    with pytest.raises(CheckpointError, match=r"undamaged|as written"):
         load_policy(tmp_path, "cpu")

@@ -426,7 +426,7 @@ def test_bad_studies(changes, said, lift_root, data):
         (["run", "study=pilot"], "dataset.root"),
         (["run", "study=pilot", "grids.main.widht=[16]"], "did you mean 'width'"),
         (["run", "study=pilot", "families.ar.type=autoregresive"], "did you mean 'autoregressive'"),
-        (["run", "study=pilot", "evaluation.ratio=1"], "a number > 1"),
+        (["run", "study=pilot", "evaluation.ratio=1"], "a number >= 1.001"),
         (["status", "out=/no/such/study"], "/no/such/study"),
         (["collect", "out=/no/such/study"], "/no/such/study"),
         (["run", "study=pilot", "keep_weights=none", "success.runs=2"], "keep_weights"),

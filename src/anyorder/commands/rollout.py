@@ -8,7 +8,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number
 
 
 @dataclass
@@ -80,7 +80,10 @@ def run(config: RolloutConfig, console: Console) -> None:
     if run is not None:  # a policy from elsewhere keeps its own card
         try:
             write_model_card(policy_folder(Path(config.policy)), run, output)
-        except OSError as error:  # the checkpoint may be read-only; what was measured is already written
+        except (
+            OSError,
+            UserError,
+        ) as error:  # a checkpoint may be read-only; what was measured is written already
             print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)
     low, high = result.interval
     ended = f", {result.not_finite} ended as failed: numbers not finite" if result.not_finite else ""

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import draccus
 
 from anyorder.errors import CheckpointError, DatasetError, UserError
 
@@ -34,6 +36,14 @@ def install() -> None:
             leave(command, found)
 
     sys.excepthook = hook
+    parse = draccus.parse
+
+    def parse_words(*args: Any, **kwargs: Any) -> Any:
+        # LeRobot prints what draccus says and exits: "could not decode", without the line of the setting.
+        with one_line():
+            return parse(*args, **kwargs)
+
+    draccus.parse = parse_words
 
 
 def lerobot_command() -> str | None:
@@ -50,11 +60,11 @@ def one_line() -> Iterator[None]:
     """
     try:
         yield
-    except UserError as error:
-        command = lerobot_command()
-        if command is None:
+    except Exception as error:
+        command, found = lerobot_command(), user_error(error)
+        if command is None or found is None:
             raise
-        leave(command, error)
+        leave(command, found)
 
 
 def user_error(error: BaseException | None) -> UserError | None:
