@@ -153,9 +153,13 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
     found = []
     try:
         # Only what precedes a newline was written whole.
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        *lines, half = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as failure:
         raise error(bad_value(str(path), Words(_reason(failure)), "one JSON object a line")) from failure
+    if half and not (half.startswith("{") and half.isprintable()):
+        raise error(
+            bad_value(f"{path}, after line {len(lines)}", half[:40], "nothing, or the begin of a line")
+        )
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -319,6 +319,8 @@ METRICS = [
     ('{"step": 1, "loss": 2}\n{"loss": 3, "step": 1}\n', "line 2: step: 1 given, allowed: each"),
     ('{"step": 1, "crc32": "00000000"}\n', "line 1: changed since it was written"),
     ('{"step": 1}\n\x00\n', "line 2: "),
+    ('{"step": 1}\n\x00\x00', "after line 1: "),
+    ('{"step": 1}\ngarbage', "after line 1: 'garbage' given"),
 ]
 
 
