@@ -226,8 +226,8 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
     assert not (tmp_path / "killed" / STATE).exists()
 
 
-def test_a_damaged_state_is_told_and_the_next_try_begins_from_the_start(data, held_out, tmp_path):
-    (m,) = expand(study(data.config.dataset.root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
+def test_a_damaged_state_is_told_and_the_next_try_begins_from_the_start(lift_root, data, held_out, tmp_path):
+    (m,) = expand(study(lift_root, grids={"g": GridConfig(["ar"], [16], [200], [2])}), data)
     tmp_path.joinpath("killed").mkdir()
     for damaged in (b"", b"no state", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "killed" / STATE).write_bytes(damaged)
