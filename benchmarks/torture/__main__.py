@@ -45,8 +45,6 @@ def part(name: str, count: int, seed: int, folder: Path) -> list[tuple[Any, ...]
     module = importlib.import_module(name)
     if hasattr(module, "run_part"):
         found = module.run_part(count, seed, folder)
-        for note in (note for tally in found for note in tally.notes):
-            print(note, file=sys.stderr)
         return [tally.row() for tally in found if tally.tried]
     given = {"count": count, "seed": seed, "folder": folder}
     taken = inspect.signature(module.run).parameters

@@ -34,6 +34,7 @@ TIMES = (
     "chunk_latency_ms",
     "single_chunk_latency_ms",
     "sha256",
+    "resume",
 )
 """What differs between two runs of the same command."""
 NETWORK = ["network={width: 16, depth: 1, heads: 2}", "encoder={tokens: 2, hidden: 16}"]
@@ -84,8 +85,9 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """What stands on stderr, without warnings."""
-        return [line for line in self.error.splitlines() if line.strip() and not line.startswith("WARNING")]
+        """What stands on stderr, without the warnings and reports of libraries."""
+        lines = [line for line in self.error.splitlines() if line.strip()]
+        return [line for line in lines if not line.startswith(("WARNING", "Svt[")) and "SVT" not in line]
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Count:
         """Count a fault and keep what is known of it."""
         setattr(self, kind, getattr(self, kind) + 1)
         self.notes.append(f"{self.name}: {kind}: {note}")
+        print(self.notes[-1], file=sys.stderr, flush=True)
 
 
 def warm_up() -> None:
@@ -355,7 +358,7 @@ def content(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = os.readlink(path)
-        elif path.is_file() and path.name != "SHA256SUMS":
+        elif path.is_file() and path.name != "SHA256SUMS" and path.suffix != ".lock":
             found[name] = hashlib.sha256(normal(path).replace(str(folder).encode(), b"")).hexdigest()
     return found
 

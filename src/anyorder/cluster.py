@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError, bad_value, no_room, system_failure
 
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
@@ -27,6 +27,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
 
     Raises:
         ConfigError: no such launcher, or it does not take the options.
+        OSError: the disk takes nothing more.
     """
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
@@ -59,10 +60,22 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
     finally:
         GlobalHydra.instance().clear()
     for job in chain.from_iterable(ended):
-        job.return_value  # noqa: B018 - raises what ended the job
+        if job.return_value is not None:
+            raise OSError(job.return_value)
 
 
-def run_job(config: Any) -> None:
+def run_job(config: Any) -> str | None:
+    """Do one job's share of a study; returns what the system refused if the disk takes nothing more."""
+    try:
+        do_share(config)
+    except Exception as error:
+        if no_room(error):
+            return system_failure(error)
+        raise
+    return None
+
+
+def do_share(config: Any) -> None:
     """Do one job's share of a study: every ``jobs``-th of what is left, the costliest first."""
     from anyorder.files import write_json
     from anyorder.scaling.collect import read_study

@@ -258,6 +258,25 @@ def test_an_origin_that_cannot_be_is_one_line(tmp_path, change, line):
         Origin.load(tmp_path)
 
 
+def test_a_picture_that_cannot_be_written_ends_the_recording(tmp_path, monkeypatch):
+    """LeRobot would log it and make a video that lacks the frame."""
+    import PIL.Image
+
+    save, saved = PIL.Image.Image.save, []
+
+    def full_for_a_moment(image, path, **options):
+        saved.append(path)
+        if len(saved) == 5:
+            raise OSError(28, "No space left on device")
+        save(image, path, **options)
+
+    monkeypatch.setattr(PIL.Image.Image, "save", full_for_a_moment)
+    with pytest.raises(OSError, match="No space"):
+        record(ToyConfig(camera=True), tmp_path / "toy", episodes=1)
+    assert list(tmp_path.iterdir()) == []
+    assert record(ToyConfig(camera=True), tmp_path / "toy", episodes=1).episodes == 1
+
+
 @pytest.mark.slow
 def test_kill_9_of_a_recording_process(tmp_path):
     script = (

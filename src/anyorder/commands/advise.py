@@ -78,7 +78,9 @@ def run(config: AdviseConfig, console: Console) -> None:
             answer(config, config.laws, console)
             return
         from anyorder.commands.pilot import run_pilot
+        from anyorder.commands.study import check_place
 
+        check_place("pilot_out", Path(config.pilot_out))
         stack.enter_context(owned(Path(config.pilot_out), "pilot_out"))
         laws = str(run_pilot(config, console))
         try:

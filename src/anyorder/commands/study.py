@@ -96,6 +96,7 @@ def run_study(config: StudyCommandConfig, console: Console) -> None:
     if config.dry_run:
         plan(members, config.processes, console)
         return
+    check_place("out", out)
     with owned(out, "out"):
         execute_all(config, study, data, members, console)
     status(config, console)

@@ -217,7 +217,7 @@ def _save(
 
     base: Any = env.unwrapped
     dataset = _staging_dataset(root, repo_id, env, features)
-    with SuppressProgressBars(), _no_needless_embedding(features):
+    with SuppressProgressBars(), _no_needless_embedding(features), _no_lost_pictures():
         for frame in frames:
             dataset.add_frame({**frame, "task": base.task_description})
         dataset.save_episode(parallel_encoding=False)
@@ -241,6 +241,23 @@ def _no_needless_embedding(features: dict[str, dict[str, Any]]) -> Iterator[None
         yield
     finally:
         dataset_writer.embed_images = embed_images
+
+
+@contextmanager
+def _no_lost_pictures() -> Iterator[None]:
+    """Raise where LeRobot 0.6.1 logs that a picture could not be written and goes on: a video would lack the frame."""
+    from lerobot.datasets import dataset_writer, image_writer
+
+    def write_image(image: np.ndarray, path: Path, compress_level: int = 1) -> None:
+        picture = image_writer.image_array_to_pil_image(image)
+        picture.save(path, **image_writer.save_kwargs_for_path(path, compress_level))
+
+    write_logging = dataset_writer.write_image
+    dataset_writer.write_image = write_image
+    try:
+        yield
+    finally:
+        dataset_writer.write_image = write_logging
 
 
 def _staging_dataset(

@@ -175,7 +175,8 @@ def _train(config: TrainConfig) -> TrainResult:
     averaged.eval()
     error = chunk_error(averaged, held_out, limit=config.eval_chunks, seed=config.seed) if rank == 0 else None
     if metrics is not None:
-        if error is not None and start < config.steps:
+        # A run may have been killed after its last checkpoint.
+        if error is not None and not any("chunk_error" in line for line in read_metrics(run)):
             metrics.log(config.steps, **error.metrics())
         metrics.close()
     accelerator.wait_for_everyone()
