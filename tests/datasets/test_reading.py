@@ -506,6 +506,12 @@ def test_a_damaged_table_of_tasks_is_one_line(tmp_path, table, message):
         load(root)
 
 
+def test_a_sentence_that_is_no_text_is_one_line(tmp_path):
+    path = write(tmp_path / "d") / "meta" / "tasks.parquet"
+    path.write_bytes(path.read_bytes().replace(b"Pick.", b"\xd0ick."))
+    assert str(path) in refused(lambda: load(tmp_path / "d"))
+
+
 def test_tasks_are_found_by_their_number_not_their_place(tmp_path):
     root = write(tmp_path / "d")
     (path,) = (root / "data").rglob("*.parquet")
