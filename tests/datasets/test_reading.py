@@ -328,6 +328,9 @@ def test_times_that_drift_name_the_tolerance_and_train_with_it(tmp_path):
     assert message.startswith("dataset.tolerance_s: 0.0001 given, allowed: above 0.0015: so many seconds")
     pictures = both(root, **observed, tolerance_s=0.002).batch(torch.arange(48), raw=True)[CAMERA]
     assert pictures.float().mean((1, 2, 3)).tolist() == pytest.approx([20 + 4 * i for i in range(48)], abs=2)
+    handmade.episodes(root, [1.2 * e + 0.06 * (e > 0) for e in range(4)])
+    # More than half a frame is no drift: the nearest frame is another one.
+    assert refused(lambda: both(root, **observed)).startswith("video file: ")
     for wrong in (0, -1, float("nan"), float("inf")):
         assert "dataset.tolerance_s" in refused(lambda wrong=wrong: DatasetConfig("d", tolerance_s=wrong))
 
@@ -370,6 +373,12 @@ def test_an_angle_that_wraps_is_named(tmp_path, turn, low):
     (remark,) = remarks(load(write(tmp_path / "d", [40] * 4, {"action": values})))
     assert remark.startswith("action grip jumps from ")
     assert "in episode 0, frame 20: an angle that wraps" in remark
+
+    def noise(episode, length):
+        drawn = np.random.default_rng(episode).uniform(low, low + turn, (length, 3))
+        return drawn.astype(np.float32)
+
+    assert remarks(load(write(tmp_path / "noise", [40] * 4, {"action": noise}))) == []
 
 
 # --- damaged metadata: one line, whatever it holds ------------------------------------------------------------------
@@ -504,6 +513,12 @@ def test_a_damaged_table_of_tasks_is_one_line(tmp_path, table, message):
     pq.write_table(pa.table(table), root / "meta" / "tasks.parquet")
     with pytest.raises(DatasetError, match=message):
         load(root)
+
+
+def test_a_sentence_that_is_no_text_is_one_line(tmp_path):
+    path = write(tmp_path / "d") / "meta" / "tasks.parquet"
+    path.write_bytes(path.read_bytes().replace(b"Pick.", b"\xd0ick."))
+    assert str(path) in refused(lambda: load(tmp_path / "d"))
 
 
 def test_tasks_are_found_by_their_number_not_their_place(tmp_path):

@@ -125,7 +125,8 @@ class FrameReader:
         try:
             return decode(place.path, times, self.tolerance_s, video_backend())
         except DecoderError as error:
-            if (off_s := off_by(error)) is not None:
+            # From half a frame on, the nearest frame is another one.
+            if (off_s := off_by(error)) is not None and off_s < 0.5 / self.info.fps:
                 allowed = f"above {off_s:.2g}: so many seconds a frame of {place.path} is from its time stamp"
                 raise DatasetError(bad_value("dataset.tolerance_s", self.tolerance_s, allowed)) from error
             moments = f"a frame at {times[0]:.2f} s"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyorder.datasets.folder import DatasetInfo
 from anyorder.datasets.metadata import file_of
-from anyorder.datasets.tables import parquet_files, read_table, whole_numbers
+from anyorder.datasets.tables import entries, parquet_files, read_table, whole_numbers
 from anyorder.errors import DatasetError, bad_value
 from anyorder.files import Words
 
@@ -43,9 +43,7 @@ def video_places(
     for file in parquet_files(info.root / "meta" / "episodes"):
         table = read_table(file, ["episode_index", chunk, number, start])
         counted = (whole_numbers(table, name, file) for name in ("episode_index", chunk, number))
-        for episode, in_chunk, in_file, start_s in zip(
-            *counted, table.column(start).to_pylist(), strict=True
-        ):
+        for episode, in_chunk, in_file, start_s in zip(*counted, entries(table, start, file), strict=True):
             if episode not in needed and episodes is not None:
                 continue
             if not isinstance(start_s, int | float) or not 0 <= start_s < math.inf:
@@ -88,7 +86,7 @@ def task_names(root: Path, used: Collection[int] = ()) -> dict[int, str]:
         raise DatasetError(
             bad_value("dataset file", str(path), "a table with the columns task_index and task")
         )
-    sentences = table.column(names[0]).to_pylist()
+    sentences = entries(table, names[0], path)
     found = dict(zip(whole_numbers(table, "task_index", path), sentences, strict=True))
     for number in sorted({*found, *used}):
         if not isinstance(found.get(number), str):

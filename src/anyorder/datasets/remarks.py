@@ -12,6 +12,8 @@ from anyorder.datasets.folder import missing_numbers
 TURNS = (360.0, 2 * math.pi)
 """Of an angle in degrees and in radians."""
 FEW_FRAMES = 3
+SMALL_STEP = 0.1
+"""Of a turn: what moves further from frame to frame half of the time is no angle but noise."""
 SHARE = 0.5
 """Of a dimension's range: what a few frames span alone, or an angle jumps at once, is said."""
 MOST = 4
@@ -77,8 +79,11 @@ def _wraps(chunks: ActionChunks) -> Iterator[str]:
         if not len(steps):
             continue
         row = int(steps.abs().argmax())
-        jump = abs(float(steps[row]))
-        if any(0.9 * turn < span <= 1.001 * turn and jump > SHARE * turn for turn in TURNS):
+        jump, usual = abs(float(steps[row])), float(steps.abs().median())
+        if any(
+            0.9 * turn < span <= 1.001 * turn and jump > SHARE * turn and usual < SMALL_STEP * turn
+            for turn in TURNS
+        ):
             yield (
                 f"{name} jumps from {float(values[row]):g} to {float(values[row + 1]):g} in "
                 f"{_place(chunks, row + 1)}: an angle that wraps is learnt badly, unwrap it in the data"

@@ -73,7 +73,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     read_schema(path, columns or ())
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns))
+        return pq.read_table(
+            path, columns=None if columns is None else list(columns), page_checksum_verification=True
+        )
     except UNREADABLE as error:
         raise damaged(path, "a whole parquet file", str(error)) from error
 
@@ -126,13 +128,26 @@ def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
         return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)
 
 
+def entries(table: pa.Table, name: str, path: Path) -> list[Any]:
+    """Return a column as Python's values.
+
+    Raises:
+        DatasetError: one cannot be read, as text that is no UTF-8.
+    """
+    try:
+        found: list[Any] = table.column(name).to_pylist()
+    except UNREADABLE as error:
+        raise damaged(path, "a whole parquet file", str(error)) from error
+    return found
+
+
 def whole_numbers(table: pa.Table, name: str, path: Path, most: int = 2**31) -> list[int]:
     """Return a column of integers, 0 ... ``most``.
 
     Raises:
         DatasetError: it holds something else.
     """
-    values = table.column(name).to_pylist()
+    values = entries(table, name, path)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
             raise DatasetError(bad_value(f"{name} in {path}", value, f"integers, 0 to {most}"))
