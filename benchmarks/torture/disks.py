@@ -59,7 +59,7 @@ def attempt(
     elif ended.status != 0 or "Traceback" in ended.error:
         tally.bad("tracebacks", f"{what}: status {ended.status}: {ended.error[-800:]}")
     after = run(verb.command(place, again=True))
-    done = after.status == 2 and len(after.lines) == 1 and ended.status == 0
+    done = after.status == 2 and len(after.lines) == 1 and content(place) == right
     if after.status != 0 and not done:
         return tally.bad("tracebacks", f"{what}, then again: status {after.status}: {after.error[-800:]}")
     if (found := content(place)) != right:

@@ -363,8 +363,9 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
                 raise ConfigError(bad_value(field, str(folder), new))
             yield
         finally:
-            # Removed while it is held: who waits for it by name finds a new one.
-            Path(lock.lock_file).unlink(missing_ok=True)
+            # Removed while it is held: who waits for it by name finds a new one. One that stays is only untidy.
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
             lock.release()
     finally:
         for parent in made:
