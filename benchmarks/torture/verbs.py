@@ -34,6 +34,7 @@ TIMES = (
     "chunk_latency_ms",
     "single_chunk_latency_ms",
     "sha256",
+    "crc32",
     "resume",
 )
 """What differs between two runs of the same command."""

@@ -323,6 +323,7 @@ def test_a_dataset_with_another_action_size_than_the_checkpoint(trained, lift_co
     saved = json.loads(config.read_text())
     saved["output_features"]["action"]["shape"] = [7]
     config.write_text(json.dumps(saved))
+    (config.parent / SUMS).unlink()
     settings = json.loads((run / "train_config.json").read_text())
     words = [f"dataset.root={settings['dataset']['root']}", f"output_dir={run}", "resume=true", *TINY]
     assert "action" in fails(capsys, "train", *words)

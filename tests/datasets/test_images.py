@@ -184,7 +184,10 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["dataset.cache_gb=-1"], "dataset.cache_gb: -1.0 given, allowed: a number >= 0, or null"),
+        (
+            ["dataset.cache_gb=-1"],
+            "dataset.cache_gb: -1.0 given, allowed: a number >= 0 and <= 1000000, or null",
+        ),
         (["dataset.image_size=[0,5]"], "dataset.image_size: [0, 5] given"),
         (["dataset.image_size=[64,64]", f"dataset.observations=[{FILM}]"], "at most [32, 48], as"),
         (["dataset.image_size=big"], "dataset.image_size: 'big' given, allowed: a list"),

@@ -1,5 +1,6 @@
 """Settings of a checkpoint: what its weights cannot follow is refused, the rest is taken and has its effect."""
 
+import dataclasses
 import json
 
 import draccus
@@ -9,6 +10,7 @@ from lerobot.configs import PreTrainedConfig
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
+from anyorder.plugin.excepthook import user_error
 from anyorder.policies import AnyOrderPolicy
 from anyorder.policies.after_training import (
     EXECUTION,
@@ -29,7 +31,6 @@ FIXED = {
     "fps": ["--fps=60"],
     "tasks": ['--tasks=["Lift."]'],
     "text_size": ["--text_size=8"],
-    "factorization": ["--factorization=autoregressive", "--factorization_options={}"],
     "tokenizer_options.vocab_size": ['--tokenizer_options={"vocab_size": 300}'],
     "factorization_options.loss": ['--factorization_options={"loss": "bernoulli"}'],
     "network.width": ["--network.width=32"],
@@ -70,6 +71,17 @@ def test_what_the_weights_cannot_follow_is_refused(name, saved):
         load(saved, FIXED[name])
 
 
+def test_another_family_is_refused(saved):
+    with pytest.raises(draccus.ParsingError) as error:
+        load(saved, ["--factorization=autoregressive"])
+    assert isinstance(user_error(error.value), ConfigError)
+    assert "autoregressive option" in str(user_error(error.value))
+    plain = {"factorization": "gaussian_diffusion", "factorization_options": {}}
+    config = dataclasses.replace(PreTrainedConfig.from_pretrained(saved), **plain)
+    with pytest.raises(ConfigError, match=r"^factorization.* as the policy was trained with"):
+        AnyOrderPolicy.from_pretrained(saved, config=config)
+
+
 @pytest.mark.parametrize("name", FREE)
 def test_what_they_can_follow_is_taken(name, saved):
     loaded = load(saved, FREE[name])
@@ -77,7 +89,9 @@ def test_what_they_can_follow_is_taken(name, saved):
         "factorization_options": loaded.config.factorization_options
     }
     value = FREE[name][0].split("=", 1)[1]
-    assert given[name] == (value if name == "license" else json.loads(value))
+    value = value if name == "license" else json.loads(value)
+    # A policy that was fitted names all options of its family.
+    assert given[name] | value == given[name] if isinstance(value, dict) else given[name] == value
 
 
 @pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
@@ -99,6 +113,7 @@ def test_what_an_older_checkpoint_does_not_say_has_its_default(saved, tmp_path):
     config = json.loads(path.read_text())
     del config["guidance"], config["relative_actions"], config["network"]["dropout"]
     path.write_text(json.dumps(config))
+    (folder / "SHA256SUMS").unlink()
     load(folder)
 
 

@@ -223,15 +223,20 @@ def test_seconds_of_a_run_that_was_killed_count(small, data, lift_root, tmp_path
     assert (fresh.trained_s, fresh.deadline) == (0.0, 300.0)
     folders = [run_folder(tmp_path, m.id) for m in fresh.grid]
 
-    def alive():
-        if (folders[0] / PROGRESS).is_file() and json.loads((folders[0] / PROGRESS).read_text())["wall_s"]:
+    tell = member.Training.sign_of_life
+
+    def told(training, folder):
+        tell(training, folder)
+        if training.wall_s:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(member, "PROGRESS_S", 0.0)
     settings = replace(fresh.grid[0].settings, epochs=1000)
     held_out = member.HeldOut.of(data, 8, 8)
-    with pytest.raises(KeyboardInterrupt):
-        member.run_member(settings, data, held_out, folders[0], alive)
+    with monkeypatch.context() as patch:
+        patch.setattr(member.Training, "sign_of_life", told)
+        with pytest.raises(KeyboardInterrupt):
+            member.run_member(settings, data, held_out, folders[0])
     result = member.run_member(fresh.grid[1].settings, data, held_out, folders[1])
     again = commands.Pilot(config, commands.dataset_of(config), 0.0)
     assert list(again.took.values()) == [result["wall_s"]]
