@@ -164,7 +164,17 @@ def test_files_are_written_as_episodes_end(tmp_path):
     assert seen == [(i, 6, i) for i in range(1, 7)]
     lines = [json.loads(line) for line in (output / "episodes.jsonl").read_text().splitlines()]
     assert sorted(line["index"] for line in lines) == list(range(6))
-    keys = {"index", "seed", "success", "return", "max_reward", "length", "chunk_latency_ms", "forwards"}
+    keys = {
+        "index",
+        "seed",
+        "success",
+        "return",
+        "max_reward",
+        "length",
+        "chunk_latency_ms",
+        "forwards",
+        "crc32",
+    }
     assert all(set(line) == keys for line in lines)
     summary = json.loads((output / "summary.json").read_text())
     assert summary["env"] == "count_to_zero"

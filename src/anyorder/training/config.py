@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from anyorder.datasets.cameras import check_cache_gb, check_image_size
+from anyorder.datasets.episodes import check_fraction
 from anyorder.datasets.images import TOLERANCE_S
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
@@ -98,8 +99,9 @@ class DatasetConfig:
         check_cache_gb(self.cache_gb)
         check_number("dataset.workers", self.workers, 0, MAX_WORKERS, whole=True)
         check_number("dataset.seed", self.seed, 0, MAX_COUNT, whole=True)
-        check_number("dataset.validation_fraction", self.validation_fraction, 0, 1, below=True)
-        if self.episodes is not None:
+        check_number("dataset.tolerance_s", self.tolerance_s, 0, above=True)
+        check_fraction(self.validation_fraction)
+        if isinstance(self.episodes, int):
             check_number("dataset.episodes", self.episodes, 1, MAX_COUNT, whole=True)
         if self.mix:
             for name in ("root", "repo_id", "episodes", "exclude_episodes", "rename"):
