@@ -259,8 +259,8 @@ def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
         )
     constants = constants_array({name: value for name, value in law.constants.items() if value is not None})
     samples = np.tile(constants, (counts.pop(), 1))
-    for name, values in drawn.items():
-        samples[:, CONSTANTS.index(name)] = [NEUTRAL[name] if value is None else value for value in values]
+    for name, sampled in drawn.items():
+        samples[:, CONSTANTS.index(name)] = [NEUTRAL[name] if value is None else value for value in sampled]
     return ReadLaw(constants, samples, law.ranges)
 
 
