@@ -143,7 +143,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("lr", "grad_clip_norm"):
             check_number(f"optimizer.{name}", getattr(self, name), 0, above=True)
-        check_number("optimizer.weight_decay", self.weight_decay, 0)
+        check_number("optimizer.weight_decay", self.weight_decay, 0, 1_000)
         for name in ("warmup_fraction", "ema_decay"):
             check_number(f"optimizer.{name}", getattr(self, name), 0, 1, below=True)
         for beta in self.betas:
@@ -255,7 +255,7 @@ class TrainConfig:
         for name in ("chunk_size", "n_action_steps", "n_obs_steps"):
             check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
         check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
-        check_number("observation_noise", self.observation_noise, 0)
+        check_number("observation_noise", self.observation_noise, 0, 1_000)
         check_number("context_dropout", self.context_dropout, 0, 1, below=True)
         check_sampling(self.temperature, self.nucleus, self.guidance)
         for name in (
