@@ -18,6 +18,8 @@ from anyorder.training.metrics import read_metrics
 from tests.training.test_training import config
 
 CAMERA = "observation.images.top"
+NO_DIGESTS = shutil.ignore_patterns("SHA256SUMS")
+"""The data change on purpose."""
 
 
 def edit_info(root, change):
@@ -76,7 +78,7 @@ CHANGES = {
 def begun(lift_root, tmp_path_factory):
     """A finished run and the dataset it learnt from."""
     folder = tmp_path_factory.mktemp("begun")
-    root = shutil.copytree(lift_root, folder / "data")
+    root = shutil.copytree(lift_root, folder / "data", ignore=NO_DIGESTS)
     train(config(root, folder / "run", steps=2, save_freq=1))
     return folder
 
@@ -85,7 +87,7 @@ def begun(lift_root, tmp_path_factory):
 def test_a_run_does_not_go_on_with_changed_data(change, begun):
     edit, named = CHANGES[change]
     root, run = begun / "data", begun / "run"
-    kept = shutil.copytree(root, begun / "kept")
+    kept = shutil.copytree(root, begun / "kept", ignore=NO_DIGESTS)
     files = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     edit(root)
     try:
@@ -98,7 +100,7 @@ def test_a_run_does_not_go_on_with_changed_data(change, begun):
 
 
 def test_a_grown_dataset_is_refused_and_its_first_run_stays_as_it_was(begun, tmp_path):
-    root = shutil.copytree(begun / "data", tmp_path / "data")
+    root = shutil.copytree(begun / "data", tmp_path / "data", ignore=NO_DIGESTS)
     keep(root, 5)
     settings = {"steps": 4, "save_freq": 1}
     train(config(root, tmp_path / "run", **settings))
@@ -122,7 +124,7 @@ def test_an_older_run_is_checked_by_the_counts_it_holds(begun, tmp_path):
 
 
 def test_a_dataset_moved_elsewhere_and_written_anew_is_the_same(lift_root, tmp_path):
-    copy = shutil.copytree(lift_root, tmp_path / "copy")
+    copy = shutil.copytree(lift_root, tmp_path / "copy", ignore=NO_DIGESTS)
     file = next((copy / "data").rglob("*.parquet"))
     pq.write_table(pq.read_table(file), file, compression="gzip")
     prints = [fingerprint(*load_chunks(DatasetConfig(root=str(root)), 6)) for root in (lift_root, copy)]
@@ -130,7 +132,7 @@ def test_a_dataset_moved_elsewhere_and_written_anew_is_the_same(lift_root, tmp_p
 
 
 def test_each_dataset_of_a_mixture_counts(lift_root, tmp_path):
-    roots = [shutil.copytree(lift_root, tmp_path / name) for name in "ab"]
+    roots = [shutil.copytree(lift_root, tmp_path / name, ignore=NO_DIGESTS) for name in "ab"]
     mix = DatasetConfig(mix=[MixEntry(str(root)) for root in roots])
     before = fingerprint(*load_chunks(mix, 6))
     edit_column(roots[1], "observation.state", one_frame_other)
@@ -141,7 +143,7 @@ def test_each_dataset_of_a_mixture_counts(lift_root, tmp_path):
 def test_pictures_count_by_the_size_of_their_files(pictures_root, tmp_path):
     from PIL import Image
 
-    root = shutil.copytree(pictures_root, tmp_path / "pictures")
+    root = shutil.copytree(pictures_root, tmp_path / "pictures", ignore=NO_DIGESTS)
     wanted = DatasetConfig(root=str(root), observations=["observation.state", CAMERA])
     before = fingerprint(*load_chunks(wanted, 6))
     file = next((root / "data").rglob("*.parquet"))

@@ -110,7 +110,7 @@ def test_names_and_episodes_on_the_command_line(tmp_path, capsys):
         ("dataset.episodes=many", "dataset.episodes: 'many' given, allowed: an integer, or a list, as [a,b]"),
         ("dataset.episodes=[1.5]", "dataset.episodes[0]: 1.5 given, allowed: an integer"),
         ("dataset.exclude_episodes=3", "dataset.exclude_episodes: 3 given, allowed: a list"),
-        ("dataset.tolerance_s=0", "dataset.tolerance_s: 0.0 given, allowed: seconds, above 0"),
+        ("dataset.tolerance_s=0", "dataset.tolerance_s: 0.0 given, allowed: a number > 0"),
         (
             "dataset.ignore_names=true",
             "dataset.ignore_names: True given, allowed: false, but with dataset.mix",

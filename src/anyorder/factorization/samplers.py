@@ -218,7 +218,7 @@ class Spread(Ranked):
         """Rank by the place's binary digits, read backwards."""
         length = masked.shape[1]
         place = torch.arange(length, device=masked.device)
-        backwards = torch.zeros(length, device=masked.device, dtype=torch.float64)
+        backwards = torch.zeros(length, device=masked.device)
         for digit in range(max(1, (length - 1).bit_length())):
             backwards += ((place >> digit) & 1) * 0.5 ** (digit + 1)
         return -backwards.expand(masked.shape)

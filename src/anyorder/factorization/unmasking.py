@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from anyorder.errors import did_you_mean
+from anyorder.errors import NotFiniteError, did_you_mean
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.categorical import draw, forbid, probabilities, token_scores, uniforms
 from anyorder.factorization.checks import require
@@ -69,11 +69,23 @@ class Step:
         if self.legal is not None:
             allowed = self.legal.allowed_part(self.first, self.first + self.masked.shape[1])
             logits = forbid(logits, allowed[self.masked])
-        candidates = draw(logits, self.temperature, self.nucleus, self.noise[self.masked])
+        candidates = self.draw(logits, self.masked)
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
         chances = probabilities(logits, 1.0).to(logits.device, widest(logits.device))
         sure = chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
         return sure.new_zeros(self.masked.shape).masked_scatter(self.masked, sure)
+
+    def draw(self, logits: Tensor, where: Tensor) -> Tensor:
+        """Draw from the logits of the marked positions, (count, vocabulary), in their order.
+
+        Raises:
+            NotFiniteError: names the rows of the batch, not of the logits.
+        """
+        try:
+            return draw(logits, self.temperature, self.nucleus, self.noise[where.to(self.noise.device)])
+        except NotFiniteError as error:
+            of_batch = where.nonzero()[:, 0].tolist()
+            raise NotFiniteError(str(error), sorted({of_batch[row] for row in error.rows})) from error
 
     def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
         """Return the part with the revealed positions drawn, one after the other so that they can be completed.
@@ -82,7 +94,7 @@ class Step:
         """
         part = part.clone()
         if self.legal is None:
-            part[reveal] = draw(self.logits[reveal], self.temperature, self.nucleus, self.noise[reveal])
+            part[reveal] = self.draw(self.logits[reveal], reveal)
             return part
         rows = torch.arange(len(part), device=part.device)
         count = reveal.sum(-1)
@@ -95,7 +107,8 @@ class Step:
             ]
             allowed = self.legal.allowed_rows(self.first + place)
             logits = forbid(self.logits[rows, place], allowed)
-            token = draw(logits, self.temperature, self.nucleus, self.noise[rows, place])
+            noise = self.noise.gather(1, place[:, None].to(self.noise.device))[:, 0]
+            token = draw(logits, self.temperature, self.nucleus, noise)
             token = torch.where(count > k, token, part[rows, place])
             part[rows, place] = token
             self.legal.place_rows(self.first + place, token)

@@ -87,6 +87,11 @@ def what_is_not_finite_becomes_no_action(family: Factorization) -> None:
                 what = f"{value} from call {first} on, {way},"
                 try:
                     chunk = family.sample(spoiled, seen, generator=generator(1), **settings).chunk
+                    # A step may reveal nothing, and then makes nothing of the answer.
+                    if torch.equal(
+                        chunk, family.sample(network, seen, generator=generator(1), **settings).chunk
+                    ):
+                        continue
                     found = f"became {chunk[1].tolist()}"
                 except NotFiniteError as error:
                     found = f"is said to be in rows {error.rows}"

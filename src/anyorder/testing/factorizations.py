@@ -20,7 +20,7 @@ def check_factorization(family: Factorization) -> list[str]:
 
     >>> from anyorder.factorization import FactorizationConfig
     >>> check_factorization(FactorizationConfig.from_options("regression", {}).build())  # doctest: +ELLIPSIS
-    ['same_seed_same_sample', 'rows_do_not_touch_each_other', ..., 'known_values_never_change']
+    ['what_is_not_finite_becomes_no_action', ..., 'same_seed_same_sample', ..., 'known_values_never_change']
     """
     done = []
     for name, (function, applies) in CHECKS.items():

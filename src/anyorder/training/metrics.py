@@ -51,9 +51,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     seen: set[tuple[int | str, ...]] = set()
     for number, line in enumerate(lines, 1):
         wrong = [name for name, value in line.items() if type(value) not in (int, float)]
-        if wrong or type(line.get("step")) is not int:
+        if wrong or type(line.get("step")) is not int or line["step"] < 0:
             name = (wrong or ["step"])[0]
-            allowed = "an integer" if name == "step" else "a number"
+            allowed = "an integer >= 0" if name == "step" else "a number"
             raise CheckpointError(f"{path}, line {number}: {bad_value(name, line.get(name), allowed)}")
         kind = (line["step"], *sorted(line))
         if kind in seen:
