@@ -1,10 +1,8 @@
 """Millions of codes through every tokenizer: each decodes to finite actions within range, or is refused in one line.
 
-``python benchmarks/torture/codes.py --count 5000000 --seed 0`` prints a table.
+``python benchmarks/torture codes --count 5000000 --seed 0`` prints a table.
 """
 
-import argparse
-import sys
 import time
 import zlib
 from collections import Counter
@@ -107,23 +105,3 @@ def tried(tokenizer: ActionTokenizer, codes: Tensor, what: str, show: Callable[[
     if outcome in ("traceback", "silent", "hang"):
         show(f"{what}: {outcome}: {note}"[:400])
     return Counter({outcome: len(codes)})
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=5_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = run(given.count, given.seed)
-    print(
-        "| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|"
-    )
-    rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, 7))))  # type: ignore[arg-type]
-    for each in rows:
-        print("| " + " | ".join(map(str, each)) + " |")
-    return int(any(rows[-1][4:]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

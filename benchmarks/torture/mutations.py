@@ -1,10 +1,9 @@
 """Files of every kind damaged in thousands of ways: each is refused in one line, or reads as it was.
 
-``python benchmarks/torture/mutations.py --count 4000 --seed 0`` prints a table. What an older version wrote has no
+``python benchmarks/torture mutations --count 4000 --seed 0`` prints a table. What an older version wrote has no
 digest: there other values may be accepted, and only tracebacks, crashes and hangs count.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -253,24 +252,3 @@ def entries(value: Any) -> Iterator[tuple[Any, Any]]:
         yield value, key
         if isinstance(held, dict | list):
             yield from entries(held)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = run(given.count, given.seed, Path(folder), given.jobs)
-    print(
-        "| what | tried | refused | unharmed | tracebacks | silent | hangs |\n|---|---|---|---|---|---|---|"
-    )
-    rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, 7))))  # type: ignore[arg-type]
-    for each in rows:
-        print("| " + " | ".join(map(str, each)) + " |")
-    return int(any(rows[-1][4:]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
