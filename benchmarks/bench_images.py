@@ -25,7 +25,7 @@ from bench_loader import processor, rate
 from anyorder.datasets import ActionChunks
 from anyorder.datasets.images import video_backend
 from anyorder.training.batches import StepBatches, batches_of
-from anyorder.training.data import BatchOrder
+from anyorder.training.order import BatchOrder
 
 FPS = 30
 SIZE = 96

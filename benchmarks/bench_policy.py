@@ -61,9 +61,10 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     from anyorder.envs.rollout import chunk_latency_ms
     from anyorder.factorization import FactorizationConfig
     from anyorder.training.config import DatasetConfig, TrainConfig
-    from anyorder.training.data import BatchOrder, load_chunks, make_policy
+    from anyorder.training.data import load_chunks, make_policy
     from anyorder.training.loop import make_accelerator
     from anyorder.training.optimise import optimise
+    from anyorder.training.order import BatchOrder
 
     torch.set_num_threads(1)
     config = TrainConfig(

@@ -21,9 +21,10 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
-from anyorder.training.data import BatchOrder, load_chunks, make_policy
+from anyorder.training.data import load_chunks, make_policy
 from anyorder.training.loop import make_accelerator
 from anyorder.training.optimise import learning_rate, optimise, ramped_average
+from anyorder.training.order import BatchOrder
 
 
 def ours(family: str, **changes: Any) -> dict[str, Any]:

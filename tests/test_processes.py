@@ -14,8 +14,9 @@ from anyorder.errors import UserError, no_room, system_failure
 
 ROOT = Path(__file__).parents[1]
 COMMAND = """
-import hashlib, sys, time
+import ctypes, signal, sys, time
 from anyorder import cli, processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 processes.GRACE_S = 0.5
 def deaf():
     while True:
@@ -29,7 +30,10 @@ def import_that_fails():
     except KeyboardInterrupt:
         raise ImportError("numpy.core failed to import")
 def outside_python():
-    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**8)
+    mutex = ctypes.create_string_buffer(64)
+    ctypes.CDLL(None).pthread_mutex_init(mutex, None)
+    for _ in range(2):  # a mutex that its own thread holds: no signal ends the wait
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
 def threads():
     from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(1) as pool:

@@ -35,10 +35,9 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
         right = content(place)
         for _ in range(max(1, count // len(verbs))):
             tally.tried += 1
-            # From the lock on, which comes after the folders it lies in.
-            at = dice.randint(3, max(3, writes - 4))
+            at = dice.randint(1, max(1, writes - 4))
             place = fresh(folder / "trial")
-            first = Process(verb.command(place), partial(at_write, place, partial(stop_self, at)))
+            first = Process(verb.command(place), partial(at_write, place, partial(stop_self, place, at, [])))
             stopped(first.pid)
             before = content(place)
             second = run(verb.command(place, again=True))
@@ -62,9 +61,10 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
     return found
 
 
-def stop_self(at: int, write: int) -> None:
-    """Stop this process at its ``at``-th write, until it is continued."""
-    if write == at:
+def stop_self(place: Path, at: int, stops: list[int], write: int) -> None:
+    """Stop this process once, at its ``at``-th write or later, when it has locked the place; it may be continued."""
+    if write >= at and not stops and any(place.rglob(".*lock")):
+        stops.append(write)
         os.kill(os.getpid(), signal.SIGSTOP)
 
 

@@ -219,7 +219,7 @@ def defaults_list(text: str) -> list[tuple[str, str, bool]]:
 
 
 def register_groups() -> None:
-    """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults."""
+    """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults; once each."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
@@ -229,18 +229,21 @@ def register_groups() -> None:
     from anyorder.tokenizers import TokenizerConfig
 
     store = ConfigStore.instance()
+    stored = {(group, file) for group in (*GROUPS, "study") for file in store.repo.get(group, ())}
     families: list[tuple[str, Any]] = [("factorization", FactorizationConfig), ("tokenizer", TokenizerConfig)]
     for group, family in families:
         for name, member in family.choices.items():
-            store.store(group=group, name=name, node=to_plain(member()))
+            if (group, f"{name}.yaml") not in stored:
+                store.store(group=group, name=name, node=to_plain(member()))
     for file in (configs() / "studies").iterdir():
-        if file.name.endswith(".yaml"):
+        if file.name.endswith(".yaml") and ("study", file.name) not in stored:
             name = file.name.removesuffix(".yaml")
             node: Any = OmegaConf.create(file.read_text())
             store.store(group="study", name=name, node={"study": name, **node}, package="_global_")
     for kind in EnvConfig.choices.values():
         for name, options in kind.presets().items():
-            store.store(group="env", name=name, node=to_plain(kind(**options)))
+            if ("env", f"{name}.yaml") not in stored:
+                store.store(group="env", name=name, node=to_plain(kind(**options)))
 
 
 def check_optional(text: str, overrides: list[str]) -> None:

@@ -8,7 +8,8 @@ from anyorder.datasets import ActionChunks, compute_statistics, mix
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.settings import from_plain, to_plain
 from anyorder.training.config import DatasetConfig, MixEntry
-from anyorder.training.data import MixtureOrder, batch_order, load_chunks
+from anyorder.training.data import load_chunks
+from anyorder.training.order import MixtureOrder, batch_order
 from tests.datasets.datasets_at_random import CAMERAS, write_random
 
 FILM, PICTURE = CAMERAS

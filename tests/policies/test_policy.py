@@ -117,7 +117,7 @@ def test_loss_falls_with_training(family):
     batch = {**observation(64), "action": chunks(64)}
     optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
     losses = []
-    for step in range(80):
+    for step in range(60):
         policy.train()
         loss, info = policy(batch, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()

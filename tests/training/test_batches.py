@@ -11,9 +11,9 @@ from anyorder.networks import TransformerConfig
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import last_checkpoint
 from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
-from anyorder.training.data import BatchOrder, MixtureOrder
 from anyorder.training.loop import train
 from anyorder.training.metrics import read_metrics
+from anyorder.training.order import BatchOrder, MixtureOrder
 
 CAMERA = "observation.images.top"
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from anyorder.datasets.chunks import ActionChunks
 from anyorder.training import estimate
 from anyorder.training.batches import StepBatches
 from anyorder.training.config import DatasetConfig, TrainConfig
-from anyorder.training.data import BatchOrder
 from anyorder.training.estimate import Decoding, describe, fitting_size, foretell
 from anyorder.training.loop import train
+from anyorder.training.order import BatchOrder
 from tests.training.test_training import config as small
 
 CAMERA = "observation.images.top"

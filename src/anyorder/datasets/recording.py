@@ -1,5 +1,6 @@
 """Demonstrations by an environment's scripted expert, written as a LeRobot dataset (v3)."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -216,6 +217,8 @@ def _save(
     from lerobot.utils.utils import SuppressProgressBars
 
     base: Any = env.unwrapped
+    # Without it the encoder prints twenty lines a video.
+    os.environ.setdefault("SVT_LOG", "1")
     dataset = _staging_dataset(root, repo_id, env, features)
     with SuppressProgressBars(), _no_needless_embedding(features), _no_lost_pictures():
         for frame in frames:

@@ -19,7 +19,8 @@ from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.scaling.study import HELD_OUT, StudyConfig, check_episodes
 from anyorder.settings import to_plain
 from anyorder.training.config import DatasetConfig, TrainConfig
-from anyorder.training.data import load_chunks, policy_config, seeded
+from anyorder.training.data import load_chunks, policy_config
+from anyorder.training.order import seeded
 
 CODE_BATCH = 4096
 

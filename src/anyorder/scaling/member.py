@@ -27,9 +27,9 @@ from anyorder.scaling.grid import RunSettings
 from anyorder.scaling.score import score
 from anyorder.settings import checked, to_plain
 from anyorder.tensors import read_tensors, write_tensors
-from anyorder.training.data import seeded
 from anyorder.training.evaluate import evenly_spread
 from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
+from anyorder.training.order import seeded
 from anyorder.training.watch import check_trained
 
 SAVE_S, PROGRESS_S = 60.0, 5.0

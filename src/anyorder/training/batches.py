@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from anyorder.datasets.chunks import ActionChunks, Batch
 from anyorder.errors import DatasetError, UserError, bad_value
 from anyorder.processes import ctrl_c_is_ours, end_with_parent
-from anyorder.training.data import BatchOrder, MixtureOrder
+from anyorder.training.order import BatchOrder, MixtureOrder
 
 AHEAD = 3
 """Batches that a thread prepares ahead; of worker processes, each prepares two."""

@@ -31,11 +31,12 @@ from anyorder.training.checkpoint import (
     save_checkpoint,
 )
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
-from anyorder.training.data import batch_order, load_chunks, make_policy
+from anyorder.training.data import load_chunks, make_policy
 from anyorder.training.estimate import foretell
 from anyorder.training.evaluate import ChunkError, Validation, chunk_error, validate
 from anyorder.training.metrics import Metrics, read_metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
+from anyorder.training.order import batch_order
 from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark, tell
 from anyorder.training.watch import Watch
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from anyorder.errors import DivergedError, bad_value
 from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import OptimizerConfig, TrainConfig
-from anyorder.training.data import seeded
+from anyorder.training.order import seeded
 
 
 def make_optimizer(policy: AnyOrderPolicy, config: OptimizerConfig) -> torch.optim.AdamW:
