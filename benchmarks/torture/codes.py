@@ -3,6 +3,7 @@
 ``python benchmarks/torture codes --count 5000000 --seed 0`` prints a table.
 """
 
+import sys
 import time
 import zlib
 from collections import Counter
@@ -62,6 +63,7 @@ def row(choice: str, shape: tuple[int, int], count: int, seed: int, show: Callab
             counts += tried(tokenizer, drawn[accepted], what, show)
             for code in drawn[~accepted][: min(ALONE, count - counts.total())]:
                 counts += tried(tokenizer, code[None], what, show)
+    print(f"{what}: {counts.total()} tried", file=sys.stderr, flush=True)
     return (what, counts.total(), *(counts[outcome] for outcome in OUTCOMES))
 
 

@@ -36,7 +36,7 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
                 trouble = partial(at_write, place, partial(refuse, at, code))
                 attempt(tally, verb, place, trouble, f"{errno.errorcode[code]} from write {at} on", right)
         in_the_way(tally, verb, folder)
-        found.append(tally)
+        found.append(tally.told())
     return found
 
 

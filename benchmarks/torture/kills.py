@@ -42,7 +42,7 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
                 when = f"signal {number} after {delay:.2f} s"
                 ended = disturbed(verb.command(place), delay, number)
             check(tally, verb, place, ended, number, when, right)
-        found += [killed, interrupted]
+        found += [killed.told(), interrupted.told()]
     return found
 
 

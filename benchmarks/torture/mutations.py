@@ -86,6 +86,7 @@ def row(source: Path, name: str, count: int, seed: int, folder: Path, show: Call
         finally:
             with_children(process)
             shutil.rmtree(here, ignore_errors=True)
+    print(f"{what}: {count} tried", file=sys.stderr, flush=True)
     return (what, count, *(counts[outcome] for outcome in OUTCOMES))
 
 

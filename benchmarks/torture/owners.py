@@ -57,7 +57,7 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
                 tally.bad("silent", f"the first at write {at} made something else")
             else:
                 tally.recovered += 1
-        found.append(tally)
+        found.append(tally.told())
     return found
 
 

@@ -108,6 +108,11 @@ class Count:
         """Return the line of a table."""
         return self.name, self.tried, self.refused, self.recovered, self.tracebacks, self.silent, self.hangs
 
+    def told(self) -> "Count":
+        """Say on stderr that these trials are done: all together take an hour."""
+        print(f"{self.name}: {self.tried} tried", file=sys.stderr, flush=True)
+        return self
+
     def bad(self, kind: str, note: str) -> None:
         """Count a fault and keep what is known of it."""
         setattr(self, kind, getattr(self, kind) + 1)
