@@ -65,7 +65,9 @@ def check(
 ) -> None:
     """Let a disturbed verb go on, and compare."""
     tally.tried += 1
-    if number != signal.SIGKILL and ended.status not in (0, 128 + number):
+    if ended.status == -number:
+        pass  # killed, or interrupted before the command had begun, as while Python starts
+    elif number != signal.SIGKILL and ended.status not in (0, 128 + number):
         tally.bad("tracebacks", f"{when}: status {ended.status}: {ended.error[-800:]}")
     elif ended.status is None or (number != signal.SIGKILL and ended.status and ended.seconds > PATIENCE_S):
         tally.bad("hangs", when)

@@ -143,13 +143,25 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     if groups_of(text):
         register_groups()
+    choices = [key for key, _, _ in defaults_list(text)]
+    # A group whose choice lies elsewhere, as env@rollout.env, is chosen by that place too.
+    places = {key.partition("@")[2]: key for key in choices if "@" in key}
+    overrides = [f"{places.get(key, key)}={value}" for key, _, value in (w.partition("=") for w in overrides)]
     overrides = [register_study(word) for word in overrides]
     check_optional(text, overrides)
+    # Empty is what a group that may be empty is by default; Hydra takes no null for a choice.
+    optional = [f"{key}=null" for key, _, empty in defaults_list(text) if empty]
+    overrides = [word for word in overrides if word not in optional]
     with initialize_config_module("anyorder.configs", version_base="1.3"):
         try:
             config = hydra_compose(verb, overrides=overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            keys = flat_keys(OmegaConf.to_container(hydra_compose(verb)))
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            chosen = [word for word in overrides if word.partition("=")[0] in choices]
+            try:
+                known = hydra_compose(verb, overrides=chosen)
+            except (HydraException, ValueError):  # the choice itself is wrong
+                known = hydra_compose(verb)
+            keys = flat_keys(OmegaConf.to_container(known))
             raise ConfigError(readable(str(error), overrides, keys)) from error
         try:
             plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -184,8 +196,12 @@ def readable(message: str, overrides: list[str], keys: list[str]) -> str:
     if key:
         name = key.group(1)
         given = next((word.split("=", 1)[1] for word in overrides if word.startswith(f"{name}=")), "")
-        close = did_you_mean(name, keys)
-        allowed = f"a known key{close}" if close else f"one of {', '.join(k for k in keys if '.' not in k)}"
+        above, _, last = name.rpartition(".")
+        beside = [k for k in keys if k.rpartition(".")[0] == above]
+        near = did_you_mean(last, [k.rpartition(".")[2] for k in beside])  # what is above is the same for all
+        close = did_you_mean(name, beside or keys) if near or not beside else ""
+        others = beside or [k for k in keys if "." not in k]
+        allowed = f"a known key{close}" if close else f"one of {', '.join(others)}"
         return bad_value(name, given, allowed)
     return bad_value("arguments", " ".join(overrides), f"key=value ({' '.join(message.split())[:160]})")
 
@@ -253,7 +269,8 @@ def check_optional(text: str, overrides: list[str]) -> None:
         key, _, value = word.partition("=")
         names = group_names(groups[key]) if key in groups else [value]
         if value not in (*names, "null"):
-            raise ConfigError(bad_value(key, value, ", ".join(names) + did_you_mean(value, names)))
+            place = key.rpartition("@")[2]
+            raise ConfigError(bad_value(place, value, ", ".join(names) + did_you_mean(value, names)))
 
 
 def register_study(word: str) -> str:

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value, no_room, system_failure
+from anyorder.errors import ConfigError, bad_value, system_failure
 
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
@@ -65,13 +65,14 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
 
 
 def run_job(config: Any) -> str | None:
-    """Do one job's share of a study; returns what the system refused if the disk takes nothing more."""
+    """Do one job's share of a study; returns what the system refused, as Hydra adds lines of its own to an error."""
     try:
         do_share(config)
     except Exception as error:
-        if no_room(error):
-            return system_failure(error)
-        raise
+        refused = system_failure(error)
+        if refused is None:
+            raise
+        return refused
     return None
 
 

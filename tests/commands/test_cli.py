@@ -127,6 +127,12 @@ def has_default(field):
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
+def test_the_environment_of_rollouts_along_the_way_is_chosen_by_its_place():
+    for key in ("rollout.env", "env@rollout.env"):
+        assert cli.settings("train", ["dataset.root=x", f"{key}=so101_lift"]).rollout.env.task == "lift"
+    assert cli.settings("train", ["dataset.root=x", "rollout.env=null"]).rollout.env is None
+
+
 def test_every_environment_preset_builds_its_settings():
     cli.register_groups()
     families = ("so101_", "aloha_", "metaworld_", "pusht")
@@ -236,6 +242,13 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["train", "stesp=3"], "did you mean 'steps'"),
         (["train", "network.widht=3"], "did you mean 'network.width'"),
         (["train", "factorization=autoregresive"], "did you mean 'autoregressive'"),
+        (
+            ["train", "factorization=regression", "factorization.k=4"],
+            "allowed: one of factorization.type, factorization.norm",
+        ),
+        (["train", "optimizer.momentum=4"], "allowed: one of optimizer.lr, "),
+        (["train", "factorization=null"], "arguments: 'factorization=null' given"),
+        (["train", "rollout.env=so101_lfit"], "rollout.env: 'so101_lfit' given"),
         (
             ["train", "dataset.root=x", "factorization=masked_diffusion", "factorization.sampler=best"],
             "ancestral",
