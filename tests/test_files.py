@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from anyorder.errors import CheckpointError, DatasetError, UserError
+from anyorder import files
+from anyorder.datasets import commit
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, UserError
 from anyorder.files import (
     check_sums,
     inside,
@@ -101,6 +104,49 @@ def test_sums_name_the_file_that_changed(tmp_path):
         check_sums(tmp_path, ["a", "b"], DatasetError)
 
 
+def test_a_missing_file_is_not_taken_for_a_damaged_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "nothing.json")
+
+
+def record_while_hashing(root, monkeypatch, new):
+    """Let an episode be recorded each time a file of ``root`` is hashed, as long as there is a new one."""
+    pending, real = commit.pending_folder(root), files.file_digest
+
+    def hashed(path):
+        if path == root / "data" / "a" and new:
+            text, *later = new
+            new.clear()
+            for name in ("data/a", "meta/info.json"):
+                write_whole(pending / name, text)
+            commit.recover(root)
+            new.extend(later)
+        return real(path)
+
+    monkeypatch.setattr(files, "file_digest", hashed)
+
+
+def test_a_dataset_is_read_while_episodes_are_recorded(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    for name in ("data/a", "meta/info.json"):
+        write_whole(root / name, "one")
+    write_sums(root, commit.files_below(root))
+    record_while_hashing(root, monkeypatch, ["two", "three"])
+    commit.check_recorded(root)
+    assert (root / "data" / "a").read_text() == "three"
+    (root / "data" / "a").write_text("four")
+    with pytest.raises(DatasetError, match="data/a: changed since it was written"):
+        commit.check_recorded(root)
+
+
+def test_a_list_that_changes_for_ever_ends_the_reading(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("1")
+    reads = iter(range(1000))
+    monkeypatch.setattr(files, "read_sums", lambda *_: {"a": [str(next(reads))]})
+    with pytest.raises(UserError, match="a: changed"):
+        check_sums(tmp_path, ["a"])
+
+
 @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a\\..\\x", "C:\\x", "", "a\0b", "//x/y"])
 def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, name):
     with pytest.raises(DatasetError, match="allowed: a path below"):
@@ -142,6 +188,12 @@ def test_two_names_of_a_folder_are_one(tmp_path):
     with owned(tmp_path / "run", "root", new=None):
         pass
     with pytest.raises(UserError, match="a new file"), owned(tmp_path / "run", "output", new="a new file"):
+        pass
+
+
+def test_the_root_of_all_folders_has_no_owner():
+    refused = pytest.raises(ConfigError, match=r"^output_dir: '/' given, allowed: a place below /$")
+    with refused, owned(Path("/"), "output_dir"):
         pass
 
 

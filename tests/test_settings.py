@@ -8,7 +8,17 @@ import pytest
 from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
+from anyorder.settings import convert
 from anyorder.tokenizers import TokenizerConfig
+
+
+def test_names_of_features_may_be_written_as_levels():
+    plain = {"observation": {"state": "observation.joints"}, "actions": "action"}
+    found = convert(dict[str, str], plain, "rename")
+    assert found == {"observation.state": "observation.joints", "actions": "action"}
+    with pytest.raises(ConfigError, match=r"^rename\.observation\.state: None given, allowed: text"):
+        convert(dict[str, str], {"observation": {"state": None}}, "rename")
+
 
 # What no field of a kind may hold, by its type.
 WRONG = {int: (8.5, True, "8", None), float: ("0.5", True, None), bool: (1, "true"), str: (True, None)}

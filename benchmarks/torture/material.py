@@ -50,7 +50,6 @@ from anyorder.settings import to_plain
 from anyorder.tensors import METADATA, read_tensors
 from anyorder.training.checkpoint import (
     check_checkpoint,
-    last_checkpoint,
     load_checkpoint,
     load_policy,
     recorded_env,
@@ -59,6 +58,7 @@ from anyorder.training.config import DatasetConfig, TrainConfig
 from anyorder.training.loop import check_output, train
 from anyorder.training.metrics import read_metrics
 from anyorder.training.optimise import make_optimizer, ramped_average
+from anyorder.training.run_folder import last_checkpoint
 from tests.datasets.toy_env import ToyConfig
 from tests.scaling.planted import AR, DIFFUSION, planted, together
 

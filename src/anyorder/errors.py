@@ -8,6 +8,8 @@ from typing import Any
 
 MAX_COUNT = 2**31 - 1
 """Largest seed, and largest number of anything: what random generators and simulators take."""
+MAX_SIDE = 16_384
+"""Most pixels a picture may have along a side."""
 
 
 class UserError(ValueError):

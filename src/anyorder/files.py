@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -21,6 +21,8 @@ DIGEST = "sha256"
 """The key of a JSON file that holds the digest of all its others."""
 SUMS = "SHA256SUMS"
 """The file of a folder that lists digests of the others in it, as the command ``sha256sum`` writes and checks them."""
+READS_OF_SUMS = 10
+"""How often that list is read while it changes, as that of a dataset does with each episode recorded."""
 SUMS_LINE = re.compile("[0-9a-f]{64}  .+")
 CHECKSUM = "crc32"
 """The key of a line of JSON that holds the checksum of all its others."""
@@ -109,6 +111,8 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
         value = load_json(path.read_text(encoding="utf-8"))
         found = value.pop(DIGEST, None) if isinstance(value, dict) else None
         right = found is None or found == digest(value)
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, RecursionError) as failure:
         raise error(
             bad_value(str(path), Words(_reason(failure)), "a JSON file that can be read")
@@ -258,6 +262,8 @@ def check_sums(
 ) -> None:
     """Check files against the ``SHA256SUMS`` of their folder; a file that it does not list is accepted.
 
+    Files and list may be replaced meanwhile, as by a recording: what counts is whether they belong together.
+
     Args:
         folder: with the list.
         names: which files; None for all that are listed and there.
@@ -269,16 +275,21 @@ def check_sums(
     """
     sums = read_sums(folder, error)
     hint = hint or "without its line there a file changed on purpose is accepted"
-    for name in sums if names is None else names:
-        if name not in sums:
-            continue
-        path = inside(folder, name, str(folder / SUMS), error)
-        try:
-            same = not path.is_file() or file_digest(path) in sums[name]
-        except OSError as failure:
-            raise error(bad_value(str(path), Words(_reason(failure)), "a file that can be read")) from failure
-        if not same:
-            raise error(changed(path, f"{folder / SUMS} ({hint})"))
+    reads = 1
+    for name in list(sums) if names is None else names:
+        while name in sums and not _is_listed(folder, name, sums[name], error):
+            before, sums, reads = sums[name], read_sums(folder, error), reads + 1
+            if sums.get(name) == before or reads > READS_OF_SUMS:
+                raise error(changed(folder / name, f"{folder / SUMS} ({hint})"))
+
+
+def _is_listed(folder: Path, name: str, digests: Sequence[str], error: type[UserError]) -> bool:
+    """Whether a file has one of the digests that its folder's list gives it, or is not there."""
+    path = inside(folder, name, str(folder / SUMS), error)
+    try:
+        return not path.is_file() or file_digest(path) in digests
+    except OSError as failure:
+        raise error(bad_value(str(path), Words(_reason(failure)), "a file that can be read")) from failure
 
 
 def file_digest(path: Path) -> str:
@@ -342,13 +353,15 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
 
     Raises:
         UserError: another process is writing there.
-        ConfigError: it is there although it shall be new.
+        ConfigError: it is there although it shall be new, or is the root of all folders.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
     # One folder may have several names.
     folder = Path(os.path.realpath(folder))
+    if not folder.name:
+        raise ConfigError(bad_value(field, str(folder), f"a place below {folder}"))
     made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_file(folder))

@@ -19,13 +19,17 @@ BEFORE = "before"
 """Key of a field's metadata: what settings meant that were saved before it was there, or had its present default."""
 
 
-def completed(kind: type[Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+def completed(kind: type[Any], saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return settings that an earlier version saved with all that it left unsaid: what was meant then (``BEFORE``), or
     the default.
 
     Args:
         kind: the dataclass they are of, or the base of a family of them.
         saved: nested dicts by field name.
+        path: where this is inside the whole, for messages.
+
+    Raises:
+        ConfigError: an unknown member of a family, or a value in the place of settings.
 
     >>> @dataclasses.dataclass
     ... class Sampler:
@@ -35,14 +39,15 @@ def completed(kind: type[Any], saved: Mapping[str, Any]) -> dict[str, Any]:
     ({'steps': 32, 'nucleus': 1.0}, {'steps': 8, 'nucleus': 1.0})
     """
     if TYPE_KEY in saved and getattr(kind, "choice", None) == "":
-        kind = kind.member(saved[TYPE_KEY], TYPE_KEY)
+        kind = kind.member(saved[TYPE_KEY], join(path, TYPE_KEY))
     full = dict(saved)
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name, inner = field.name, hints[field.name]
         if name in full:
-            if dataclasses.is_dataclass(inner) and isinstance(full[name], Mapping):
-                full[name] = completed(typing.cast(type[Any], inner), full[name])
+            if dataclasses.is_dataclass(inner):
+                check_settings(full[name], join(path, name))
+                full[name] = completed(typing.cast(type[Any], inner), full[name], join(path, name))
         elif BEFORE in field.metadata:
             full[name] = field.metadata[BEFORE]
         elif field.default is not dataclasses.MISSING:
@@ -144,10 +149,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(bad_value(path, value, "settings by name, as a.b=value"))
+        if arguments[1] is str:
+            value = dotted(value)  # names of features have dots, which Hydra reads as levels
         return {str(key): convert(arguments[1], v, join(path, str(key))) for key, v in value.items()}
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(bad_value(path, value, "settings, as a.b=value"))
+        check_settings(value, path)
         return from_plain(typing.cast(type[Any], hint), value, path)
     if hint is Any:
         return value
@@ -171,6 +177,16 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(bad_value(path, value, WORDS.get(hint, hint.__name__)))
     return value
+
+
+def check_settings(value: Any, path: str) -> None:
+    """Refuse what is no settings by name.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(bad_value(path, value, "settings, as a.b=value"))
 
 
 def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserError]) -> dict[str, Any]:
@@ -202,6 +218,19 @@ def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserEr
 
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+def dotted(plain: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name.
+
+    >>> dotted({"steps": 3, "dataset": {"root": "a", "mix": []}})
+    {'steps': 3, 'dataset.root': 'a', 'dataset.mix': []}
+    """
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        here = join(path, str(key))
+        found |= dotted(value, here) if isinstance(value, Mapping) else {here: value}
+    return found
 
 
 def join(path: str, name: str) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from anyorder import cli
 from anyorder.errors import DatasetError
 from anyorder.files import SUMS
-from anyorder.training.checkpoint import last_checkpoint
+from anyorder.training.run_folder import last_checkpoint
 
 TINY = [
     "network={width: 16, depth: 1, heads: 2}",
@@ -269,6 +269,10 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["tokenize", "dataset.root=x", "output=x.pdf"], ".html or .md"),
         (["tokenize", "dataset.root=x", "curve=yes"], "true or false"),
         (["report"], "runs"),
+        (
+            ["report", "runs=[x]", "output=page"],
+            "output: 'page' given, allowed: a file whose name ends in .html",
+        ),
         (["report", "runs=[/no/such/run]", "output=/tmp/never.html"], "/no/such/run"),
         (["demo", "policies=[regresion]"], "did you mean 'regression'"),
     ],
@@ -365,4 +369,9 @@ def test_output_that_exists(trained, lift_root, tmp_path, capsys):
     page.write_text("mine")
     assert "output" in fails(capsys, "report", f"runs=[{trained}]", f"output={page}")
     assert page.read_text() == "mine"
+    page.rename(page.with_suffix(".md"))
+    said = fails(capsys, "report", f"runs=[{trained}]", f"output={page}")
+    assert "page.md' given, allowed: a new file; the Markdown beside the page" in said
+    assert page.with_suffix(".md").read_text() == "mine"
+    assert not page.exists()
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from fractions import Fraction
 
 import av
@@ -14,8 +15,10 @@ import torch
 from anyorder.cli import main
 from anyorder.datasets import ActionChunks
 from anyorder.datasets.convert import RECORDED_TIME, convert
+from anyorder.datasets.old_dataset import read_lines
 from anyorder.datasets.old_videos import has_b_frames
 from anyorder.errors import DatasetError
+from anyorder.files import write_whole
 
 FPS = 10
 CAMERA = "observation.images.top"
@@ -253,6 +256,15 @@ def test_bad_sources_are_one_line_each(old, tmp_path):
     assert error(old, new).startswith(f"dataset file: {str(parquet)!r} given, allowed: a whole parquet file")
     (old / "meta" / "episodes.jsonl").write_text('{"episode_index": 0')
     assert "episodes.jsonl" in error(old, new)
+
+
+def test_an_episode_listed_twice_is_named_soon(tmp_path):
+    rows = [{"episode_index": i, "length": 3} for i in [*range(20_000), 19_999]]
+    write_whole(tmp_path / "meta" / "episodes.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    started = time.process_time()
+    with pytest.raises(DatasetError, match=r"episode_index in .*: 19999 twice given, allowed: each once"):
+        read_lines(tmp_path, "episodes", ("episode_index", "length"))
+    assert time.process_time() - started < 2
 
 
 def read_info(root):

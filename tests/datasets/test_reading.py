@@ -515,6 +515,25 @@ def test_a_damaged_table_of_tasks_is_one_line(tmp_path, table, message):
         load(root)
 
 
+def test_a_task_that_no_frame_has_needs_no_sentence(tmp_path):
+    root = write(tmp_path / "d")
+    table = pa.table({"task_index": [0, 1, 2], "task": ["Pick.", None, "Push."]})
+    pq.write_table(table, root / "meta" / "tasks.parquet")
+    assert load(root).tasks == ["Pick.", "Push."]
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1])
+def test_an_integer_beyond_int64_is_refused(tmp_path, value):
+    def action(episode, length):
+        values = np.zeros((length, 3), np.uint64)
+        values[5, 1] = value if episode else 0
+        return values
+
+    root = write(tmp_path / "d", columns={"action": action}, features={"action": feature("uint64", [3])})
+    with pytest.raises(DatasetError, match=f"action in .*, row 17: {value} given, allowed: integers below 2"):
+        load(root)
+
+
 def test_a_sentence_that_is_no_text_is_one_line(tmp_path):
     path = write(tmp_path / "d") / "meta" / "tasks.parquet"
     path.write_bytes(path.read_bytes().replace(b"Pick.", b"\xd0ick."))

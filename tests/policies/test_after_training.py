@@ -18,8 +18,8 @@ from anyorder.policies.after_training import (
     GIVEN_BY_LEROBOT,
     HUB,
     SAMPLING,
-    dotted,
 )
+from anyorder.settings import dotted
 from tests.plugin.saved import policy, save
 
 FEATURE = '{"observation.effort": {"type": "STATE", "shape": [3]}}'

@@ -42,6 +42,13 @@ CHANGES = [
 ]
 
 
+def test_a_missing_file_is_an_incomplete_checkpoint(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint without: .*config\.json' given, allowed: a complete"
+    ):
+        read_config(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def made():
     return policy()

@@ -97,7 +97,7 @@ def damage(name):
             lambda run: (run / "train_config.json").write_text(
                 json.dumps({**SETTINGS, "factorization": {"type": "autoregresive"}})
             ),
-            "did you mean 'autoregressive'",
+            "run/train_config.json: factorization: 'autoregresive' given",
         ),
     ],
 )

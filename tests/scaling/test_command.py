@@ -240,3 +240,7 @@ def test_laws_that_are_none(tmp_path):
     (tmp_path / "laws.json").write_text("{}")
     with pytest.raises(UserError, match="anyorder fit"):
         read_laws(tmp_path / "laws.json")
+    with pytest.raises(
+        UserError, match=r"^laws: .*nope' given, allowed: a laws.json that `anyorder fit` wrote"
+    ):
+        read_laws(tmp_path / "nope")

@@ -21,9 +21,10 @@ from anyorder.commands import study as commands
 from anyorder.errors import ConfigError, DatasetError, UserError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json, write_json
-from anyorder.scaling.collect import TIMES, read_study, standings, table
+from anyorder.scaling import collect
+from anyorder.scaling.collect import TIMES, read_study, standing, standings, table
 from anyorder.scaling.data import StudyData, prefix, token_epochs
-from anyorder.scaling.files import ERROR, RESULT, STATE, STUDY, WEIGHTS, read_file, run_folder
+from anyorder.scaling.files import ERROR, PROGRESS, RESULT, STATE, STUDY, WEIGHTS, read_file, run_folder
 from anyorder.scaling.grid import as_plain, expand, read_member
 from anyorder.scaling.member import HeldOut, Training, run_member
 from anyorder.scaling.runs import read_runs
@@ -285,6 +286,26 @@ def test_a_result_that_cannot_be_is_one_line(tmp_path, name, value):
     write_json(tmp_path / RESULT, {**plain, name: value})
     with pytest.raises(UserError, match=name):
         read_file(tmp_path / RESULT)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path, "r1")
+    write_json(folder / PROGRESS, {"share": 0.5, "wall_s": 1.0})
+    member = {"id": "r1", "estimated_s": 1.0}
+    assert standing(tmp_path, member).state == "running"
+    real = collect.read_file
+
+    def end(path):
+        if path.name == PROGRESS:
+            plain = dict.fromkeys(("train_nll", "test_draws_se", "wall_s", "cpu_s"), 0.5)
+            plain |= {f"{k}_{w}": 0.5 for k in ("loss", "test") for w in ("final", "best")}
+            more = {"steps": 3, "exact": True, "epochs_final": 1, "epochs_best": 1, "history": []}
+            write_json(folder / RESULT, plain | more)
+            path.unlink()
+        return real(path)
+
+    monkeypatch.setattr(collect, "read_file", end)
+    assert (standing(tmp_path, member).state, standing(tmp_path, member).left) == ("done", 0.0)
 
 
 @pytest.mark.parametrize("run", ["../../x", "/etc", "a/../../../x", ""])

@@ -9,11 +9,11 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
 from anyorder.training.batches import StepBatches, batches_of
-from anyorder.training.checkpoint import last_checkpoint
 from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
 from anyorder.training.loop import train
 from anyorder.training.metrics import read_metrics
 from anyorder.training.order import BatchOrder, MixtureOrder
+from anyorder.training.run_folder import last_checkpoint
 
 CAMERA = "observation.images.top"
 CPU = torch.device("cpu")

@@ -15,18 +15,20 @@ from lerobot.configs.train import TrainPipelineConfig
 from safetensors.torch import load_file, save_file
 
 from anyorder import cli
+from anyorder.commands.train import again
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, ConfigError, DivergedError, EnvError
 from anyorder.factorization import FactorizationConfig, LogProb
-from anyorder.files import SUMS, read_lines
+from anyorder.files import SUMS, read_lines, write_json
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderPolicy
+from anyorder.policies.model_card import write_model_card
 from anyorder.settings import to_plain
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
-from anyorder.training import loop
-from anyorder.training.checkpoint import last_checkpoint, load_policy, recorded_env
+from anyorder.training import loop, run_folder
+from anyorder.training.checkpoint import load_policy, recorded_env
 from anyorder.training.config import DatasetConfig, OptimizerConfig, RolloutDuringTraining, TrainConfig
 from anyorder.training.data import load_chunks, make_policy
 from anyorder.training.evaluate import chunk_error, clustered_error
@@ -34,6 +36,8 @@ from anyorder.training.loop import check_output, train
 from anyorder.training.metrics import read_metrics
 from anyorder.training.optimise import check_finite_norm
 from anyorder.training.order import BatchOrder
+from anyorder.training.run_folder import last_checkpoint, step_of
+from anyorder.training.watch import Watch
 
 TINY = {"steps": 12, "save_freq": 4, "eval_freq": 4, "log_freq": 1, "batch_size": 8, "eval_samples": 2}
 
@@ -174,6 +178,94 @@ def test_a_run_whose_last_link_leads_nowhere_goes_on_from_its_newest_checkpoint(
     load_policy(run, "cpu")
     train(config(lift_root, run, resume=True))
     assert_same_run(whole, run)
+
+
+def make_checkpoint(run, name, step):
+    write_json(run / "checkpoints" / name / "training_state" / "state.json", {"step": step, "averaged": 3})
+
+
+def test_a_last_that_is_a_folder_has_the_step_of_its_state(tmp_path):
+    make_checkpoint(tmp_path, "last", 8)
+    folder = tmp_path / "checkpoints"
+    assert (last_checkpoint(tmp_path), step_of(folder / "last")) == (folder / "last", 8)
+    make_checkpoint(tmp_path, "000004", 4)
+    assert last_checkpoint(tmp_path).name == "last"
+    make_checkpoint(tmp_path, "000008", 8)
+    assert last_checkpoint(tmp_path).name == "000008"
+    (folder / "last" / "training_state" / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"state\.json: step: None given"):
+        last_checkpoint(tmp_path)
+    (folder / "last" / "training_state" / "state.json").unlink()  # a policy alone
+    assert [path.name for path in run_folder.checkpoints(tmp_path)] == ["last", "000004", "000008"]
+
+
+@pytest.mark.parametrize(
+    ("state", "there", "kept"),
+    [(4, "000004", []), (4, "000002", ["000004"]), (None, "000004", ["last.000008"])],
+)
+def test_a_last_that_is_a_folder_gives_way_and_is_kept(state, there, kept, tmp_path):
+    folder = tmp_path / "checkpoints"
+    make_checkpoint(tmp_path, there, int(there))
+    make_checkpoint(tmp_path, "000008", 8)
+    make_checkpoint(tmp_path, "last", state)
+    if state is None:
+        (folder / "last" / "training_state" / "state.json").unlink()
+    run_folder.link_last(folder / "000008")
+    assert sorted(path.name for path in folder.iterdir()) == sorted([there, "000008", "last", *kept])
+    assert last_checkpoint(tmp_path) == folder / "000008"
+
+
+def test_a_copy_whose_last_became_a_folder_goes_on(lift_root, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(config(lift_root, whole, steps=4, save_freq=2))
+    shutil.copytree(whole, run, symlinks=True)
+    folder = run / "checkpoints"
+    (folder / "last").unlink()
+    (folder / "000002").rename(folder / "last")
+    shutil.rmtree(folder / "000004")
+    settings = config(lift_root, run, steps=4, save_freq=2, resume=True)
+    assert again(settings) == "goes on from step 2"
+    with pytest.raises(DivergedError, match="from the checkpoint of step 2"), Watch(run, settings):
+        raise DivergedError
+    card = write_model_card(folder / "last" / "pretrained_model", run)
+    assert "| optimiser steps | 2 |" in card.read_text()
+    train(settings)
+    assert_same_run(whole, run)
+    assert sorted(path.name for path in folder.iterdir()) == ["000002", "000004", "last"]
+    assert (folder / "last").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": 3}, "optimizer: 3 given, allowed: settings"),
+        ({"dataset": [1]}, "dataset: [1] given, allowed: settings"),
+        ({"network": None}, "network: None given, allowed: settings"),
+        ({"factorization": {"type": "nope"}}, "factorization.type: 'nope' given, allowed: "),
+        ({"factorization": {"type": []}}, "factorization.type: [] given, allowed: "),
+    ],
+)
+def test_settings_changed_by_hand_are_one_line_that_names_the_file(change, said, tmp_path):
+    settings = config("data", tmp_path, resume=True)
+    (tmp_path / "train_config.json").write_text(json.dumps({**to_plain(settings), **change}))
+    with pytest.raises(CheckpointError, match=re.escape(f"train_config.json: {said}")):
+        check_output(tmp_path, settings)
+
+
+def test_settings_that_lack_a_part_have_its_defaults(tmp_path):
+    settings = config("data", tmp_path, resume=True)
+    plain = to_plain(settings)
+    del plain["optimizer"]
+    (tmp_path / "train_config.json").write_text(json.dumps(plain))
+    assert loop.read_settings(tmp_path)["optimizer"] == loop.as_json(to_plain(OptimizerConfig()))
+    assert check_output(tmp_path, settings) is None
+
+
+@pytest.mark.parametrize("saved", [[1], "x", 3])
+def test_data_changed_by_hand_is_one_line_that_names_the_file(saved, tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps({"dataset": saved}))
+    with pytest.raises(CheckpointError, match=r"data\.json: dataset: .* given, allowed: settings by name"):
+        loop.check_data(tmp_path, {"frames": [1, 1]})
 
 
 def test_a_run_without_its_checkpoints_keeps_its_metrics(lift_root, tmp_path):

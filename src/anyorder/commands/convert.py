@@ -1,7 +1,7 @@
 """``anyorder convert``: an older LeRobot dataset (v2.0, v2.1) to the version that everything here reads (v3)."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ class ConvertConfig:
 
     source: str
     root: str
-    videos: dict = field(default_factory=dict)
+    videos: dict[str, str] = field(default_factory=dict)
 
 
 def run(config: ConvertConfig, console: Console) -> None:
@@ -25,7 +25,7 @@ def run(config: ConvertConfig, console: Console) -> None:
     from anyorder.datasets.convert import convert
 
     with console.status("checking and converting"):
-        done = convert(config.source, config.root, flat(config.videos))
+        done = convert(config.source, config.root, config.videos)
     console.print(f"{done.root}: {done.episodes} episodes, {done.frames} frames at {done.fps} Hz (v3)")
     if done.shift_s:
         console.print(
@@ -54,18 +54,3 @@ def remarks(done: "Conversion") -> list[str]:
     if done.described:
         lines.append(f"statistics that the source lacks were computed: {', '.join(done.described)}")
     return lines
-
-
-def flat(nested: dict[str, Any], path: str = "") -> dict[str, str]:
-    """Return nested settings under dotted names: a camera's name has dots, which Hydra reads as levels.
-
-    >>> flat({"observation": {"images": {"top": "videos"}}})
-    {'observation.images.top': 'videos'}
-    """
-    found: dict[str, str] = {}
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{path}{name}.")
-        else:
-            found[f"{path}{name}"] = str(value)
-    return found

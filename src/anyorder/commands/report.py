@@ -7,6 +7,9 @@ from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.files import owned, writable
+from anyorder.reports.page import page_files
+
+NEW = "a new file; the Markdown beside the page has its name, with .md"
 
 
 @dataclass
@@ -20,8 +23,9 @@ class ReportConfig:
     def __post_init__(self) -> None:
         if not self.runs:
             raise ConfigError(bad_value("runs", self.runs, "run folders, as [outputs/a,outputs/b]"))
-        if Path(self.output).exists():
-            raise ConfigError(bad_value("output", self.output, "a new file"))
+        for file in page_files(self.output, "output"):
+            if file.exists():
+                raise ConfigError(bad_value("output", str(file), NEW))
         if not writable(Path(self.output)):
             raise ConfigError(bad_value("output", self.output, "a file in a place that can be written to"))
 
@@ -33,6 +37,7 @@ def run(config: ReportConfig, console: Console) -> None:
     from anyorder.reports.table import to_rich
 
     folders = [Path(folder) for folder in config.runs]
-    with owned(Path(config.output), "output", new="a new file"):
+    page, markdown = page_files(config.output, "output")
+    with owned(page, "output", new=NEW), owned(markdown, "output", new=NEW):
         console.print(to_rich(read_runs(folders)))
-        console.print(f"report: {write_report(folders, Path(config.output), title=config.title)}")
+        console.print(f"report: {write_report(folders, page, title=config.title)}")

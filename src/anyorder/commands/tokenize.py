@@ -61,12 +61,12 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
     from anyorder.tokenizers.report import tokenizer_report
     from anyorder.training.data import load_chunks
-    from anyorder.training.progress import remark
+    from anyorder.training.progress import tell
 
     # What is observed says nothing about actions, but for the state that they may be relative to.
     dataset = replace(config.dataset, observations=[], image_size=None)
     needed = [OBS_STATE] if config.relative_actions else []
-    train, held_out = load_chunks(dataset, config.chunk_size, features=needed, tell=remark)
+    train, held_out = load_chunks(dataset, config.chunk_size, features=needed, tell=tell)
     measured = held_out if held_out.frames else train
     origin = action_reference(train.given_names) if config.relative_actions else []
 

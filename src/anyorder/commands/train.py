@@ -7,6 +7,7 @@ from rich.console import Console
 
 from anyorder.errors import EnvError
 from anyorder.training.config import TrainConfig
+from anyorder.training.run_folder import last_checkpoint, step_of
 
 
 def again(config: TrainConfig) -> str:
@@ -14,9 +15,9 @@ def again(config: TrainConfig) -> str:
     run = Path(config.output_dir)
     if not run.is_dir():
         return "begins again"
-    steps = [int(p.name) for p in run.glob("checkpoints/*") if p.name.isdigit()]
+    last = last_checkpoint(run)
     how = "" if config.resume else "with resume=true "
-    return how + (f"goes on from step {max(steps)}" if steps else "begins again")
+    return how + ("begins again" if last is None else f"goes on from step {step_of(last)}")
 
 
 def run(config: TrainConfig, console: Console) -> None:

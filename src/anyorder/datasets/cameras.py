@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anyorder.datasets.images import BLOCK, FrameReader
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import MAX_SIDE, ConfigError, bad_value
 
 Progress = Callable[[int, int], None]
 """Called with (finished, wanted)."""
@@ -93,7 +93,7 @@ class Cameras:
         return found
 
 
-MAX_GB, MAX_SIDE = 1_000_000, 16_384
+MAX_GB = 1_000_000
 
 
 def check_cache_gb(cache_gb: float | None) -> None:

@@ -1,6 +1,7 @@
 """What a LeRobot dataset of version 2.0 or 2.1 holds, read and checked before anything is made of it."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,9 +142,9 @@ def read_lines(source: Path, name: str, fields: tuple[str, ...]) -> list[dict[st
         if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             allowed = f"rows with {', '.join(fields)}, whole numbers"
             raise DatasetError(bad_value(f"source file {path.name}", Words(str(row)[:120]), allowed))
-    found = [row[fields[0]] for row in rows]
-    for number in found:
-        if found.count(number) > 1:
+    found = Counter(row[fields[0]] for row in rows)
+    for number, times in found.items():
+        if times > 1:
             raise DatasetError(bad_value(f"{fields[0]} in {path}", Words(f"{number} twice"), "each once"))
     if not found:
         raise DatasetError(bad_value(f"rows of {path}", 0, "at least one"))

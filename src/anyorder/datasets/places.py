@@ -67,15 +67,15 @@ def video_places(
     return places
 
 
-def task_names(root: Path, used: Collection[int] = ()) -> dict[int, str]:
-    """Return the sentence of every task by its number, in order.
+def task_names(root: Path, used: Collection[int]) -> dict[int, str]:
+    """Return the sentences of tasks by their numbers, in order.
 
     Args:
         root: the dataset's folder.
-        used: the indices that rows have.
+        used: the indices that frames have; a row that no frame uses may lack its sentence, and is then left out.
 
     Raises:
-        DatasetError: the table is damaged, or a row's task is not in it.
+        DatasetError: the table is damaged, or a frame's task is not in it.
     """
     path = root / "meta" / "tasks.parquet"
     table = read_table(path)
@@ -88,8 +88,8 @@ def task_names(root: Path, used: Collection[int] = ()) -> dict[int, str]:
         )
     sentences = entries(table, names[0], path)
     found = dict(zip(whole_numbers(table, "task_index", path), sentences, strict=True))
-    for number in sorted({*found, *used}):
+    for number in sorted(used):
         if not isinstance(found.get(number), str):
             allowed = "a sentence for every task_index of the data"
             raise DatasetError(bad_value(f"task {number} in {path}", found.get(number), allowed))
-    return dict(sorted(found.items()))
+    return {number: found[number] for number in sorted(found) if isinstance(found[number], str)}

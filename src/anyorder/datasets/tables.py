@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 LFS_POINTER = b"version https://git-lfs"
 """How the file begins that Git leaves in the place of a large one that was not fetched."""
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+LARGEST = 2**63 - 1
 LISTS = (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)
 
 
@@ -92,7 +93,7 @@ def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
         float32, int64 or bool, the types that LeRobot's loader makes of them.
 
     Raises:
-        DatasetError: rows of another length, missing ones, or no numbers.
+        DatasetError: rows of another length, missing ones, no numbers, or an integer that int64 does not hold.
     """
     array: Any = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
@@ -121,6 +122,11 @@ def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
         row = array.is_null().index(True).as_py() * frames // rows
         raise DatasetError(bad_value(wanted.format(row), Words("nothing"), f"shape {sizes}"))
     values: Array = array.to_numpy(zero_copy_only=False)
+    if values.dtype == np.uint64 and (large := values > LARGEST).any():
+        first = int(np.argmax(large))
+        raise DatasetError(
+            bad_value(wanted.format(first * frames // rows), int(values[first]), "integers below 2^63")
+        )
     values = values.reshape(frames, *(() if sizes == [1] else sizes))
     if values.dtype == np.bool_:
         return values

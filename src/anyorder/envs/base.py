@@ -12,8 +12,6 @@ import numpy as np
 from anyorder.choices import Choice
 from anyorder.errors import EnvError, bad_value, installed
 
-MAX_SIDE = 16_384
-"""Most pixels a camera's picture may have along a side."""
 Observation = dict[str, Any]
 """Raw observation: ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
 poses, which a real arm never has) and, with cameras, ``pixels`` {camera: (height, width, 3) uint8}."""

@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import MAX_SIDE, EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, bad_value, check_number
 
 WORKSPACE = 512.0
 """Side of the square table in pixels, the unit of all lengths."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.errors import MAX_SIDE, ConfigError, bad_value, check_number
 from anyorder.factorization.noise import fractions
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 
@@ -15,9 +15,6 @@ BACKBONES = ("conv", "resnet18", "vit")
 POOLS = ("spatial_softmax", "average")
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
-
-MAX_SIDE = 16_384
-"""Most pixels a picture's side may have."""
 
 
 @dataclass

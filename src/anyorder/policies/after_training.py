@@ -15,6 +15,7 @@ from anyorder.factorization.gaussian_diffusion import GaussianDiffusionConfig
 from anyorder.factorization.uniform_diffusion import UniformDiffusionConfig
 from anyorder.factorization.unmasking import UnmaskingConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.settings import dotted
 
 EXECUTION = ("n_action_steps", "temperature", "nucleus", "guidance", "device", "use_amp")
 FINE_TUNING = (
@@ -68,15 +69,3 @@ def settings(config: AnyOrderConfig) -> dict[str, Any]:
     plain["factorization_options"] = json.loads(json.dumps(factorization.options()))
     plain["tokenizer_options"] = json.loads(json.dumps(config.tokenizer_config().options()))
     return {name: value for name, value in dotted(plain).items() if name not in free}
-
-
-def dotted(plain: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name.
-
-    >>> dotted({"network": {"width": 64}, "tasks": []})
-    {'network.width': 64, 'tasks': []}
-    """
-    found: dict[str, Any] = {}
-    for key, value in plain.items():
-        found |= dotted(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
-    return found

@@ -158,8 +158,8 @@ def config_facts(config: Mapping[str, Any]) -> Facts:
     return facts
 
 
-def run_facts(run: Path, step: int) -> Facts:
-    """Return what the folder of an ``anyorder train`` run tells about its checkpoint of ``step``."""
+def run_facts(run: Path, step: int | None) -> Facts:
+    """Return what the folder of an ``anyorder train`` run tells about its checkpoint of ``step``, known or not."""
     from anyorder.reports.runs import read_run
     from anyorder.reports.table import nll
 
@@ -203,7 +203,9 @@ def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | 
     config = read_config(pretrained)
     facts = config_facts(draccus.encode(config, type(config)))
     if run is not None:
-        facts |= run_facts(run, int(pretrained.resolve().parent.name))
+        from anyorder.training.run_folder import step_of
+
+        facts |= run_facts(run, step_of(pretrained.resolve().parent))
     if rollout is not None and (rollout / "summary.json").is_file():
         from anyorder.reports.rollouts import read_summary
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import UserError
 from anyorder.files import write_whole
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.findings import cautions, headline, likelihood_line
-from anyorder.reports.page import finite, render
+from anyorder.reports.page import finite, page_files, render
 from anyorder.reports.plots import nll_plot, success_plot, training_loss_plot, validation_loss_plot
 from anyorder.reports.rollouts import Video
 from anyorder.reports.runs import RunSummary, read_runs
@@ -59,13 +59,11 @@ def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE
     Raises:
         ConfigError: a folder is no run, or ``out`` does not end in ``.html``.
     """
-    out = Path(out)
-    if out.suffix != ".html" or out.is_dir():
-        raise ConfigError(bad_value("out", str(out), "a file whose name ends in .html"))
+    page, markdown = page_files(out, "out")
     summaries = read_runs(runs)
-    write_whole(out.with_suffix(".md"), markdown_page(summaries, title))
-    write_whole(out, html_page(summaries, title, out.resolve().parent))
-    return out
+    write_whole(markdown, markdown_page(summaries, title))
+    write_whole(page, html_page(summaries, title, page.resolve().parent))
+    return page
 
 
 def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:

@@ -1,11 +1,29 @@
 """What every page shares: its templates, and numbers that JSON can hold."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import anyorder
+from anyorder.errors import ConfigError, bad_value
+
+
+def page_files(output: str | Path, field: str) -> tuple[Path, Path]:
+    """Return the two files of a report: the page called ``output``, and the Markdown beside it.
+
+    Args:
+        output: where the page shall be.
+        field: what a message calls it.
+
+    Raises:
+        ConfigError: it does not end in ``.html``, or is a folder.
+    """
+    page = Path(output)
+    if page.suffix != ".html" or page.is_dir():
+        raise ConfigError(bad_value(field, str(output), "a file whose name ends in .html"))
+    return page, page.with_suffix(".md")
 
 
 def render(template: str, **values: Any) -> str:

@@ -179,12 +179,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return a run's settings, those that a report uses checked.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: the file is damaged, or its factorization is not installed.
     """
     settings = read_json(path, ConfigError)
     checked(SETTINGS_FIELDS, settings, path, ConfigError)
     checked({"type": str}, settings["factorization"], path, ConfigError)
     checked({"episodes": int | None}, settings.get("rollout") or {}, path, ConfigError)
+    try:
+        is_exact(settings["factorization"]["type"])
+    except ConfigError as wrong:
+        raise ConfigError(f"{path}: {wrong}") from wrong
     return settings
 
 

@@ -68,16 +68,17 @@ def read_study(out: str | Path) -> dict[str, Any]:
 def standing(out: str | Path, member: dict[str, Any]) -> Standing:
     """Look up where a run stands."""
     folder = run_folder(out, member["id"])
-    if (folder / RESULT).is_file():
-        took_s = read_file(folder / RESULT)["wall_s"]
-        return Standing(member, "done", 0.0, took_s, took_s)
     share = spent_s = 0.0
     try:
         age = time.time() - (folder / PROGRESS).stat().st_mtime
         progress = read_file(folder / PROGRESS)
         share, spent_s = float(progress["share"]), float(progress.get("wall_s") or 0.0)
-    except FileNotFoundError:  # not begun, or done this very moment
+    except FileNotFoundError:  # not begun, or done
         age = float("inf")
+    # Looked for after the progress, as a run that is done writes its result before it removes that.
+    if (folder / RESULT).is_file():
+        took_s = read_file(folder / RESULT)["wall_s"]
+        return Standing(member, "done", 0.0, took_s, took_s)
     if (folder / ERROR).is_file():
         return Standing(member, "failed", 0.0, None, spent_s)
     return Standing(member, "running" if age < SIGN_OF_LIFE_S else "waiting", 1 - share, None, spent_s)

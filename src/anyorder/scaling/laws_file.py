@@ -210,7 +210,7 @@ def read_laws(path: str | Path) -> ReadLaws:
     path = path / LAWS_FILE if path.is_dir() else path
     try:
         written = read_json(path)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(bad_value("laws", str(path), ALLOWED)) from error
     if not isinstance(written.get("laws"), dict):
         raise UserError(bad_value("laws", str(path), ALLOWED))

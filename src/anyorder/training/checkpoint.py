@@ -23,17 +23,24 @@ from anyorder.errors import CheckpointError, EnvError, bad_value
 from anyorder.files import Words, check_sums, flush_folder, read_json, write_json, write_sums
 from anyorder.policies import AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
-from anyorder.settings import checked, convert
+from anyorder.settings import convert
 from anyorder.training.config import TRAIN_CONFIG
+from anyorder.training.run_folder import (
+    CHECKPOINTS,
+    STATE,
+    STATE_JSON,
+    checkpoints,
+    folder_name,
+    last_checkpoint,
+    link_last,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
-LAST = "last"
 PRETRAINED = "pretrained_model"
-STATE = "training_state"
 RECORDED_ENV = "recorded_env"
-STATE_JSON = "state.json"
 STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", STATE_JSON)
 
 
@@ -47,8 +54,7 @@ def save_checkpoint(
     keep: int,
 ) -> Path:
     """Write the checkpoint of ``step`` and delete all but the newest ``keep``; returns its folder."""
-    folder = run / "checkpoints"
-    target = folder / f"{step:06d}"
+    target = run / CHECKPOINTS / folder_name(step)
     averaged = cast(AnyOrderPolicy, average.module)
     with replacing(target) as staged:
         pretrained, state = staged / PRETRAINED, staged / STATE
@@ -63,10 +69,7 @@ def save_checkpoint(
         save_optimizer_state(optimizer, state)
         write_json(state / STATE_JSON, {"step": step, "averaged": int(average.n_averaged)})
         write_sums(state)
-    link = folder / f".{LAST}.tmp"
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.name)
-    os.replace(link, folder / LAST)
+    link_last(target)
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -92,11 +95,7 @@ def load_checkpoint(
     require_files(state, STATE_FILES)
     require_files(checkpoint / PRETRAINED, POLICY_FILES)
     check_features(checkpoint, policy)
-    path = state / STATE_JSON
-    saved = checked({"step": int, "averaged": int}, read_json(path, CheckpointError), path, CheckpointError)
-    for name, value in saved.items():
-        if value < 0:
-            raise CheckpointError(f"{path}: {bad_value(name, value, 'an integer >= 0')}")
+    saved = read_state(checkpoint)
     with readable(checkpoint):
         policy.load_state_dict(load_file(state / "weights.safetensors"))
         average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
@@ -176,21 +175,6 @@ def policy_folder(path: Path) -> Path:
             return candidate
     allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
     raise CheckpointError(bad_value("policy path", str(path), allowed))
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run, or None."""
-    link = run / "checkpoints" / LAST
-    if link.is_dir():
-        return link.resolve()
-    # The link may be gone, or lead to what is gone: it does not copy well.
-    return next(reversed(checkpoints(run)), None)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Return the complete checkpoints of a run by their steps; names of more than six digits differ in length."""
-    found = [path for path in (run / "checkpoints").glob("*") if path.name.isdecimal() and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name))
 
 
 def require_files(folder: Path, names: tuple[str, ...]) -> None:

@@ -76,7 +76,7 @@ def load_chunks(
     if tell is not None:
         for part in parts:
             for remark in remarks(part):
-                tell(f"{part.info.root}: {remark}")
+                tell(f"note: {part.info.root}: {remark}")
     chunks = parts[0]
     if config.mix:
         weights = [entry.weight for entry in entries]

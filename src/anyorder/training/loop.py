@@ -20,13 +20,12 @@ from anyorder.envs.rollout import rollout
 from anyorder.errors import CheckpointError, ConfigError, bad_value
 from anyorder.files import Words, owned, read_json, write_json
 from anyorder.policies import AnyOrderPolicy
-from anyorder.settings import completed, to_plain
+from anyorder.settings import checked, completed, dotted, to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (
     PRETRAINED,
     RECORDED_ENV,
     check_checkpoint,
-    last_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
@@ -37,7 +36,8 @@ from anyorder.training.evaluate import ChunkError, Validation, chunk_error, vali
 from anyorder.training.metrics import Metrics, read_metrics
 from anyorder.training.optimise import learning_rate, make_optimizer, optimise, ramped_average
 from anyorder.training.order import batch_order
-from anyorder.training.progress import StepClock, TrainingProgress, decoding, remark, tell
+from anyorder.training.progress import StepClock, TrainingProgress, decoding, tell
+from anyorder.training.run_folder import last_checkpoint
 from anyorder.training.watch import Watch
 
 DATA = "data.json"
@@ -107,7 +107,7 @@ def _train(config: TrainConfig) -> TrainResult:
             config.chunk_size,
             config.n_obs_steps,
             progress=decoded,
-            tell=remark if accelerator.is_main_process else None,
+            tell=tell if accelerator.is_main_process else None,
         )
     data = fingerprint(train_chunks, held_out)
     check_data(run, data)
@@ -196,8 +196,7 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         raise ConfigError(bad_value("output_dir", str(run), allowed))
     saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
-        plain = [completed(TrainConfig, saved), to_plain(config)]
-        before, now = (leaves(json.loads(json.dumps(settings, default=str))) for settings in plain)
+        before, now = dotted(saved), dotted(as_json(to_plain(config)))
         for key in sorted(before.keys() | now.keys()):
             free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
             if not free and before.get(key) != now.get(key):
@@ -225,7 +224,8 @@ def check_data(run: Path, data: dict[str, Any]) -> None:
     path = run / DATA
     if not path.is_file():
         return
-    saved = read_json(path, CheckpointError)
+    declared = {"dataset": dict[str, Any] | None}
+    saved = checked(declared, read_json(path, CheckpointError), path, CheckpointError)
     before = saved.get("dataset")
     if before is None:
         before = {
@@ -239,7 +239,8 @@ def check_data(run: Path, data: dict[str, Any]) -> None:
 def read_settings(run: Path) -> dict[str, Any] | None:
     """Return the settings a run was started with, or None before it has written any.
 
-    Where the run's own file is missing or empty, as after a disk was full, its last checkpoint has them.
+    What an earlier version left unsaid is in them, too. Where the run's own file is missing or empty, as after a disk
+    was full, its last checkpoint has them.
 
     Raises:
         CheckpointError: they cannot be read.
@@ -248,19 +249,17 @@ def read_settings(run: Path) -> dict[str, Any] | None:
     for path in (run / TRAIN_CONFIG, *([] if last is None else [last / PRETRAINED / TRAIN_CONFIG])):
         if path.is_file() and path.stat().st_size:
             found = read_json(path, CheckpointError)
-            return {key: value for key, value in found.items() if key != RECORDED_ENV}
+            found.pop(RECORDED_ENV, None)
+            try:
+                return as_json(completed(TrainConfig, found))
+            except ConfigError as wrong:
+                raise CheckpointError(f"{path}: {wrong}") from wrong
     return None
 
 
-def leaves(plain: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name.
-
-    >>> leaves({"steps": 3, "dataset": {"root": "a", "mix": []}})
-    {'steps': 3, 'dataset.root': 'a', 'dataset.mix': []}
-    """
-    found: dict[str, Any] = {}
-    for key, value in plain.items():
-        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+def as_json(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a JSON file gives them back, so that they compare."""
+    found: dict[str, Any] = json.loads(json.dumps(plain, default=str))
     return found
 
 
@@ -306,9 +305,7 @@ def open_run(
     }
     write_json(run / DATA, data)
     saved = read_settings(run)
-    if saved is not None and leaves(saved["optimizer"]) != leaves(
-        json.loads(json.dumps(to_plain(config)))["optimizer"]
-    ):
+    if saved is not None and saved["optimizer"] != as_json(to_plain(config.optimizer)):
         write_json(run / TRAIN_CONFIG, to_plain(config))
     return Metrics(run, start, config.wandb, to_plain(config))
 

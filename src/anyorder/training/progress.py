@@ -62,14 +62,9 @@ def decoding(enabled: bool) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def remark(text: str) -> None:
-    """Print one line about the data."""
-    Console().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
-
-
 def tell(line: str) -> None:
     """Print a line of its own."""
-    Console().print(line, markup=False, highlight=False)
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class StepClock:

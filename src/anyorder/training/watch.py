@@ -7,8 +7,8 @@ from typing import Self
 from torch import nn
 
 from anyorder.errors import CheckpointError, DivergedError
-from anyorder.training.checkpoint import last_checkpoint
 from anyorder.training.config import TrainConfig
+from anyorder.training.run_folder import last_checkpoint, step_of
 from anyorder.weights import check_state
 
 
@@ -38,7 +38,7 @@ class Watch:
             last = last_checkpoint(self.run)
             there = "begins again, as there is no checkpoint yet"
             if last is not None:
-                there = f"goes on from the checkpoint of step {int(last.name)}"
+                there = f"goes on from the checkpoint of step {step_of(last)}"
             optimizer = self.config.optimizer
             raise DivergedError(
                 f"training at step {self.step}: {error}; lower optimizer.lr ({optimizer.lr:g}) or "

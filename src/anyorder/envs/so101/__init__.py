@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from anyorder.envs.base import MAX_SIDE, EnvConfig, Expert
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.envs.base import EnvConfig, Expert
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, bad_value, check_number
 
 _TASK_IDS = {
     "lift": "anyorder/So101Lift-v0",
