@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from anyorder import cli
 from anyorder.errors import DatasetError
 from anyorder.files import SUMS
+from anyorder.reports.rollouts import read_summary
 from anyorder.training.run_folder import last_checkpoint
+from tests.plugin.saved import policy, save
 
 TINY = [
     "network={width: 16, depth: 1, heads: 2}",
@@ -205,6 +207,37 @@ def test_a_rollout_counts_what_was_not_finite(trained, tmp_path, monkeypatch, ca
     assert [(line["success"], line["length"], line["reason"]) for line in lines] == [(False, 1, said)] * 2
 
 
+def test_a_policy_that_refuses_the_first_observations_is_counted_all_the_same(
+    trained, tmp_path, monkeypatch, capsys
+):
+    from anyorder.envs.so101.env import So101Env
+
+    reset = So101Env.reset
+
+    def spoilt(self, **options):
+        observation, info = reset(self, **options)
+        observation["agent_pos"][2] = float("nan")
+        return observation, info
+
+    monkeypatch.setattr(So101Env, "reset", spoilt)
+    output = tmp_path / "rollout"
+    words = ["rollout", f"policy={trained}", "episodes=2", "videos=0", f"output={output}", "device=cpu"]
+    assert cli.main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 ended as failed: numbers not finite, chunk latency unknown" in said
+    summary = read_summary(output)
+    assert (summary["not_finite"], summary["successes"]) == (2, 0)
+    assert (summary["chunk_latency_ms"], summary["single_chunk_latency_ms"]) == (None, None)
+
+
+def test_a_policy_that_draws_no_tokens_takes_no_temperature(tmp_path, capsys):
+    folder = save(policy("regression"), tmp_path / "policy")
+    words = ["rollout", f"policy={folder}", f"output={tmp_path / 'out'}", "env=so101_lift"]
+    said = fails(capsys, *words, "temperature=0.5")
+    assert "temperature: 0.5 given, allowed: 0, as regression draws no tokens" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_policy_of_nan_is_not_rolled_out(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
     path = last_checkpoint(run) / "pretrained_model" / "model.safetensors"
@@ -265,6 +298,27 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["record", "env=so101_lfit", "root=x"], "did you mean 'so101_lift'"),
         (["record", "env.servo=strong", "root=x"], "soft, stiff"),
         (["record", "episodes=0", "root=x"], "an integer >= 1"),
+        (["train", "dataset.root=x", "device=foo"], "device: 'foo' given, allowed: "),
+        (["train", "dataset.root=x", "device=cpu:0"], "device: 'cpu:0' given, allowed: "),
+        (["train", "dataset.root=x", "device=cuda:99"], "device: 'cuda:99' given, allowed: "),
+        (["rollout", "policy=/no/such/run", "device=foo"], "device: 'foo' given, allowed: "),
+        (
+            ["train", "dataset.root=x", "wandb.mode=foo"],
+            "wandb.mode: 'foo' given, allowed: online, offline, disabled, shared",
+        ),
+        (["train", "dataset.root=x", "rollout.freq=5"], "rollout.freq: 5 given, allowed: 0, but with"),
+        (
+            ["train", "dataset.root=x", "factorization=gaussian_diffusion", "temperature=0.7"],
+            "temperature: 0.7 given, allowed: 0, as gaussian_diffusion draws no tokens",
+        ),
+        (
+            ["train", "dataset.root=x", "factorization=analog_bits", "nucleus=0.5"],
+            "nucleus: 0.5 given, allowed: 1, as analog_bits draws no tokens",
+        ),
+        (
+            ["train", "dataset.root=x", "batch_size=1000000000"],
+            "batch_size: 1000000000 given, allowed: an integer >= 1 and <= 65536",
+        ),
         (["rollout", "policy=/no/such/run"], "/no/such/run"),
         (["tokenize", "dataset.root=x", "output=x.pdf"], ".html or .md"),
         (["tokenize", "dataset.root=x", "curve=yes"], "true or false"),

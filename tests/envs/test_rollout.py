@@ -14,6 +14,7 @@ from anyorder.envs.results import wilson_interval
 from anyorder.envs.rollout import rollout
 from anyorder.errors import ConfigError, EnvError, NotFiniteError
 from anyorder.files import staged_folder
+from anyorder.reports.rollouts import read_summary
 
 STARTED = []  # the seeds of all resets, in order
 
@@ -341,6 +342,59 @@ def test_an_observation_that_is_not_finite_ends_its_episode_before_a_policy_sees
         (False, first, said) for e in ended if e.reason
     ]
     assert found.not_finite >= 2
+
+
+def written(folder):
+    """Return what a rollout wrote: its lines in order of the episodes, and its summary."""
+    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    return sorted(lines, key=lambda line: line["index"]), read_summary(folder)
+
+
+def test_an_episode_that_ends_before_its_first_step_is_written(tmp_path):
+    policy = RightPolicy()
+    right = policy.predict_action_chunk
+
+    def spoilt(batch):
+        chunk = right(batch)
+        chunk[batch["episode_index"] == 0] = float("nan")
+        return chunk
+
+    policy.predict_action_chunk = spoilt
+    found = rollout(CountdownConfig(), policy, episodes=3, seed=0, output=tmp_path / "r")
+    lines, summary = written(tmp_path / "r")
+    assert lines[0]["reason"] == "step 0: action not finite: [nan, nan]"
+    assert (lines[0]["length"], lines[0]["return"], lines[0]["max_reward"]) == (0, 0, 0)
+    assert (summary["not_finite"], summary["mean_max_reward"]) == (1, pytest.approx(1 / 3))
+    assert [episode.max_reward for episode in found.episodes] == [0, 0.5, 0.5]
+
+
+def test_where_no_episode_has_a_first_step_no_latency_is_known(tmp_path, monkeypatch):
+    nothing = lambda self: {"agent_pos": np.full(2, np.nan), "environment_state": np.zeros(1)}  # noqa: E731
+    monkeypatch.setattr(CountdownEnv, "observe", nothing)
+    rollout(CountdownConfig(), RightPolicy(), episodes=2, seed=0, output=tmp_path / "r")
+    lines, summary = written(tmp_path / "r")
+    assert all("observation not finite: agent_pos" in line["reason"] for line in lines)
+    assert not any("chunk_latency_ms" in line for line in lines)
+    assert (summary["chunk_latency_ms"], summary["mean_max_reward"], summary["not_finite"]) == (None, 0, 2)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_reward_that_is_not_finite_ends_its_episode_as_failed(value, tmp_path, monkeypatch):
+    step = CountdownEnv.step
+
+    def spoilt(self, action):
+        observation, reward, *rest = step(self, action)
+        return observation, value if self.steps == 3 else -reward, *rest
+
+    monkeypatch.setattr(CountdownEnv, "step", spoilt)
+    rollout(CountdownConfig(), RightPolicy(), episodes=4, seed=0, output=tmp_path / "r")
+    lines, summary = written(tmp_path / "r")
+    ended = [line for line in lines if "reason" in line]
+    assert len(ended) == summary["not_finite"] >= 2
+    for line in ended:
+        assert line["reason"] == f"step 3: reward not finite: {value}"
+        kept = ("success", "length", "return", "max_reward")
+        assert [line[name] for name in kept] == [False, 3, -1, -0.5]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def test_untrained_policies_give_finite_actions_within_the_data(family):
 
 
 @every_family
+def test_temperature_changes_nothing_where_no_tokens_are_drawn(family):
+    policy = make(family)
+    drawn = []
+    for policy.config.temperature in (0.0, 5.0):
+        policy.manual_seed(0)
+        drawn.append(policy.predict_action_chunk(observation(16)))
+    assert torch.equal(*drawn) != policy.factorization.draws_tokens
+
+
+@every_family
 def test_saved_and_loaded_it_acts_bit_for_bit_alike(family, tmp_path):
     policy = make(family)
     policy.save_pretrained(tmp_path)

@@ -6,10 +6,11 @@ import re
 import pytest
 import torch
 
-from anyorder.errors import CheckpointError
+from anyorder.devices import devices
+from anyorder.errors import CheckpointError, ConfigError
 from anyorder.files import SUMS
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
-from anyorder.policies.saved import read_config
+from anyorder.policies.saved import read_config, readable
 from anyorder.settings import to_plain
 from anyorder.training.checkpoint import load_policy
 from tests.plugin.saved import policy, save
@@ -37,6 +38,7 @@ CHANGES = [
     ("normalization_mapping", {"ACTION": "MAX"}, "normalization_mapping.ACTION: 'MAX' given"),
     ("temperature", "0", "temperature: '0' given, allowed: a number"),
     ("fps", 10**400, "fps: 1"),
+    ("device", "foo", "device: 'foo' given"),
     ("type", "act", "type: 'act' given, allowed: anyorder"),
     ("type", {"a": 1}, "given, allowed: anyorder"),
 ]
@@ -132,3 +134,26 @@ def test_a_list_that_is_missing_or_follows_a_change_made_by_lerobot_is_accepted(
     (folder / SUMS).unlink()
     loaded = load_policy(folder, "cpu")
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps", None])
+def test_a_policy_from_another_machine_runs_on_what_this_one_has(folder, device):
+    rewrite(folder, device=device)
+    assert load_policy(folder).config.device in devices()
+    assert load_policy(folder, "cpu").config.device == "cpu"
+
+
+def test_a_device_that_fails_is_no_damaged_checkpoint(folder):
+    with pytest.raises(ConfigError, match=r"^device: 'cuda:99' given, allowed: "):
+        load_policy(folder, "cuda:99")
+    config = read_config(folder)
+    config.device = "foo"
+    with pytest.raises(ConfigError, match=r"^device: 'foo' given, allowed: "):
+        AnyOrderPolicy.from_pretrained(folder, config=config)
+    with pytest.raises(ConfigError, match=r"^device: CUDA out of memory. given, allowed: "), readable(folder):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTry less.")
+
+
+def test_a_policy_that_draws_no_tokens_loads_with_the_temperature_it_was_saved_with(tmp_path):
+    folder = save(policy("regression", temperature=0.7, nucleus=0.5), tmp_path / "policy")
+    assert load_policy(folder, "cpu").config.temperature == 0.7

@@ -32,7 +32,7 @@ from anyorder.training.checkpoint import load_policy, recorded_env
 from anyorder.training.config import DatasetConfig, OptimizerConfig, RolloutDuringTraining, TrainConfig
 from anyorder.training.data import load_chunks, make_policy
 from anyorder.training.evaluate import chunk_error, clustered_error
-from anyorder.training.loop import check_output, train
+from anyorder.training.loop import check_output, make_accelerator, train
 from anyorder.training.metrics import read_metrics
 from anyorder.training.optimise import check_finite_norm
 from anyorder.training.order import BatchOrder
@@ -590,6 +590,22 @@ def test_annealed_orders_survive_a_resume(lift_root, tmp_path):
     (tmp_path / "broken" / "checkpoints" / "last").symlink_to("000004")
     train(replace(broken, resume=True))
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_run_with_settings_that_did_nothing_resumes_without_them(tmp_path):
+    now = config("data", tmp_path / "run", "regression", resume=True)
+    plain = to_plain(now) | {"temperature": 0.7, "nucleus": 0.5}
+    plain["rollout"]["freq"] = 5
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train_config.json").write_text(json.dumps(plain))
+    assert check_output(tmp_path / "run", now) is None
+
+
+def test_accelerate_takes_the_device_that_was_named_or_none(monkeypatch):
+    assert make_accelerator("cpu").device.type == "cpu"
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cpu")
+    with pytest.raises(ConfigError, match=r"device: 'mps' given, allowed: null or cpu, as accelerate"):
+        make_accelerator("mps")
 
 
 def test_a_run_whose_settings_are_older_resumes_with_what_they_meant(tmp_path):

@@ -1,6 +1,7 @@
 """``anyorder rollout``: run a trained policy in simulation and count its successes."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, bad_value, check_number
 
 
 @dataclass
@@ -39,11 +40,16 @@ class RolloutConfig:
             check_sampling(self.temperature)
         if self.n_action_steps is not None:
             check_number("n_action_steps", self.n_action_steps, 1, MAX_COUNT, whole=True)
+        if self.device is not None:
+            from anyorder.devices import check_device
+
+            check_device(self.device)
 
 
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
     from anyorder.envs.rollout import chunk_latency_ms, rollout
+    from anyorder.factorization import check_sampling
     from anyorder.policies.model_card import run_of, write_model_card
     from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
 
@@ -52,17 +58,20 @@ def run(config: RolloutConfig, console: Console) -> None:
     if output.exists():
         raise ConfigError(bad_value("output", str(output), "a new folder"))
     if config.temperature is not None:
+        check_sampling(config.temperature, family=policy.config.factorization_config())
         policy.config.temperature = config.temperature
     if config.n_action_steps is not None:
         policy.config.n_action_steps = config.n_action_steps
     policy.config.__post_init__()  # the two settings have to be checked again
     env = config.env or recorded_env(config.policy)
-    latency_ms = chunk_latency_ms(env, policy)
+    latency_ms = None
+    with suppress(NotFiniteError):  # what the policy refuses here it refuses in its episode, which says why
+        latency_ms = chunk_latency_ms(env, policy)
     policy.manual_seed(config.policy_seed)
     notes = {
         "policy_seed": config.policy_seed,
         "temperature": policy.config.temperature,
-        "single_chunk_latency_ms": round(latency_ms, 3),
+        "single_chunk_latency_ms": None if latency_ms is None else round(latency_ms, 3),
     }
     with counting(policy.config.factorization, console) as progress:
         result = rollout(
@@ -85,9 +94,10 @@ def run(config: RolloutConfig, console: Console) -> None:
             print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)
     low, high = result.interval
     ended = f", {result.not_finite} ended as failed: numbers not finite" if result.not_finite else ""
+    latency = "unknown" if latency_ms is None else f"{latency_ms:.1f} ms"
     console.print(
         f"{output}: success {result.successes}/{len(result.episodes)} = {result.success_rate:.0%} "
-        f"(95 % Wilson interval {low:.0%} to {high:.0%}){ended}, chunk latency {latency_ms:.1f} ms"
+        f"(95 % Wilson interval {low:.0%} to {high:.0%}){ended}, chunk latency {latency}"
     )
 
 

@@ -15,9 +15,10 @@ EPISODES = "episodes.jsonl"
 class EpisodeResult:
     """One episode; ``seed`` reset its environment, ``return_`` is the sum of its rewards, ``max_reward`` the best.
 
-    ``chunk_latency_ms`` is the median wall time of the policy calls it took part in (a call may serve many
-    episodes at once; 0 if it took part in none), ``forwards`` the network passes of these calls, None if the policy
-    does not count them. ``reason`` says why an episode was ended as failed: a number that was not finite.
+    Both are 0 where no step gave a reward. ``chunk_latency_ms`` is the median wall time of the policy calls it took
+    part in (a call may serve many episodes at once; None if it took part in none), ``forwards`` the network passes of
+    these calls, None if the policy does not count them. ``reason`` says why an episode was ended as failed: a number
+    that was not finite.
     """
 
     index: int
@@ -26,7 +27,7 @@ class EpisodeResult:
     return_: float
     max_reward: float
     length: int
-    chunk_latency_ms: float
+    chunk_latency_ms: float | None
     forwards: int | None = None
     reason: str | None = None
 
@@ -80,9 +81,10 @@ class RolloutResult:
         return statistics.fmean(episode.max_reward for episode in self.episodes)
 
     @property
-    def chunk_latency_ms(self) -> float:
-        """Return the median over episodes of their latency."""
-        return statistics.median(episode.chunk_latency_ms for episode in self.episodes)
+    def chunk_latency_ms(self) -> float | None:
+        """Return the median over episodes of their latency; None if none has one."""
+        found = [e.chunk_latency_ms for e in self.episodes if e.chunk_latency_ms is not None]
+        return statistics.median(found) if found else None
 
     def summary(self) -> dict[str, Any]:
         """Return the JSON-ready content of ``summary.json``."""

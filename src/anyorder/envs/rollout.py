@@ -82,7 +82,7 @@ def rollout(
         EnvError: the environment lacks a feature the policy requires or runs at another rate, or the actions do not
             fit it.
 
-    An episode whose observation or action is not finite ends as failed, with a ``reason``; the others go on.
+    An episode whose observation, action or reward is not finite ends as failed, with a ``reason``; the others go on.
     """
     for name, value in (("episodes", episodes), ("batch_size", batch_size)):
         if value < 1:
@@ -142,7 +142,7 @@ class _Episode:
         self.ended = False
         self.reason: str | None = None
         self._return = 0.0
-        self._max_reward = -np.inf
+        self._max_reward: float | None = None
         self._length = 0
         self._latencies_ms: list[float] = []
         self._forwards: int | None = None
@@ -160,11 +160,15 @@ class _Episode:
         if not np.isfinite(action).all():
             self.fail(f"action not finite: {action.tolist()}")
             return
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, given, terminated, truncated, info = self.env.step(action)
+        reward = float(given)
         self.observations.append(observation)
-        self._return += float(reward)
-        self._max_reward = max(self._max_reward, float(reward))
         self._length += 1
+        if not np.isfinite(reward):
+            self.fail(f"reward not finite: {reward}")
+            return
+        self._return += reward
+        self._max_reward = reward if self._max_reward is None else max(self._max_reward, reward)
         self._success = self._success or bool(info["is_success"])
         limit = self.env.unwrapped.max_episode_steps  # type: ignore[attr-defined]
         self.ended = terminated or truncated or self._length >= limit
@@ -203,9 +207,9 @@ class _Episode:
             seed=self.seed,
             success=self._success,
             return_=self._return,
-            max_reward=self._max_reward,
+            max_reward=self._max_reward or 0.0,
             length=self._length,
-            chunk_latency_ms=round(median(self._latencies_ms), 3) if self._latencies_ms else 0.0,
+            chunk_latency_ms=round(median(self._latencies_ms), 3) if self._latencies_ms else None,
             forwards=self._forwards,
             reason=self.reason,
         )
@@ -295,6 +299,9 @@ def chunk_latency_ms(
 
     The first call is not counted, since it allocates and compiles. ``clock`` gives seconds: wall time, or
     ``time.process_time``, which on one thread is the latency on an idle core, whatever else runs.
+
+    Raises:
+        NotFiniteError: the policy refuses what it sees there.
     """
     env = env_config.build()
     try:

@@ -163,6 +163,11 @@ class Factorization(ABC):
     needs_levels: bool = False
     anneals: bool = False
 
+    @property
+    def draws_tokens(self) -> bool:
+        """Whether tokens are drawn from logits, which is what ``temperature`` and ``nucleus`` act on."""
+        return self.reads != "values"
+
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
         """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
 

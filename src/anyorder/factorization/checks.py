@@ -2,12 +2,15 @@
 
 import math
 from numbers import Real
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError, NotFiniteError, bad_value
+
+if TYPE_CHECKING:
+    from anyorder.factorization.base import FactorizationConfig
 
 UNKNOWN = -1
 """Marks a free position in ``known``."""
@@ -29,13 +32,20 @@ def require(condition: bool, field: str, given: Any, allowed: str) -> None:
         raise ConfigError(bad_value(field, given, allowed))
 
 
-def check_sampling(temperature: Any = 0.0, nucleus: Any = 1.0, guidance: Any = 1.0) -> None:
+def check_sampling(
+    temperature: Any = 0.0,
+    nucleus: Any = 1.0,
+    guidance: Any = 1.0,
+    family: "FactorizationConfig | None" = None,
+) -> None:
     """Check the numbers that samplers take; configs that hold them call this, too.
 
     Args:
         temperature: 0, or finite and at least ``SMALLEST_TEMPERATURE``.
         nucleus: from ``SMALLEST_NUCLEUS`` to 1.
         guidance: finite and at least 0.
+        family: where it is known who samples; one that draws no tokens takes no other temperature and nucleus than
+            the defaults.
 
     Raises:
         ConfigError: one of them is something else.
@@ -49,6 +59,10 @@ def check_sampling(temperature: Any = 0.0, nucleus: Any = 1.0, guidance: Any = 1
     good = finite(nucleus) and SMALLEST_NUCLEUS <= nucleus <= 1
     require(good, "nucleus", nucleus, f"a number from {SMALLEST_NUCLEUS} to 1")
     require(finite(guidance) and guidance >= 0, "guidance", guidance, "a finite number >= 0")
+    if family is not None and not family.build().draws_tokens:
+        reason = f"as {family.choice} draws no tokens"
+        require(temperature == 0, "temperature", temperature, f"0, {reason}")
+        require(nucleus == 1, "nucleus", nucleus, f"1, {reason}")
 
 
 def finite(value: Any) -> bool:

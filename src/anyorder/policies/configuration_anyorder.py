@@ -9,8 +9,8 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import OBS_STATE
-from lerobot.utils.device_utils import is_torch_device_available
 
+from anyorder.devices import device_here
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
@@ -19,9 +19,6 @@ from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
 from anyorder.settings import completed
 from anyorder.tokenizers import TokenizerConfig
-
-ACCELERATORS = ("cuda", "mps", "xpu")
-"""Devices, the one that LeRobot would choose first."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")
@@ -91,8 +88,8 @@ class AnyOrderConfig(PreTrainedConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.device is None:  # LeRobot would warn that no device of this name is there
-            self.device = next(filter(is_torch_device_available, ACCELERATORS), "cpu")
+        # LeRobot would warn of None, and takes any number of a GPU.
+        self.device = device_here(self.device)
         super().__post_init__()
         self.check()
 

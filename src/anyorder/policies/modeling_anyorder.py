@@ -11,6 +11,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
+from anyorder.devices import check_device
 from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
@@ -140,7 +141,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
             options: LeRobot's.
 
         Raises:
-            ConfigError: settings differ in what training fixed; see ``after_training``.
+            ConfigError: settings differ in what training fixed; see ``after_training``. Or this machine lacks the
+                device.
             CheckpointError: a file is damaged, the settings have sizes that the weights do not, or a weight or a
                 buffer is not finite or makes no sense.
         """
@@ -154,6 +156,8 @@ class AnyOrderPolicy(PreTrainedPolicy):
             trained = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **source)
         if isinstance(config, AnyOrderConfig) and isinstance(trained, AnyOrderConfig):
             check_settings(config, trained)
+        if config is not None:
+            check_device(config.device)
         wanted = config = config or trained
         with readable(folder):
             file = weights_file(pretrained_name_or_path, options)

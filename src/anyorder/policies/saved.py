@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from anyorder.errors import CheckpointError, ConfigError, bad_value
-from anyorder.files import read_json
+from anyorder.files import Words, read_json
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import from_plain
 
@@ -45,11 +46,15 @@ def read_config(folder: Path) -> AnyOrderConfig:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn what damaged files raise into one line that names the folder."""
+    """Turn what damaged files raise into one line that names the folder, and a full device into one of its own."""
     try:
         yield
     except CheckpointError:
         raise
+    except torch.OutOfMemoryError as error:
+        # The device's memory: the files may well be whole.
+        line = str(error).splitlines()[0][:200]
+        raise ConfigError(bad_value("device", Words(line), "one with room for the policy")) from error
     except (
         SafetensorError,
         json.JSONDecodeError,

@@ -18,6 +18,7 @@ from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors.torch import load_file, save_file
 
 from anyorder.datasets.origin import recorded_in
+from anyorder.devices import check_device
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
 from anyorder.files import Words, check_sums, flush_folder, read_json, write_json, write_sums
@@ -124,9 +125,15 @@ def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
 def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
     """Load a policy from a checkpoint, a run folder (its last checkpoint) or a ``pretrained_model`` folder.
 
+    Args:
+        path: of one of them.
+        device: where to put it; None for the policy's own, or the best there is where this machine lacks that.
+
     Raises:
+        ConfigError: this machine has no such device.
         CheckpointError: nothing is there, a file is missing or damaged, or another policy type.
     """
+    check_device(device)
     folder = policy_folder(Path(path))
     require_files(folder, POLICY_FILES)
     check_sums(folder, ["config.json"], CheckpointError)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from anyorder.datasets.cameras import check_cache_gb, check_image_size
 from anyorder.datasets.episodes import check_fraction
 from anyorder.datasets.images import TOLERANCE_S
+from anyorder.devices import check_device
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
@@ -17,6 +18,11 @@ TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
 
 MAX_WORKERS = 1_024
+
+MAX_BATCH = 65_536
+"""Largest batch: more chunks at a time fill the memory long before they teach anything."""
+
+WANDB_MODES = ("online", "offline", "disabled", "shared")
 
 
 @dataclass
@@ -169,6 +175,8 @@ class RolloutDuringTraining:
     def __post_init__(self) -> None:
         for name in ("episodes", "freq", "seed"):
             check_number(f"rollout.{name}", getattr(self, name), 0, MAX_COUNT, whole=True)
+        if self.freq and not self.episodes:
+            raise ConfigError(bad_value("rollout.freq", self.freq, "0, but with rollout.episodes"))
 
 
 @dataclass
@@ -178,6 +186,10 @@ class WandbConfig:
     enable: bool = False
     project: str = "anyorder"
     mode: str = "offline"
+
+    def __post_init__(self) -> None:
+        if self.mode not in WANDB_MODES:
+            raise ConfigError(bad_value("wandb.mode", self.mode, ", ".join(WANDB_MODES)))
 
 
 @dataclass
@@ -213,7 +225,7 @@ class TrainConfig:
         rollout: success in simulation along the way.
         wandb: tracking.
         seed: of initialisation, data order and losses.
-        device: ``cpu``, ``cuda``, ``mps``; chosen when null.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; the best of this machine when null.
         resume: continue the run in ``output_dir``, or start it if there is no checkpoint yet.
         progress: show a progress bar.
     """
@@ -257,10 +269,11 @@ class TrainConfig:
         check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
         check_number("observation_noise", self.observation_noise, 0, 1_000)
         check_number("context_dropout", self.context_dropout, 0, 1, below=True)
-        check_sampling(self.temperature, self.nucleus, self.guidance)
+        check_sampling(self.temperature, self.nucleus, self.guidance, self.factorization)
+        check_device(self.device)
+        check_number("batch_size", self.batch_size, 1, MAX_BATCH, whole=True)
         for name in (
             "steps",
-            "batch_size",
             "log_freq",
             "eval_samples",
             "eval_chunks",

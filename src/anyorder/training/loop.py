@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from anyorder.datasets.chunks import ActionChunks
 from anyorder.datasets.fingerprint import check_unchanged, fingerprint
 from anyorder.datasets.origin import recorded_in
+from anyorder.devices import devices
 from anyorder.envs.base import EnvConfig
 from anyorder.envs.rollout import rollout
 from anyorder.errors import CheckpointError, ConfigError, bad_value
@@ -46,7 +47,7 @@ EARLY_DRAWS = 1 / 8
 """Part of ``eval_samples`` that validations before the last one draw."""
 
 # The settings that may differ when a run is resumed: they change nothing about what is learnt, but for the two that
-# have to be lowered where training diverged.
+# have to be lowered where training diverged. The last three: an older run may have values that are now refused.
 FREE_ON_RESUME = (
     "output_dir",
     "resume",
@@ -58,6 +59,9 @@ FREE_ON_RESUME = (
     "dataset.workers",
     "optimizer.lr",
     "optimizer.grad_clip_norm",
+    "temperature",
+    "nucleus",
+    "rollout.freq",
 )
 
 
@@ -264,14 +268,27 @@ def as_json(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_accelerator(device: str | None) -> Accelerator:
-    """Make accelerate's handle; bf16 on CUDA, full precision elsewhere."""
-    # A process that trains several times would otherwise keep the first run's precision.
-    AcceleratorState._reset_state(False)
-    cuda = torch.cuda.is_available() and device in (None, "cuda")
+    """Make accelerate's handle; bf16 on CUDA, full precision elsewhere.
+
+    Args:
+        device: one of this machine's; the best one when None.
+
+    Raises:
+        ConfigError: accelerate was told to take another device, or several processes would share a GPU.
+    """
+    # A process that trains several times would otherwise keep the first run's precision and device.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    kind, _, number = (device or devices()[0]).partition(":")
+    if number:
+        torch.cuda.set_device(int(number))  # accelerate takes the current one
     # The buffers are the tokenizer and the normalisation: the same everywhere and never changed.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
-    precision = "bf16" if cuda else "no"
-    return Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[ddp])
+    precision = "bf16" if kind == "cuda" else "no"
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[ddp])
+    chosen = accelerator.device.type
+    if device is not None and (chosen != kind or (number and accelerator.num_processes > 1)):
+        raise ConfigError(bad_value("device", device, f"null or {chosen}, as accelerate was launched"))
+    return accelerator
 
 
 def open_run(
