@@ -425,7 +425,11 @@ def test_output_that_exists(trained, lift_root, tmp_path, capsys):
     assert page.read_text() == "mine"
     page.rename(page.with_suffix(".md"))
     said = fails(capsys, "report", f"runs=[{trained}]", f"output={page}")
-    assert "page.md' given, allowed: a new file; the Markdown beside the page" in said
+    assert "page.md' given, allowed: a name whose .md is free, too" in said
     assert page.with_suffix(".md").read_text() == "mine"
     assert not page.exists()
+    other = tmp_path / "killed.html"
+    assert cli.main(["report", f"runs=[{trained}]", f"output={other}"]) == 0
+    other.unlink()  # as a kill between the two files leaves it
+    assert cli.main(["report", f"runs=[{trained}]", f"output={other}"]) == 0
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before

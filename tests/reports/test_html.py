@@ -155,5 +155,5 @@ def test_replaced_whole(runs, tmp_path):
 
 @pytest.mark.parametrize("name", ["report", "report.md", "."])
 def test_out_must_be_a_page(runs, tmp_path, name):
-    with pytest.raises(ConfigError, match=r"out: .*\.html"):
+    with pytest.raises(ConfigError, match=r"output: .*\.html"):
         write_report(runs, tmp_path / name)

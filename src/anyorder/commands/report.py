@@ -9,8 +9,6 @@ from anyorder.errors import ConfigError, bad_value
 from anyorder.files import owned, writable
 from anyorder.reports.page import page_files
 
-NEW = "a new file; the Markdown beside the page has its name, with .md"
-
 
 @dataclass
 class ReportConfig:
@@ -23,9 +21,9 @@ class ReportConfig:
     def __post_init__(self) -> None:
         if not self.runs:
             raise ConfigError(bad_value("runs", self.runs, "run folders, as [outputs/a,outputs/b]"))
-        for file in page_files(self.output, "output"):
-            if file.exists():
-                raise ConfigError(bad_value("output", str(file), NEW))
+        page, _ = page_files(self.output, "output")
+        if page.exists():
+            raise ConfigError(bad_value("output", self.output, "a new file"))
         if not writable(Path(self.output)):
             raise ConfigError(bad_value("output", self.output, "a file in a place that can be written to"))
 
@@ -38,6 +36,7 @@ def run(config: ReportConfig, console: Console) -> None:
 
     folders = [Path(folder) for folder in config.runs]
     page, markdown = page_files(config.output, "output")
-    with owned(page, "output", new=NEW), owned(markdown, "output", new=NEW):
+    with owned(page, "output", new="a new file"), owned(markdown, "output"):
+        written = write_report(folders, page, title=config.title)
         console.print(to_rich(read_runs(folders)))
-        console.print(f"report: {write_report(folders, page, title=config.title)}")
+        console.print(f"report: {written}")
