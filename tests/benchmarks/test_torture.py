@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "torture"))
 import codes
 import mutations
 
-SAMPLE = 40
+SAMPLE = 20
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,13 @@ def assert_good(found, tried):
     assert not any(tally.tracebacks or tally.silent or tally.hangs for tally in found)
 
 
+@pytest.mark.slow
 def test_two_at_once(torture):
     *_, owners, verbs, folder = torture
     assert_good(owners.trials(1, [v for v in verbs if v.name == "record"], folder), 1)
 
 
+@pytest.mark.slow
 def test_full_disks(torture):
     disks, *_, verbs, folder = torture
     assert_good(disks.trials(1, [v for v in verbs if v.name == "report"], folder, seed=1), 10)

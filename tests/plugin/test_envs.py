@@ -56,6 +56,7 @@ def test_lerobot_eval_reports_exact_returns_and_successes(batch_size):
     assert metrics["successes"] == [length % 2 == 1 for length in lengths]
 
 
+@pytest.mark.slow
 def test_asynchronous_evaluation_gives_the_same():
     config = parse("--env.type=anyorder_countdown")
     asynchronous = evaluate(make_env(config, 3, use_async_envs=True), still_policy(), 6)

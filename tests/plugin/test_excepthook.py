@@ -75,6 +75,7 @@ def test_a_wrong_setting_names_its_cause(kind, settings, line, monkeypatch):
     assert line in str(told)
 
 
+@pytest.mark.slow
 def test_a_command_of_lerobot_ends_with_the_line_of_a_wrong_setting(tmp_path):
     words = ["--dataset.repo_id=local/none", "--policy.type=anyorder", "--policy.push_to_hub=false"]
     command = Path(sys.executable).parent / "lerobot-train"

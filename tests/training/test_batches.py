@@ -64,7 +64,7 @@ def assert_same(found, expected):
             assert same, key
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_decoded_ahead_is_the_same_as_from_memory(film_root, workers):
     cached = ActionChunks.load(film_root, horizon=2, history=2, images=True)
     live = ActionChunks.load(film_root, horizon=2, history=2, images=True, cache_gb=0)

@@ -86,7 +86,7 @@ def assert_same_run(one, other):
 @pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
 def test_same_seed_same_run_and_killed_equals_undisturbed(family, lift_root, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(config(lift_root, whole, family))
+    train(config(lift_root, whole, family, steps=8))
 
     def die(self, done, loss):
         if done == 7:  # between two checkpoints, after metrics of later steps have been written
@@ -95,9 +95,9 @@ def test_same_seed_same_run_and_killed_equals_undisturbed(family, lift_root, tmp
     with monkeypatch.context() as patch:
         patch.setattr("anyorder.training.progress.TrainingProgress.step", die)
         with pytest.raises(KilledError):
-            train(config(lift_root, broken, family))
+            train(config(lift_root, broken, family, steps=8))
     assert last_checkpoint(broken).name == "000004"
-    train(config(lift_root, broken, family, resume=True))
+    train(config(lift_root, broken, family, steps=8, resume=True))
     assert_same_run(whole, broken)
 
 
@@ -453,6 +453,7 @@ def test_batch_order_visits_every_frame_once_an_epoch_and_knows_no_history():
     assert not torch.equal(rows[:10], rows[10:])
 
 
+@pytest.mark.slow
 def test_two_ranks_give_one_ranks_losses(lift_root, tmp_path):
     common = [
         f"dataset.root={lift_root}",
