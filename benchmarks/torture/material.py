@@ -161,14 +161,21 @@ def make_study(folder: Path) -> None:
     write_json(study_files.run_folder(out, done.id) / study_files.SUCCESS, success)
 
 
+def copy(path: Path, to: Path) -> None:
+    """Copy a file or a folder, links as links."""
+    if path.is_dir():
+        shutil.copytree(path, to, symlinks=True)
+    else:
+        shutil.copy(path, to)
+
+
 def make_old(folder: Path) -> None:
     """Copy everything without digests."""
     names = [path.name for path in folder.iterdir()]
     old = folder / OLD
     old.mkdir()
     for name in names:
-        here = folder / name
-        (shutil.copytree if here.is_dir() else shutil.copy)(here, old / name)
+        copy(folder / name, old / name)
     for path in old.rglob(SUMS):
         path.unlink()
     for path in old.rglob("*.json"):

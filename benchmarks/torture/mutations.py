@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from material import OLD, Kind, kinds, make, same
+from material import OLD, Kind, copy, kinds, make, same
 
 from anyorder.errors import UserError
 from anyorder.files import SUMS
@@ -140,7 +140,7 @@ def work(pipe: Connection, source: Path, here: Path, name: str, cases: range, se
     kind = kinds(source)[name]
     for path in source.iterdir():
         if path.name != OLD:
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / path.name)
+            copy(path, here / path.name)
     path = here / kind.file
     good, wanted = path.read_bytes(), kind.read(here)
     pipe.send("ready")

@@ -36,7 +36,7 @@ from anyorder.training.loop import check_output, make_accelerator, train
 from anyorder.training.metrics import read_metrics
 from anyorder.training.optimise import check_finite_norm
 from anyorder.training.order import BatchOrder
-from anyorder.training.run_folder import last_checkpoint, step_of
+from anyorder.training.run_folder import last_checkpoint, read_state, step_of
 from anyorder.training.watch import Watch
 
 TINY = {"steps": 12, "save_freq": 4, "eval_freq": 4, "log_freq": 1, "batch_size": 8, "eval_samples": 2}
@@ -401,6 +401,12 @@ def test_a_state_that_cannot_be_is_one_line(lift_root, tmp_path, text):
     (folder / "state.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"state\.json: "):
         train(config(lift_root, tmp_path / "run", steps=4, resume=True))
+
+
+def test_a_state_with_more_than_is_declared_is_read(tmp_path):
+    (tmp_path / "training_state").mkdir()
+    (tmp_path / "training_state" / "state.json").write_text('{"step": 4, "averaged": 2, "note": "mine"}')
+    assert read_state(tmp_path)["step"] == 4
 
 
 METRICS = [

@@ -69,10 +69,11 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     path = checkpoint / STATE / STATE_JSON
-    found = checked({"step": int, "averaged": int}, read_json(path, CheckpointError), path, CheckpointError)
-    for name, value in found.items():
-        if value < 0:
-            raise CheckpointError(f"{path}: {bad_value(name, value, 'an integer >= 0')}")
+    fields = {"step": int, "averaged": int}
+    found = checked(fields, read_json(path, CheckpointError), path, CheckpointError)
+    for name in fields:
+        if found[name] < 0:
+            raise CheckpointError(f"{path}: {bad_value(name, found[name], 'an integer >= 0')}")
     return found
 
 
