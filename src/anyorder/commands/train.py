@@ -17,7 +17,9 @@ def again(config: TrainConfig) -> str:
         return "begins again"
     last = last_checkpoint(run)
     how = "" if config.resume else "with resume=true "
-    return how + ("begins again" if last is None else f"goes on from step {step_of(last)}")
+    if last is None:
+        return f"{how}begins again, as there is no checkpoint yet"
+    return f"{how}goes on from step {step_of(last)}"
 
 
 def run(config: TrainConfig, console: Console) -> None:

@@ -159,7 +159,7 @@ def roll_out(env: gym.Env, expert: Expert, seed: int) -> tuple[list[Frame], bool
 def _open(root: Path, origin: Origin, resume: bool) -> Origin:
     """Check that ``root`` may be written; return what it holds so far."""
     if root.exists() and not resume:
-        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet, or resume=True"))
+        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet, or resume=true"))
     recover(root) if resume else discard(root)
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)

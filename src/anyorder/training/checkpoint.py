@@ -168,7 +168,8 @@ def recorded_env(path: str | Path) -> EnvConfig:
         env = recorded_in([Path(root)])
     if env is None:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
-        allowed = f"env=NAME, as {where} does not name one (see `anyorder rollout --help`)"
+        hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
+        allowed = f"env=NAME, as {where} does not name one ({hint})"
         raise EnvError(bad_value("env", None, allowed))
     return env
 
