@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from verbs import (
+    HANG_S,
     PATIENCE_S,
     Count,
     Process,
@@ -40,7 +41,7 @@ def trials(count: int, verbs: list[Verb], folder: Path, seed: int = 0) -> list[C
             first = Process(verb.command(place), partial(at_write, place, partial(stop_self, place, at, [])))
             stopped(first.pid)
             before = content(place)
-            second = run(verb.command(place, again=True))
+            second = run(verb.command(place, again=True), patience_s=HANG_S)
             if second.status is None:
                 tally.bad("hangs", f"the second at write {at}")
             elif second.status != 2 or len(second.lines) != 1:

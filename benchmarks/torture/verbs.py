@@ -86,9 +86,9 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """What stands on stderr, without the warnings and reports of libraries."""
+        """What stands on stderr, without the warnings of libraries."""
         lines = [line for line in self.error.splitlines() if line.strip()]
-        return [line for line in lines if not line.startswith(("WARNING", "Svt[")) and "SVT" not in line]
+        return [line for line in lines if not line.startswith("WARNING")]
 
 
 @dataclass

@@ -143,14 +143,15 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
     overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
     if groups_of(text):
         register_groups()
-    choices = [key for key, _, _ in defaults_list(text)]
+    defaults = defaults_list(text)
+    choices = [key for key, _, _ in defaults]
     # A group whose choice lies elsewhere, as env@rollout.env, is chosen by that place too.
     places = {key.partition("@")[2]: key for key in choices if "@" in key}
     overrides = [f"{places.get(key, key)}={value}" for key, _, value in (w.partition("=") for w in overrides)]
     overrides = [register_study(word) for word in overrides]
-    check_optional(text, overrides)
+    check_optional(defaults, overrides)
     # Empty is what a group that may be empty is by default; Hydra takes no null for a choice.
-    optional = [f"{key}=null" for key, _, empty in defaults_list(text) if empty]
+    optional = [f"{key}=null" for key, _, empty in defaults if empty]
     overrides = [word for word in overrides if word not in optional]
     with initialize_config_module("anyorder.configs", version_base="1.3"):
         try:
@@ -262,9 +263,9 @@ def register_groups() -> None:
                 store.store(group="env", name=name, node=to_plain(kind(**options)))
 
 
-def check_optional(text: str, overrides: list[str]) -> None:
+def check_optional(defaults: list[tuple[str, str, bool]], overrides: list[str]) -> None:
     """Refuse an unknown choice of a group that may be empty: Hydra would leave it out without a word."""
-    groups = {key: group for key, group, optional in defaults_list(text) if optional}
+    groups = {key: group for key, group, optional in defaults if optional}
     for word in overrides:
         key, _, value = word.partition("=")
         names = group_names(groups[key]) if key in groups else [value]
