@@ -164,7 +164,7 @@ def small(monkeypatch):
 
     def quickly(config, console):
         assert (config.law, config.loss) == ("auto", "loss_best")
-        return fit_table(replace(config, law="chinchilla", bootstrap=20), console)
+        return fit_table(replace(config, law="chinchilla", bootstrap=100), console)
 
     monkeypatch.setattr(commands, "fit_table", quickly)
     return control
