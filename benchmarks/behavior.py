@@ -1,0 +1,155 @@
+"""What the package computes, as one JSON file: run it on two commits, and equal files mean equal behavior, bit for bit.
+
+For every family, variant and tokenizer: the losses of 20 training steps, the validation scores, a hash of the saved
+weights, the codes of a batch, its likelihood, and what is sampled at three settings. Besides: the table of a small study,
+and the laws fitted to the runs of ``docs/scaling-laws``. Nothing is timed.
+
+    python benchmarks/behavior.py outputs/before      # on one commit
+    python benchmarks/behavior.py outputs/after       # on another
+    diff outputs/before/behavior.json outputs/after/behavior.json
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import torch
+from safetensors.torch import load_file
+
+from anyorder import cli
+from anyorder.policies import AnyOrderPolicy
+
+torch.set_num_threads(1)
+
+FAMILIES = """
+analog_bits autoregressive block_diffusion chunked embedding_diffusion flow_matching gaussian_diffusion independent
+masked_diffusion mip next_frequency next_scale regression score_entropy uniform_diffusion
+"""
+VARIANTS = """
+autoregressive factorization.orders=fixed factorization.k=4 factorization.jitter=uniform
+autoregressive factorization.orders=fixed factorization.k=3 factorization.ensemble=true factorization.jitter=uniform
+autoregressive factorization.orders=random
+autoregressive factorization.orders=annealed
+autoregressive factorization.token_masking=0.5 network.dropout=0.1 network.attention_dropout=0.1 observation_noise=0.1
+autoregressive n_obs_steps=2 relative_actions=true context_dropout=0.2 guidance=2
+masked_diffusion factorization.sampler=ancestral factorization.steps=4 factorization.schedule=cosine
+masked_diffusion factorization.sampler=remasking factorization.steps=6
+masked_diffusion factorization.sampler=first_hitting
+masked_diffusion factorization.sampler=confidence factorization.steps=3
+masked_diffusion factorization.sampler=spread factorization.steps=2 factorization.sampling_schedule=maskgit
+masked_diffusion factorization.sampler=threshold factorization.threshold=0.5
+masked_diffusion factorization.loss=bernoulli factorization.schedule=polynomial
+block_diffusion factorization.block_size=2 factorization.sampler=first_hitting
+block_diffusion factorization.block_size=3 factorization.sampler=remasking factorization.steps=5
+uniform_diffusion factorization.steps=3 factorization.auxiliary=0.0
+gaussian_diffusion factorization.prediction=v_prediction factorization.scheduler=dpm_solver
+mip factorization.weighted=true
+regression factorization.norm=l2
+"""
+TOKENIZERS = "bins bspline dct fast multiscale_vq registers residual_vq"
+STUDY = """
+families:
+  ar: {type: autoregressive}
+  ar_fixed: {type: autoregressive, orders: fixed, k: 4}
+  masked: {type: masked_diffusion}
+grids:
+  main: {families: [ar, ar_fixed, masked], width: [16], unique_tokens: [200, 500], epochs: [1, 3], dropout: [0.0, 0.1]}
+"""
+
+
+def hashed(*tensors: torch.Tensor) -> str:
+    """Return the first 16 digits of the SHA-256 of some tensors' values."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def run(*words: str) -> None:
+    """Run a command of ``anyorder``, which has to succeed."""
+    assert cli.main(list(words)) == 0, words
+
+
+def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words: str) -> dict[str, object]:
+    """Train a policy for 20 steps and return what it computes."""
+    fixed = ("steps=20", "log_freq=1", "eval_freq=10", "batch_size=16", "chunk_size=8", "eval_samples=4", "device=cpu")
+    run("train", f"dataset.root={data}", f"output_dir={folder}", *fixed, "n_action_steps=4", "progress=false", *words)
+    times = ("seconds", "_s", "samples_per", "time")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    said = [{k: v for k, v in line.items() if not any(word in k for word in times)} for line in lines]
+    saved = folder / "checkpoints" / "last" / "pretrained_model"
+    weights = load_file(saved / "model.safetensors")
+    policy = AnyOrderPolicy.from_pretrained(saved)
+    policy.eval()
+    batch = dict(batch)
+    moments = policy.config.n_obs_steps
+    if moments == 1:
+        batch["observation.state"] = batch["observation.state"][:, -1]
+        batch["observation.environment_state"] = batch["observation.environment_state"][:, -1]
+    encode = policy.codec.encode if hasattr(policy, "codec") else policy.chunk
+    found: dict[str, object] = {
+        "metrics": said,
+        "weights": hashed(*(weights[name] for name in sorted(weights))),
+        "parameters": len(weights),
+        "code": hashed(encode(batch)),
+    }
+    with torch.no_grad():
+        loss, _ = policy(batch, reduction="none", generator=torch.Generator().manual_seed(5), progress=0.5)
+    found["loss"] = loss.tolist()
+    if policy.factorization.discrete and policy.factorization.reads == "slots":
+        likely = policy.log_prob(batch, generator=torch.Generator().manual_seed(6), samples=3)
+        found["log_prob"] = likely.value.tolist()
+    seen = {k: v for k, v in batch.items() if k != "action"}
+    for temperature, nucleus in ((0.0, 1.0), (1.0, 1.0), (0.7, 0.8)):
+        if policy.factorization.draws_tokens:
+            policy.config.temperature, policy.config.nucleus = temperature, nucleus
+        policy.manual_seed(7)
+        found[f"actions at {temperature}, {nucleus}"] = hashed(policy.predict_action_chunk(seen))
+    return found
+
+
+def main(out: Path) -> None:
+    """Write ``behavior.json`` into a new folder."""
+    data = out / "lift"
+    run("record", "env=so101_lift", "episodes=6", f"root={data}")
+    from anyorder.training.config import DatasetConfig
+    from anyorder.training.data import load_chunks  # type: ignore[attr-defined,unused-ignore]
+
+    chunks, _ = load_chunks(DatasetConfig(str(data), validation_fraction=0.0), 8, 2)
+    batch = chunks.batch(torch.arange(0, chunks.frames, chunks.frames // 8))
+    found: dict[str, object] = {}
+    variants = [line.split() for line in VARIANTS.strip().splitlines()]
+    trained = [[name] for name in FAMILIES.split()] + variants
+    for name, *words in trained:
+        tokenizer = {"next_scale": "multiscale_vq", "next_frequency": "dct"}.get(name, "fast")
+        key = " ".join([name, *words])
+        found[key] = behavior_of(
+            out / f"run{len(found)}", data, batch, f"factorization={name}", f"tokenizer={tokenizer}", *words
+        )
+    for tokenizer in TOKENIZERS.split():
+        quick = ["tokenizer.steps=100"] if tokenizer == "registers" else []
+        for name in ("autoregressive", "masked_diffusion"):
+            found[f"{name} of {tokenizer}"] = behavior_of(
+                out / f"run{len(found)}", data, batch, f"factorization={name}", f"tokenizer={tokenizer}", *quick
+            )
+    (out / "study.yaml").write_text(STUDY)
+    held = ("dataset.validation_fraction=0.34", "dataset.test_fraction=0.34", "evaluation.chunks=16", "workers=1")
+    run("study", "run", f"study={out / 'study.yaml'}", f"dataset.root={data}", f"out={out / 'study'}", *held)
+    run("study", "collect", f"out={out / 'study'}")
+    table = parquet.read_table(out / "study" / "runs.parquet").to_pylist()
+    found["study"] = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in table]
+    for loss in ("loss_final", "loss_best"):
+        folder = out / f"fit_{loss}"
+        run("fit", "runs=docs/scaling-laws/runs.parquet", f"loss={loss}", "bootstrap=100", "families=[ar,masked]", f"out={folder}")
+        laws = json.loads((folder / "laws.json").read_text())
+        found[f"laws of {loss}"] = {k: v for k, v in laws.items() if k not in ("sha256", "version", "made")}
+    text = json.dumps(found, indent=1, sort_keys=True, default=str).replace(str(out), "OUT")
+    (out / "behavior.json").write_text(text)
+    print(f"{out / 'behavior.json'}: {len(found)} parts, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
