@@ -1,8 +1,8 @@
 """What the package computes, as one JSON file: run it on two commits, and equal files mean equal behavior, bit for bit.
 
 For every family, variant and tokenizer: the losses of 20 training steps, the validation scores, a hash of the saved
-weights, the codes of a batch, its likelihood, and what is sampled at three settings. Besides: the table of a small study,
-and the laws fitted to the runs of ``docs/scaling-laws``. Nothing is timed.
+weights, the codes of a batch, its likelihood, and what is sampled at three settings. Besides: the table of a small
+study, and the laws fitted to the runs of ``docs/scaling-laws``. Nothing is timed.
 
     python benchmarks/behavior.py outputs/before      # on one commit
     python benchmarks/behavior.py outputs/after       # on another
@@ -75,8 +75,24 @@ def run(*words: str) -> None:
 
 def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words: str) -> dict[str, object]:
     """Train a policy for 20 steps and return what it computes."""
-    fixed = ("steps=20", "log_freq=1", "eval_freq=10", "batch_size=16", "chunk_size=8", "eval_samples=4", "device=cpu")
-    run("train", f"dataset.root={data}", f"output_dir={folder}", *fixed, "n_action_steps=4", "progress=false", *words)
+    fixed = (
+        "steps=20",
+        "log_freq=1",
+        "eval_freq=10",
+        "batch_size=16",
+        "chunk_size=8",
+        "eval_samples=4",
+        "device=cpu",
+    )
+    run(
+        "train",
+        f"dataset.root={data}",
+        f"output_dir={folder}",
+        *fixed,
+        "n_action_steps=4",
+        "progress=false",
+        *words,
+    )
     times = ("seconds", "_s", "samples_per", "time")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     said = [{k: v for k, v in line.items() if not any(word in k for word in times)} for line in lines]
@@ -133,22 +149,41 @@ def main(out: Path) -> None:
         quick = ["tokenizer.steps=100"] if tokenizer == "registers" else []
         for name in ("autoregressive", "masked_diffusion"):
             found[f"{name} of {tokenizer}"] = behavior_of(
-                out / f"run{len(found)}", data, batch, f"factorization={name}", f"tokenizer={tokenizer}", *quick
+                out / f"run{len(found)}",
+                data,
+                batch,
+                f"factorization={name}",
+                f"tokenizer={tokenizer}",
+                *quick,
             )
     (out / "study.yaml").write_text(STUDY)
-    held = ("dataset.validation_fraction=0.34", "dataset.test_fraction=0.34", "evaluation.chunks=16", "workers=1")
+    held = (
+        "dataset.validation_fraction=0.34",
+        "dataset.test_fraction=0.34",
+        "evaluation.chunks=16",
+        "workers=1",
+    )
     run("study", "run", f"study={out / 'study.yaml'}", f"dataset.root={data}", f"out={out / 'study'}", *held)
     run("study", "collect", f"out={out / 'study'}")
     table = parquet.read_table(out / "study" / "runs.parquet").to_pylist()
     found["study"] = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in table]
     for loss in ("loss_final", "loss_best"):
         folder = out / f"fit_{loss}"
-        run("fit", "runs=docs/scaling-laws/runs.parquet", f"loss={loss}", "bootstrap=100", "families=[ar,masked]", f"out={folder}")
+        run(
+            "fit",
+            "runs=docs/scaling-laws/runs.parquet",
+            f"loss={loss}",
+            "bootstrap=100",
+            "families=[ar,masked]",
+            f"out={folder}",
+        )
         laws = json.loads((folder / "laws.json").read_text())
         found[f"laws of {loss}"] = {k: v for k, v in laws.items() if k not in ("sha256", "version", "made")}
     text = json.dumps(found, indent=1, sort_keys=True, default=str).replace(str(out), "OUT")
     (out / "behavior.json").write_text(text)
-    print(f"{out / 'behavior.json'}: {len(found)} parts, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    print(
+        f"{out / 'behavior.json'}: {len(found)} parts, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from anyorder.scaling.config import FitConfig
-from anyorder.scaling.fit import fit
-from anyorder.scaling.intervals import bootstrap, intervals
-from anyorder.scaling.law import CONSTANTS, constants_array, predict
-from anyorder.scaling.runs import Runs, make_runs
+from anyorder.laws.config import FitConfig
+from anyorder.laws.fit import fit
+from anyorder.laws.intervals import bootstrap, intervals
+from anyorder.laws.law import CONSTANTS, constants_array, predict
+from anyorder.laws.runs import Runs, make_runs
 
 SEVEN = CONSTANTS[:7]
 

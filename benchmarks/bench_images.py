@@ -23,7 +23,7 @@ import torch
 from bench_loader import processor, rate
 
 from anyorder.datasets import ActionChunks
-from anyorder.datasets.images import video_backend
+from anyorder.datasets.read.images import video_backend
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.order import BatchOrder
 

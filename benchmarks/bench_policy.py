@@ -57,9 +57,9 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     """Return one row of the table."""
     import torch
 
-    from anyorder.datasets.origin import Origin
-    from anyorder.envs.rollout import chunk_latency_ms
+    from anyorder.datasets.write.origin import Origin
     from anyorder.factorization import FactorizationConfig
+    from anyorder.rollouts.rollout import chunk_latency_ms
     from anyorder.training.config import DatasetConfig, TrainConfig
     from anyorder.training.data import load_chunks, make_policy
     from anyorder.training.loop import make_accelerator

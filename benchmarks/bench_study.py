@@ -16,7 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import SlotNetwork
-from anyorder.scaling.study import SizeConfig
+from anyorder.studies.config import SizeConfig
 
 LENGTH, VOCABULARY, OBSERVED = 32, 127, 43
 SHAPES = [(w, b) for w in (16, 32, 64, 128) for b in (4, 16, 64)]

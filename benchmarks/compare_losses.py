@@ -13,7 +13,7 @@ from pathlib import Path
 from cells import Cell, arguments, measure
 from scipy.stats import binomtest
 
-from anyorder.envs.results import wilson_interval
+from anyorder.rollouts.results import wilson_interval
 
 CHOOSING_SEED = 500_000
 TASKS = {"so101_lift": 25, "so101_pick_place": 100}

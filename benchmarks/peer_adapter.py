@@ -11,8 +11,8 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor, nn
 
-from anyorder.datasets.chunks import ActionChunks, Batch
-from anyorder.datasets.episodes import gather, window
+from anyorder.datasets.read.chunks import ActionChunks, Batch
+from anyorder.datasets.read.episodes import gather, window
 
 NO_IMAGE = "observation.image"
 """Name of the image that VQ-BeT demands and that does not exist."""

@@ -16,12 +16,12 @@ import torch
 from peer_training import BATCH, fit, held_out_loss, make_learner, split
 from torch import nn
 
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.origin import Origin
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.write.origin import Origin
 from anyorder.envs import EnvConfig
-from anyorder.envs.rollout import chunk_latency_ms, rollout
 from anyorder.errors import ConfigError, bad_value
 from anyorder.policies import AnyOrderPolicy
+from anyorder.rollouts.rollout import chunk_latency_ms, rollout
 from anyorder.training.evaluate import validate
 
 FIRST_EPISODE = 1_000_000

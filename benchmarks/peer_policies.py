@@ -31,8 +31,8 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from peer_adapter import NO_IMAGE, NoImage, Peer, merge
 from torch import Tensor
 
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.read.statistics import Statistics
 
 HORIZON = 16
 """Actions in a chunk, for every policy but VQ-BeT, whose chunks are executed to their end."""

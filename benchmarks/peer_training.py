@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
-from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.datasets.read.chunks import ActionChunks, Batch
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
 from anyorder.tokenizers import TokenizerConfig

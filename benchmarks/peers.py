@@ -26,8 +26,8 @@ from peer_policies import PEERS
 from peer_training import BATCH, OURS, VARIANTS
 
 from anyorder.envs import EnvConfig
-from anyorder.envs.results import wilson_interval
 from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.rollouts.results import wilson_interval
 
 # Of Meta-World one task of each of the usual levels: easy, medium, hard and very hard.
 DEMOS = {

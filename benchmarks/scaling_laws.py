@@ -22,14 +22,14 @@ from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
 from anyorder.commands.study import span
+from anyorder.laws.advise import advise
+from anyorder.laws.config import FitConfig
+from anyorder.laws.facts import facts_of
+from anyorder.laws.law import AUTO, CONSTANTS
+from anyorder.laws.laws import Laws, fit_laws
+from anyorder.laws.laws_file import LAWS_FILE, read_laws, write_laws
+from anyorder.laws.runs import Runs, of_families, read_table, runs_of
 from anyorder.reports.scaling_plots import law_plots
-from anyorder.scaling.advise import advise
-from anyorder.scaling.config import FitConfig
-from anyorder.scaling.facts import facts_of
-from anyorder.scaling.law import AUTO, CONSTANTS
-from anyorder.scaling.laws import Laws, fit_laws
-from anyorder.scaling.laws_file import LAWS_FILE, read_laws, write_laws
-from anyorder.scaling.runs import Runs, of_families, read_table, runs_of
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling-laws.md"
 FOLDER = DOCUMENT.with_suffix("")

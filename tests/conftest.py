@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def lift_root(tmp_path_factory):
     """Six demonstrations of Lift."""
-    from anyorder.datasets.recording import record
+    from anyorder.datasets.write.recording import record
     from anyorder.envs import EnvConfig
 
     root = tmp_path_factory.mktemp("lift") / "dataset"

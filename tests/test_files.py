@@ -7,21 +7,11 @@ from pathlib import Path
 import pytest
 
 from anyorder import files
-from anyorder.datasets import commit
+from anyorder.datasets.write import commit
 from anyorder.errors import CheckpointError, ConfigError, DatasetError, UserError
-from anyorder.files import (
-    check_sums,
-    inside,
-    owned,
-    read_json,
-    staged_folder,
-    whole,
-    whole_folder,
-    writable,
-    write_json,
-    write_sums,
-    write_whole,
-)
+from anyorder.files import read_json, whole, writable, write_json, write_whole
+from anyorder.folders import inside, owned, staged_folder, whole_folder
+from anyorder.sums import check_sums, write_sums
 
 
 def write_half(path):
@@ -155,7 +145,7 @@ def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, name):
 
 OWNER = """
 import pathlib, sys, time
-from anyorder.files import owned
+from anyorder.folders import owned
 with owned(pathlib.Path(sys.argv[1]), "root"):
     print(1, flush=True)
     time.sleep(60)

@@ -14,7 +14,7 @@ def test_the_core_imports_neither_lerobot_nor_hydra():
 
 
 def test_the_state_of_a_study_is_read_without_what_trains():
-    code = "import sys; import anyorder.commands.study, anyorder.scaling.collect"
+    code = "import sys; import anyorder.commands.study, anyorder.studies.collect"
     code += "; print([m for m in ('lerobot', 'diffusers', 'scipy', 'mujoco') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

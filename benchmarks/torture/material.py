@@ -18,20 +18,23 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from anyorder import cli
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.commit import INFO_PATH
-from anyorder.datasets.origin import ORIGIN_PATH, Origin
-from anyorder.datasets.recording import _open, record
-from anyorder.envs.rollout import rollout
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.write.commit import INFO_PATH
+from anyorder.datasets.write.origin import ORIGIN_PATH, Origin
+from anyorder.datasets.write.recording import _open, record
 from anyorder.factorization import FactorizationConfig
-from anyorder.files import CHECKSUM, DIGEST, SUMS, write_json
+from anyorder.files import CHECKSUM, DIGEST, write_json
+from anyorder.laws.laws_file import read_laws
+from anyorder.laws.runs import read_runs
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderPolicy
 from anyorder.reports.rollouts import read_episodes
 from anyorder.reports.runs import read_run
 from anyorder.reports.settings_diff import compare_settings
-from anyorder.scaling import files as study_files
-from anyorder.scaling.collect import (
+from anyorder.rollouts.rollout import rollout
+from anyorder.settings import to_plain
+from anyorder.studies import files as study_files
+from anyorder.studies.collect import (
     data_facts,
     read_history,
     read_study,
@@ -40,13 +43,11 @@ from anyorder.scaling.collect import (
     write_study,
     write_table,
 )
-from anyorder.scaling.data import StudyData
-from anyorder.scaling.grid import Member, expand
-from anyorder.scaling.laws_file import read_laws
-from anyorder.scaling.member import HeldOut, Training, run_member
-from anyorder.scaling.runs import read_runs
-from anyorder.scaling.study import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
-from anyorder.settings import to_plain
+from anyorder.studies.config import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
+from anyorder.studies.data import StudyData
+from anyorder.studies.grid import Member, expand
+from anyorder.studies.run import HeldOut, Training, run_member
+from anyorder.sums import SUMS
 from anyorder.tensors import METADATA, read_tensors
 from anyorder.training.checkpoint import (
     check_checkpoint,
@@ -60,7 +61,7 @@ from anyorder.training.metrics import read_metrics
 from anyorder.training.optimise import make_optimizer, ramped_average
 from anyorder.training.run_folder import last_checkpoint
 from tests.datasets.toy_env import ToyConfig
-from tests.scaling.planted import AR, DIFFUSION, planted, together
+from tests.laws.planted import AR, DIFFUSION, planted, together
 
 LAST = "run/checkpoints/last"
 WHERE = "where.txt"

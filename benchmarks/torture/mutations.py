@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from material import OLD, Kind, copy, kinds, make, same
 
 from anyorder.errors import UserError
-from anyorder.files import SUMS
+from anyorder.sums import SUMS
 
 Row = tuple[str, int, int, int, int, int, int]
 HANG_S, START_S = 10.0, 120.0

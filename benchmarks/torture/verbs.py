@@ -126,22 +126,22 @@ def warm_up() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
-    import anyorder.cluster
     import anyorder.commands.advise
-    import anyorder.datasets.convert
-    import anyorder.datasets.recording
-    import anyorder.envs.rollout
+    import anyorder.datasets.write.convert
+    import anyorder.datasets.write.recording
     import anyorder.reports.html
     import anyorder.reports.scaling
-    import anyorder.scaling.collect
-    import anyorder.scaling.member
-    import anyorder.scaling.workers
+    import anyorder.rollouts.rollout
+    import anyorder.studies.collect
+    import anyorder.studies.launchers
+    import anyorder.studies.run
+    import anyorder.studies.workers
     import anyorder.training.loop
     from tests.datasets import toy_env  # noqa: F401 - registers env=toy
 
     torch.set_num_threads(1)
     # A state after every step, so that studies go on from the middle of a run.
-    anyorder.scaling.member.run_member = functools.partial(anyorder.scaling.member.run_member, save_s=0.0)
+    anyorder.studies.run.run_member = functools.partial(anyorder.studies.run.run_member, save_s=0.0)
 
 
 def make_verbs(folder: Path) -> list[Verb]:

@@ -1,29 +1,19 @@
-"""Files that appear whole, say when they were damaged, stay below their folder and have one owner at a time."""
+"""Files that appear whole on disk and say when they were damaged."""
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import re
-import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import UserError, bad_value
 
 DIGEST = "sha256"
 """The key of a JSON file that holds the digest of all its others."""
-SUMS = "SHA256SUMS"
-"""The file of a folder that lists digests of the others in it, as the command ``sha256sum`` writes and checks them."""
-READS_OF_SUMS = 10
-"""How often that list is read while it changes, as that of a dataset does with each episode recorded."""
-SUMS_LINE = re.compile("[0-9a-f]{64}  .+")
 CHECKSUM = "crc32"
 """The key of a line of JSON that holds the checksum of all its others."""
 
@@ -114,9 +104,7 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as failure:
-        raise error(
-            bad_value(str(path), Words(_reason(failure)), "a JSON file that can be read")
-        ) from failure
+        raise error(bad_value(str(path), Words(reason(failure)), "a JSON file that can be read")) from failure
     if not isinstance(value, dict):
         raise error(bad_value(str(path), Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
     if not right:
@@ -159,7 +147,7 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         # Only what precedes a newline was written whole.
         *lines, half = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as failure:
-        raise error(bad_value(str(path), Words(_reason(failure)), "one JSON object a line")) from failure
+        raise error(bad_value(str(path), Words(reason(failure)), "one JSON object a line")) from failure
     if half and not (half.startswith("{") and half.isprintable()):
         raise error(
             bad_value(f"{path}, after line {len(lines)}", half[:40], "nothing, or the begin of a line")
@@ -171,7 +159,7 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as failure:
-            raise error(bad_value(where, Words(_reason(failure)), "a JSON object")) from failure
+            raise error(bad_value(where, Words(reason(failure)), "a JSON object")) from failure
         if not isinstance(value, dict):
             raise error(bad_value(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
         written = value.pop(CHECKSUM, None)
@@ -195,116 +183,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the digests of the files called ``names``, or of all files in ``folder``, into its ``SHA256SUMS``."""
-    names = names or sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    _write_sums(folder, {name: [file_digest(folder / name)] for name in names})
-
-
-def update_sums(folder: Path, names: Iterable[str], error: type[UserError] = UserError) -> None:
-    """Write the digests of files anew that were changed on purpose, or are new; the list keeps its other lines.
-
-    Raises:
-        UserError: the list cannot be read.
-    """
-    new = {name: [file_digest(folder / name)] for name in names}
-    _write_sums(folder, read_sums(folder, error) | new)
-
-
-def allow_sums(folder: Path, other: Path, names: Iterable[str]) -> None:
-    """Let the list of ``folder`` accept each file called ``names`` both as it is and as it is in ``other``."""
-    sums = read_sums(folder)
-    for name in names:
-        sums[name] = list(dict.fromkeys([*sums.get(name, []), file_digest(other / name)]))
-    _write_sums(folder, sums)
-
-
-def settle_sums(folder: Path) -> None:
-    """Let the list of ``folder`` accept no file but as it is, where it has accepted two."""
-    sums = read_sums(folder)
-    found = {name: file_digest(folder / name) for name, digests in sums.items() if len(digests) > 1}
-    for name, value in found.items():
-        if value in sums[name]:
-            sums[name] = [value]
-    _write_sums(folder, sums)
-
-
-def _write_sums(folder: Path, sums: Mapping[str, Iterable[str]]) -> None:
-    lines = [f"{value}  {name}\n" for name in sorted(sums) for value in sums[name]]
-    write_whole(folder / SUMS, "".join(lines))
-
-
-def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, list[str]]:
-    """Return the digests that each file in the ``SHA256SUMS`` of ``folder`` may have; none where there is no list.
-
-    Raises:
-        UserError: the list cannot be read.
-    """
-    path = folder / SUMS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as failure:
-        raise error(
-            bad_value(str(path), Words(_reason(failure)), "lines of a digest and a name")
-        ) from failure
-    sums: dict[str, list[str]] = {}
-    for line in lines:
-        if not SUMS_LINE.fullmatch(line):
-            raise error(bad_value(str(path), line[:160], "lines of a digest and a name"))
-        sums.setdefault(line[66:], []).append(line[:64])
-    return sums
-
-
-def check_sums(
-    folder: Path, names: Iterable[str] | None = None, error: type[UserError] = UserError, hint: str = ""
-) -> None:
-    """Check files against the ``SHA256SUMS`` of their folder; a file that it does not list is accepted.
-
-    Files and list may be replaced meanwhile, as by a recording: what counts is whether they belong together.
-
-    Args:
-        folder: with the list.
-        names: which files; None for all that are listed and there.
-        error: what to raise.
-        hint: what a message says of a file that was changed on purpose.
-
-    Raises:
-        UserError: a file is not what was written, or the list cannot be read.
-    """
-    sums = read_sums(folder, error)
-    hint = hint or "without its line there a file changed on purpose is accepted"
-    reads = 1
-    for name in list(sums) if names is None else names:
-        while name in sums and not _is_listed(folder, name, sums[name], error):
-            before, sums, reads = sums[name], read_sums(folder, error), reads + 1
-            if sums.get(name) == before or reads > READS_OF_SUMS:
-                raise error(changed(folder / name, f"{folder / SUMS} ({hint})"))
-
-
-def _is_listed(folder: Path, name: str, digests: Sequence[str], error: type[UserError]) -> bool:
-    """Whether a file has one of the digests that its folder's list gives it, or is not there."""
-    path = inside(folder, name, str(folder / SUMS), error)
-    try:
-        return not path.is_file() or file_digest(path) in digests
-    except OSError as failure:
-        raise error(bad_value(str(path), Words(_reason(failure)), "a file that can be read")) from failure
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def changed(path: Path, where: str) -> str:
-    """Return the message about a file that is not what was written; ``where`` its digest stands."""
-    return bad_value(
-        str(path), Words("changed since it was written"), f"as written, by the digest in {where}"
-    )
-
-
 class Words(str):
     """Text that a message shows as it is, without quotes."""
 
@@ -312,118 +190,6 @@ class Words(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def inside(root: Path, name: str, field: str, error: type[UserError] = UserError) -> Path:
-    """Return ``root / name``, where ``name`` comes from a file or a user and must not lead out of ``root``.
-
-    Args:
-        root: a folder.
-        name: a relative path.
-        field: what a message calls it.
-        error: what to raise.
-
-    Raises:
-        UserError: an absolute path, ``..``, or a character that no file name has.
-
-    >>> inside(Path("data"), "videos/top.mp4", "video_path").as_posix()
-    'data/videos/top.mp4'
-    >>> inside(Path("data"), "../top.mp4", "video_path")
-    Traceback (most recent call last):
-    anyorder.errors.UserError: video_path: '../top.mp4' given, allowed: a path below data
-    """
-    steps = PurePosixPath(name.replace("\\", "/"))
-    leads_out = steps.is_absolute() or ".." in steps.parts or PureWindowsPath(name).anchor or "\0" in name
-    if leads_out or not steps.parts:
-        raise error(bad_value(field, name, f"a path below {root}"))
-    return root / name
-
-
-@contextmanager
-def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
-    """Keep every other process from writing to ``folder``, or the file of that name, meanwhile.
-
-    The lock is a file beside the folder that the system frees when its process ends, however that ends. Among the
-    processes of one training, the first one owns the folder for all.
-
-    Args:
-        folder: need not exist.
-        field: what a message calls it.
-        new: it must not be there, and is called so: "a new file".
-
-    Raises:
-        UserError: another process is writing there.
-        ConfigError: it is there although it shall be new, or is the root of all folders.
-    """
-    if int(os.environ.get("RANK", "0")) > 0:
-        yield
-        return
-    # One folder may have several names.
-    folder = Path(os.path.realpath(folder))
-    if not folder.name:
-        raise ConfigError(bad_value(field, str(folder), f"a place below {folder}"))
-    made = [parent for parent in folder.parents if not parent.exists()]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_file(folder))
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            allowed = "one that no other process is writing to"
-            raise UserError(bad_value(field, str(folder), allowed)) from None
-        try:
-            if new is not None and os.path.lexists(folder):
-                raise ConfigError(bad_value(field, str(folder), new))
-            yield
-        finally:
-            # Removed while it is held: who waits for it by name finds a new one. One that stays is only untidy.
-            with contextlib.suppress(OSError):
-                Path(lock.lock_file).unlink()
-            lock.release()
-    finally:
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-
-
-def lock_file(folder: Path) -> Path:
-    """Return the file that is locked while a process writes to ``folder``: beside it, or in it where it alone can be
-    written to."""
-    if folder.is_dir() and not os.access(folder.parent, os.W_OK | os.X_OK):
-        return folder / ".lock"
-    return folder.with_name(f".{folder.name}.lock")
-
-
-@contextmanager
-def whole_folder(folder: Path, field: str) -> Iterator[Path]:
-    """Give a folder to write to that becomes ``folder`` at once when the block ends well, on disk for good.
-
-    If the block fails it is removed, and so is what a killed process left of it: nobody else writes there, see
-    ``owned``.
-
-    Args:
-        folder: must not exist.
-        field: what a message calls it.
-
-    Raises:
-        ConfigError: it exists.
-        UserError: another process is making it.
-    """
-    with owned(folder, field, new="a new folder"):
-        staged = staged_folder(folder)
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            staged.mkdir(parents=True)
-            yield staged
-            flush_folder(staged)
-            os.replace(staged, folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-
-
-def staged_folder(folder: Path) -> Path:
-    """Return where ``whole_folder`` writes until it is done."""
-    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def flush_folder(folder: Path) -> None:
@@ -461,6 +227,27 @@ def _finite(text: str) -> float:
     return number
 
 
-def _reason(failure: Exception) -> str:
+def reason(failure: Exception) -> str:
+    """Return the first line of what a failure says, or its name."""
     lines = str(failure).strip().splitlines()
     return lines[0][:160] if lines else type(failure).__name__
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON cannot hold by None, in nested dicts and lists.
+
+    >>> finite({"loss": float("nan"), "steps": (1, 2)})
+    {'loss': None, 'steps': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def changed(path: Path, where: str) -> str:
+    """Return the message about a file that is not what was written; ``where`` its digest stands."""
+    return bad_value(
+        str(path), Words("changed since it was written"), f"as written, by the digest in {where}"
+    )

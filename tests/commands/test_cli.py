@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from anyorder import cli
 from anyorder.errors import DatasetError
-from anyorder.files import SUMS
 from anyorder.reports.rollouts import read_summary
+from anyorder.sums import SUMS
 from anyorder.training.run_folder import last_checkpoint
 from tests.plugin.saved import policy, save
 
@@ -177,7 +177,7 @@ def test_a_rollout_is_kept_where_the_card_of_its_policy_cannot_be_written(
     def refuse(*_):
         raise failure
 
-    monkeypatch.setattr("anyorder.policies.model_card.write_model_card", refuse)
+    monkeypatch.setattr("anyorder.reports.model_card.write_model_card", refuse)
     output = tmp_path / "rollout"
     words = ["rollout", f"policy={trained}", "episodes=1", "videos=0", f"output={output}", "device=cpu"]
     assert cli.main(words) == 0

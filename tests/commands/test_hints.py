@@ -78,10 +78,10 @@ def test_hints_of_a_study_are_taken(monkeypatch, tmp_path):
     out = tmp_path / "a study"
     member = {"family": "ar", "flops": 1.0, "id": "x", "estimated_s": 1.0}
     done = SimpleNamespace(member=member, state="done", left=0.0, took_s=1.0, spent_s=1.0)
-    monkeypatch.setattr("anyorder.scaling.collect.read_study", lambda _: {"members": [member]})
-    monkeypatch.setattr("anyorder.scaling.collect.standings", lambda *_: [done])
-    monkeypatch.setattr("anyorder.scaling.collect.table", lambda _: [{}])
-    monkeypatch.setattr("anyorder.scaling.collect.write_table", lambda *_: None)
+    monkeypatch.setattr("anyorder.studies.collect.read_study", lambda _: {"members": [member]})
+    monkeypatch.setattr("anyorder.studies.collect.standings", lambda *_: [done])
+    monkeypatch.setattr("anyorder.studies.collect.table", lambda _: [{}])
+    monkeypatch.setattr("anyorder.studies.collect.write_table", lambda *_: None)
     settings = study.StudyCommandConfig(out=str(out))
     for action, expected in ((study.status, "study"), (study.collect, "fit")):
         hint = printed(action, settings).split("next: ")[1]

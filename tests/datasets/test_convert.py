@@ -14,9 +14,9 @@ import torch
 
 from anyorder.cli import main
 from anyorder.datasets import ActionChunks
-from anyorder.datasets.convert import RECORDED_TIME, convert
-from anyorder.datasets.old_dataset import read_lines
-from anyorder.datasets.old_videos import has_b_frames
+from anyorder.datasets.write.convert import RECORDED_TIME, convert
+from anyorder.datasets.write.old_dataset import read_lines
+from anyorder.datasets.write.old_videos import has_b_frames
 from anyorder.errors import DatasetError
 from anyorder.files import write_whole
 
@@ -206,7 +206,7 @@ def test_a_kill_leaves_nothing_half_done(old, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("anyorder.datasets.convert.check_new", die)
+        patch.setattr("anyorder.datasets.write.convert.check_new", die)
         with pytest.raises(KeyboardInterrupt):
             convert(old, tmp_path / "new")
     # What a kill -9 leaves is overwritten by the next call.
@@ -461,9 +461,9 @@ def test_a_full_disk_leaves_room_for_the_same_command(old, tmp_path, monkeypatch
     for step in ("write_table", "stage", "run_lerobot"):
         with monkeypatch.context() as patch:
             where = (
-                "anyorder.datasets.convert.pq.write_table"
+                "anyorder.datasets.write.convert.pq.write_table"
                 if step == "write_table"
-                else f"anyorder.datasets.convert.{step}"
+                else f"anyorder.datasets.write.convert.{step}"
             )
             patch.setattr(where, full)
             with pytest.raises(OSError, match="No space"):

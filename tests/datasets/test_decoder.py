@@ -11,9 +11,9 @@ import psutil
 import pytest
 import torch
 
-from anyorder.datasets import decoder as module
-from anyorder.datasets.decoder import Decoder, DecoderError, decode_here
-from anyorder.datasets.images import TOLERANCE_S
+from anyorder.datasets.read import decoder as module
+from anyorder.datasets.read.decoder import Decoder, DecoderError, decode_here
+from anyorder.datasets.read.images import TOLERANCE_S
 
 TIMES = [0.0, 0.1, 0.5]
 
@@ -81,7 +81,7 @@ def test_a_crash_and_a_hang_are_told_and_another_process_goes_on(decoder, video,
 ALONE = """
 import sys
 from pathlib import Path
-from anyorder.datasets.decoder import DECODER
+from anyorder.datasets.read.decoder import DECODER
 DECODER.frames(Path(sys.argv[1]), [0.0], 1e-4, "pyav")
 print(DECODER._process.pid, flush=True)
 sys.stdin.read()
@@ -100,11 +100,11 @@ def test_the_process_ends_with_its_parent(video):
 
 
 def test_only_videos_that_are_not_what_was_recorded_need_the_other_process(tmp_path, monkeypatch):
-    from anyorder.datasets import images
-    from anyorder.datasets.chunks import ActionChunks
-    from anyorder.datasets.recording import record
+    from anyorder.datasets.read import images
+    from anyorder.datasets.read.chunks import ActionChunks
+    from anyorder.datasets.write.recording import record
     from anyorder.errors import DatasetError
-    from anyorder.files import SUMS
+    from anyorder.sums import SUMS
     from tests.datasets.toy_env import ToyConfig
 
     root = tmp_path / "dataset"

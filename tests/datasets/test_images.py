@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from anyorder import cli
 from anyorder.datasets import ActionChunks
-from anyorder.datasets import cameras as cameras_module
-from anyorder.datasets.images import downscale
+from anyorder.datasets.read import cameras as cameras_module
+from anyorder.datasets.read.images import downscale
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks

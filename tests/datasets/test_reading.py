@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from anyorder.datasets import ActionChunks
-from anyorder.datasets.folder import read_info
-from anyorder.datasets.metadata import file_of
-from anyorder.datasets.remarks import remarks
+from anyorder.datasets.read.folder import read_info
+from anyorder.datasets.read.metadata import file_of
+from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, DatasetError, UserError
 from anyorder.policies.fitting import action_reference
 from anyorder.training.config import DatasetConfig

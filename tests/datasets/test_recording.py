@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from anyorder.datasets import ActionChunks, Origin, record
-from anyorder.datasets import commit as commit_module
-from anyorder.datasets.recording import MAX_FAILURES, roll_out
+from anyorder.datasets.write import commit as commit_module
+from anyorder.datasets.write.recording import MAX_FAILURES, roll_out
 from anyorder.errors import DatasetError
-from anyorder.files import SUMS, read_sums
+from anyorder.sums import SUMS, read_sums
 from tests.datasets.toy_env import ToyConfig
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from anyorder.datasets.recording import roll_out
-from anyorder.envs.aloha import AlohaConfig
+from anyorder.datasets.write.recording import roll_out
+from anyorder.envs.aloha.env import AlohaConfig
 from anyorder.errors import ConfigError, EnvError
 
 needs_aloha = pytest.mark.skipif(

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from anyorder.datasets.recording import roll_out
-from anyorder.envs import metaworld as module
-from anyorder.envs.metaworld import MetaworldConfig
+from anyorder.datasets.write.recording import roll_out
+from anyorder.envs.metaworld.env import MetaworldConfig
+from anyorder.envs.metaworld.env import env as module
 from anyorder.errors import ConfigError, EnvError
 
 needs_metaworld = pytest.mark.skipif(

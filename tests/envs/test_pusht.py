@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from anyorder.datasets.recording import roll_out
-from anyorder.envs.pusht import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
+from anyorder.datasets.write.recording import roll_out
+from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
 from anyorder.errors import ConfigError, EnvError
 
 needs_pusht = pytest.mark.skipif(

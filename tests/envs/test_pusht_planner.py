@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from anyorder.envs.pusht import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
-from anyorder.envs.pusht_planner import (
+from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
+from anyorder.envs.pusht.planner import (
     AGENT_RADIUS,
     BOXES,
     CENTRE_OF_MASS,
@@ -17,7 +17,7 @@ from anyorder.envs.pusht_planner import (
     PushPlanner,
     goal_pose,
 )
-from anyorder.envs.pusht_ways import Ways, ahead, blocked, near_block, nearest_free
+from anyorder.envs.pusht.ways import Ways, ahead, blocked, near_block, nearest_free
 
 needs_pusht = pytest.mark.skipif(
     importlib.util.find_spec("gym_pusht") is None, reason="needs the extra pusht"

@@ -5,7 +5,7 @@ import torch
 
 from anyorder.errors import ConfigError, NotFiniteError
 from anyorder.factorization import UNKNOWN
-from anyorder.factorization.analog_bits import to_bits
+from anyorder.factorization.families.analog_bits import to_bits
 from anyorder.networks import ChunkNetwork, SlotNetwork, TransformerConfig
 from anyorder.testing.probes import Counting, generator
 

@@ -5,11 +5,11 @@ import torch
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import UNKNOWN, LegalTokens
-from anyorder.factorization.autoregressive import hide_past
 from anyorder.factorization.base import in_place_slots
 from anyorder.factorization.categorical import draw, uniforms
 from anyorder.factorization.checks import check_known
 from anyorder.factorization.constraint import count_automaton
+from anyorder.factorization.families.autoregressive import hide_past
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, known_first
 from anyorder.factorization.schedules import SCHEDULES
 from anyorder.testing.probes import Counting, generator, network_for, observations

@@ -3,7 +3,7 @@ import torch
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Slots
-from anyorder.factorization.autoregressive import Autoregressive
+from anyorder.factorization.families.autoregressive import Autoregressive
 from anyorder.networks import SlotNetwork, TransformerConfig
 
 

@@ -3,7 +3,7 @@
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.statistics import Statistics
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.policies.fitting import fit

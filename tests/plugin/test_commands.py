@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from anyorder.envs import EnvConfig
-from anyorder.envs.rollout import rollout
+from anyorder.rollouts.rollout import rollout
 from anyorder.training.checkpoint import load_policy
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset, compute_sampler_state
 from torch.utils.data import DataLoader
 
-from anyorder.datasets.recording import record
+from anyorder.datasets.write.recording import record
 from anyorder.errors import ConfigError
 from anyorder.plugin import fast_loading
 from tests.datasets.toy_env import ToyConfig

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from anyorder.errors import CheckpointError, ConfigError, DivergedError, NotFiniteError
 from anyorder.factorization import FactorizationConfig
-from anyorder.files import SUMS
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit
 from anyorder.policies.normalizer import LARGEST
+from anyorder.sums import SUMS
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.checkpoint import load_policy
 

@@ -13,7 +13,8 @@ from anyorder.commands import train as train_command
 from anyorder.errors import CheckpointError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.policies.model_card import CARD, model_card, policy_card, run_of, write_model_card
+from anyorder.policies.model_card import CARD, model_card, policy_card
+from anyorder.reports.model_card import run_of, write_model_card
 from anyorder.training.config import DatasetConfig, TrainConfig
 from tests.plugin.saved import policy, save
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from lerobot.configs import NormalizationMode
 
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.statistics import Statistics
 from anyorder.errors import ConfigError
 from anyorder.policies.normalizer import Normalizer
 

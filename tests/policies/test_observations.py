@@ -13,8 +13,8 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
 from safetensors.torch import save_file
 
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.read.statistics import Statistics
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy

@@ -9,7 +9,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the policy type)
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.statistics import Statistics
 from anyorder.errors import CheckpointError, ConfigError, DatasetError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import EncoderConfig, TransformerConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 
-from anyorder.datasets.statistics import Statistics
+from anyorder.datasets.read.statistics import Statistics
 from anyorder.factorization import FactorizationConfig
-from anyorder.factorization.gaussian_diffusion import GaussianDiffusion
+from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit

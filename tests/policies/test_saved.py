@@ -8,10 +8,10 @@ import torch
 
 from anyorder.devices import devices
 from anyorder.errors import CheckpointError, ConfigError
-from anyorder.files import SUMS
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.saved import read_config, readable
 from anyorder.settings import to_plain
+from anyorder.sums import SUMS
 from anyorder.training.checkpoint import load_policy
 from tests.plugin.saved import policy, save
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from anyorder.datasets.fingerprint import check_unchanged, fingerprint
+from anyorder.datasets.read.fingerprint import check_unchanged, fingerprint
 from anyorder.errors import DatasetError
 from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
 from anyorder.training.data import load_chunks

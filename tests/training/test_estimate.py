@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from anyorder.datasets.cameras import GIB, Cameras
-from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.read.cameras import GIB, Cameras
+from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.training import estimate
 from anyorder.training.batches import StepBatches
 from anyorder.training.config import DatasetConfig, TrainConfig
@@ -77,7 +77,7 @@ def cameras(frames, **shapes):
 @pytest.mark.parametrize("free", [8.0, 2.0, 0.5])
 @pytest.mark.parametrize("cache_gb", [None, 0.0])
 def test_the_setting_that_is_named_lets_frames_fit(free, cache_gb, monkeypatch):
-    monkeypatch.setattr("anyorder.datasets.cameras.free_memory", lambda: int(free * GIB))
+    monkeypatch.setattr("anyorder.datasets.read.cameras.free_memory", lambda: int(free * GIB))
     films = cameras(3_206, front=(3, 480, 640), wrist=(3, 480, 640))
     line = describe(films, 9e4, 0.01, cache_gb, free * GIB)
     assert "camera frames take 5.5 GiB and do not fit" in line

@@ -10,9 +10,9 @@ from anyorder import cli
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.plugin.excepthook import unfit_for_lerobot
 from anyorder.reports.runs import read_run
-from anyorder.scaling.data import StudyData
-from anyorder.scaling.study import StudyConfig, StudyDataset
 from anyorder.settings import convert
+from anyorder.studies.config import StudyConfig, StudyDataset
+from anyorder.studies.data import StudyData
 from anyorder.training.checkpoint import load_policy
 from anyorder.training.metrics import read_metrics
 from tests.datasets import handmade

@@ -16,15 +16,16 @@ from safetensors.torch import load_file, save_file
 
 from anyorder import cli
 from anyorder.commands.train import again
-from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, ConfigError, DivergedError, EnvError
 from anyorder.factorization import FactorizationConfig, LogProb
-from anyorder.files import SUMS, read_lines, write_json
+from anyorder.files import read_lines, write_json
 from anyorder.networks import EncoderConfig, TransformerConfig, VisionConfig
 from anyorder.policies import AnyOrderPolicy
-from anyorder.policies.model_card import write_model_card
+from anyorder.reports.model_card import write_model_card
 from anyorder.settings import to_plain
+from anyorder.sums import SUMS
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training import loop, run_folder

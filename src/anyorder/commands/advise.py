@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import owned, writable
+from anyorder.files import writable
+from anyorder.folders import owned
 
 if TYPE_CHECKING:
-    from anyorder.datasets.folder import DatasetInfo
+    from anyorder.datasets.read.folder import DatasetInfo
 
 
 @dataclass
@@ -101,9 +102,9 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
 
     from anyorder.commands.fit import rich_table
     from anyorder.files import write_whole
+    from anyorder.laws.advise import advise
+    from anyorder.laws.laws_file import read_laws
     from anyorder.reports.page import finite
-    from anyorder.scaling.advise import advise
-    from anyorder.scaling.laws_file import read_laws
 
     laws = read_laws(source)
     if config.dataset is None:
@@ -186,7 +187,7 @@ def dataset_info(dataset: str, rename: Mapping[str, str]) -> "DatasetInfo":
     Raises:
         UserError: there is none, or it has no actions.
     """
-    from anyorder.datasets.folder import read_info, resolve_root, vector_keys
+    from anyorder.datasets.read.folder import read_info, resolve_root, vector_keys
 
     folder = Path(dataset)
     named = not folder.is_dir() and dataset.count("/") == 1

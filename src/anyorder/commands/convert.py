@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from anyorder.datasets.old_dataset import RECORDED_TIME
+from anyorder.datasets.write.old_dataset import RECORDED_TIME
 
 if TYPE_CHECKING:
-    from anyorder.datasets.convert import Conversion
+    from anyorder.datasets.write.convert import Conversion
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ConvertConfig:
 
 def run(config: ConvertConfig, console: Console) -> None:
     """Convert and say what came out."""
-    from anyorder.datasets.convert import convert
+    from anyorder.datasets.write.convert import convert
 
     with console.status("checking and converting"):
         done = convert(config.source, config.root, config.videos)

@@ -16,12 +16,13 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColum
 from anyorder.bars import progress_bars
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
-from anyorder.envs.results import EPISODES
 from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number, system_failure
 from anyorder.factorization import FactorizationConfig
-from anyorder.files import owned, staged_folder, write_whole
+from anyorder.files import write_whole
+from anyorder.folders import owned, staged_folder
 from anyorder.networks import TransformerConfig
 from anyorder.processes import Child
+from anyorder.rollouts.results import EPISODES
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 

@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.table import Table
 
 from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
-from anyorder.files import whole_folder, writable, write_whole
-from anyorder.scaling.config import FitConfig, Fixed
-from anyorder.scaling.facts import PROTOCOLS, protocol_of
-from anyorder.scaling.law import AUTO, LAWS
+from anyorder.files import writable, write_whole
+from anyorder.folders import whole_folder
+from anyorder.laws.config import FitConfig, Fixed
+from anyorder.laws.facts import PROTOCOLS, protocol_of
+from anyorder.laws.law import AUTO, LAWS
 
 if TYPE_CHECKING:
-    from anyorder.scaling.laws import Laws
-    from anyorder.scaling.runs import Runs
+    from anyorder.laws.laws import Laws
+    from anyorder.laws.runs import Runs
 
 REPORT = "report.html"
 
@@ -81,11 +82,11 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
     Returns:
         The laws, the runs, and the table's columns that were not used.
     """
+    from anyorder.laws.facts import facts_of
+    from anyorder.laws.laws import fit_laws
+    from anyorder.laws.laws_file import LAWS_FILE, write_laws
+    from anyorder.laws.runs import of_families, read_table, runs_of
     from anyorder.reports.scaling import scaling_page
-    from anyorder.scaling.facts import facts_of
-    from anyorder.scaling.laws import fit_laws
-    from anyorder.scaling.laws_file import LAWS_FILE, write_laws
-    from anyorder.scaling.runs import of_families, read_table, runs_of
 
     table = of_families(read_table(config.runs), config.families)
     runs, others = runs_of(table, config.loss)
@@ -110,7 +111,7 @@ def subtitle(config: FitCommandConfig, laws: "Laws", runs: "Runs") -> str:
 
 def print_files(config: FitCommandConfig, console: Console) -> None:
     """Say what was written."""
-    from anyorder.scaling.laws_file import LAWS_FILE
+    from anyorder.laws.laws_file import LAWS_FILE
 
     folder = Path(config.out)
     console.print(f"laws: {folder / LAWS_FILE}\nreport: {folder / REPORT}", markup=False)

@@ -22,12 +22,12 @@ from anyorder.commands.study import (
 )
 from anyorder.errors import ConfigError, UserError, bad_value
 from anyorder.files import digest, read_json, write_json
-from anyorder.scaling.pilot import LEAST_RUNS, MARGIN
+from anyorder.studies.pilot import LEAST_RUNS, MARGIN
 
 if TYPE_CHECKING:
     from anyorder.commands.advise import AdviseConfig
-    from anyorder.datasets.folder import DatasetInfo
-    from anyorder.scaling.grid import Member
+    from anyorder.datasets.read.folder import DatasetInfo
+    from anyorder.studies.grid import Member
 
 FIT, TABLE, PROMISE = "fit", "runs.parquet", "named.json"
 """What a pilot's folder holds beside its study."""
@@ -75,8 +75,8 @@ def free_folder(config: "AdviseConfig") -> Path:
     Raises:
         ConfigError: laws are there already, or ``pilot_out`` is no folder.
     """
-    from anyorder.scaling.files import STUDY
-    from anyorder.scaling.laws_file import LAWS_FILE
+    from anyorder.laws.laws_file import LAWS_FILE
+    from anyorder.studies.files import STUDY
 
     out, folder = Path(config.pilot_out), Path(config.pilot_out) / FIT
     check_place("pilot_out", out)
@@ -93,7 +93,7 @@ def free_folder(config: "AdviseConfig") -> Path:
 def dataset_of(config: "AdviseConfig") -> "DatasetInfo":
     """Return the dataset, one that models of a study can read."""
     from anyorder.commands.advise import dataset_info
-    from anyorder.datasets.chunks import OBSERVATION
+    from anyorder.datasets.read.chunks import OBSERVATION
 
     assert config.dataset is not None
     info = dataset_info(config.dataset, config.rename)
@@ -123,9 +123,9 @@ class Pilot:
     extra_s = 0.0
 
     def __init__(self, config: "AdviseConfig", info: "DatasetInfo", started: float) -> None:
-        from anyorder.scaling.data import StudyData
-        from anyorder.scaling.grid import expand
-        from anyorder.scaling.pilot import grids, study_config
+        from anyorder.studies.data import StudyData
+        from anyorder.studies.grid import expand
+        from anyorder.studies.pilot import grids, study_config
 
         assert config.pilot is not None
         self.config, self.minutes = config, config.pilot
@@ -145,8 +145,8 @@ class Pilot:
 
     def check_folder(self) -> None:
         """Refuse a folder that holds another study."""
-        from anyorder.scaling.collect import read_study
-        from anyorder.scaling.files import STUDY
+        from anyorder.studies.collect import read_study
+        from anyorder.studies.files import STUDY
 
         if (self.out / STUDY).is_file():
             there = {member["id"] for member in read_study(self.out)["members"]}
@@ -156,9 +156,9 @@ class Pilot:
 
     def look(self) -> None:
         """See which runs are done, which have failed, and what that tells of the others."""
-        from anyorder.scaling.collect import standings
-        from anyorder.scaling.grid import as_plain
-        from anyorder.scaling.pilot import corrected
+        from anyorder.studies.collect import standings
+        from anyorder.studies.grid import as_plain
+        from anyorder.studies.pilot import corrected
 
         found = standings(self.out, [as_plain(m) for m in self.grid])
         self.took = {s.member["id"]: s.took_s for s in found if s.took_s is not None}
@@ -172,7 +172,7 @@ class Pilot:
         Raises:
             UserError: none of them can be trained.
         """
-        from anyorder.scaling.pilot import CALIBRATION, calibration, makespan
+        from anyorder.studies.pilot import CALIBRATION, calibration, makespan
 
         told = [m.family for m in self.grid if m.id in self.took]
         chosen = self.open(calibration(self.grid, CALIBRATION * 60 * self.minutes, self.processes))
@@ -192,7 +192,7 @@ class Pilot:
         Raises:
             UserError: too little fits for laws, or for the question.
         """
-        from anyorder.scaling.pilot import cells
+        from anyorder.studies.pilot import cells
 
         chosen, families = self.fitting(), {m.family for m in self.grid}
         reached = self.reached(chosen)
@@ -223,7 +223,7 @@ class Pilot:
 
     def keep_promise(self, console: Console) -> list["Member"]:
         """Return what is left to train of the cheapest plan, and leave it the time it takes on a slower machine."""
-        from anyorder.scaling.pilot import cheapest, grids, least_seconds
+        from anyorder.studies.pilot import cheapest, grids, least_seconds
 
         least = least_seconds(self.members, self.processes, self.took, self.failed)
         planned = cheapest(self.members, self.failed)
@@ -238,7 +238,7 @@ class Pilot:
 
     def fitting(self) -> list["Member"]:
         """Return what is left to train of the largest plan that fits the time left, the cheapest first."""
-        from anyorder.scaling.pilot import grids, largest, within
+        from anyorder.studies.pilot import grids, largest, within
 
         left = (1 - MARGIN) * (self.deadline - time.perf_counter() - self.start_s)
         limit = largest(self.members, left, self.processes, {*self.took, *self.failed})
@@ -251,9 +251,9 @@ class Pilot:
 
     def execute(self, chosen: Sequence["Member"], console: Console) -> None:
         """Train runs, until the deadline."""
-        from anyorder.scaling.collect import data_facts, write_study
-        from anyorder.scaling.workers import Task
         from anyorder.settings import to_plain
+        from anyorder.studies.collect import data_facts, write_study
+        from anyorder.studies.workers import Task
 
         ids = {m.id for m in chosen} | set(self.took)
         members = [m for m in self.members if m.id in ids]
@@ -270,7 +270,7 @@ class Pilot:
         Raises:
             UserError: too little is, as time was short or runs failed.
         """
-        from anyorder.scaling.collect import read_study, table, write_table
+        from anyorder.studies.collect import read_study, table, write_table
 
         rows = table(self.out)
         done = [row["factorization"] for row in rows]
@@ -288,7 +288,7 @@ class Pilot:
 
     def cannot_learn(self, run: str) -> UserError:
         """Return the error of a pilot that cannot go on as runs fail, with the reason of one."""
-        from anyorder.scaling.files import ERROR, run_folder
+        from anyorder.studies.files import ERROR, run_folder
 
         path = run_folder(self.out, run) / ERROR
         allowed = f"one that models can learn: {read_json(path)['error']} (without {path} it is tried again)"
@@ -301,7 +301,7 @@ class Pilot:
 
     def too_short(self, what: str) -> UserError:
         """Return the error of a pilot without the time that laws need, and how much that would be."""
-        from anyorder.scaling.pilot import least_seconds
+        from anyorder.studies.pilot import least_seconds
 
         least = least_seconds(self.members, self.processes, self.took, self.failed)
         seconds = self.spent_s + self.start_s + least / (1 - MARGIN)
@@ -329,8 +329,8 @@ def check_asked(config: "AdviseConfig", members: Sequence["Member"], what: str, 
     """
     import numpy as np
 
-    from anyorder.scaling.advise import FAR, outside
-    from anyorder.scaling.facts import dearest_speed
+    from anyorder.laws.advise import FAR, outside
+    from anyorder.laws.facts import dearest_speed
 
     if config.extrapolate or (config.flops is None and config.flops_per_s is None and not timed):
         return

@@ -40,7 +40,7 @@ def again(config: RecordConfig) -> str:
 
 def run(config: RecordConfig, console: Console) -> None:
     """Record and say what was recorded."""
-    from anyorder.datasets.recording import record
+    from anyorder.datasets.write.recording import record
 
     with counting("recording", console) as progress:
         recording = record(

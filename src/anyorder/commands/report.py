@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.files import owned, writable
+from anyorder.files import writable
+from anyorder.folders import owned
 from anyorder.reports.page import page_files
 
 

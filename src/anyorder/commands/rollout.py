@@ -48,9 +48,9 @@ class RolloutConfig:
 
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
-    from anyorder.envs.rollout import chunk_latency_ms, rollout
     from anyorder.factorization import check_sampling
-    from anyorder.policies.model_card import run_of, write_model_card
+    from anyorder.reports.model_card import run_of, write_model_card
+    from anyorder.rollouts.rollout import chunk_latency_ms, rollout
     from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
 
     policy = load_policy(config.policy, config.device)

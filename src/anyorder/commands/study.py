@@ -13,15 +13,16 @@ from rich.console import Console
 from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
 from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number
-from anyorder.files import owned, read_json, writable
-from anyorder.scaling.files import ERROR, RESULT, STUDY, SUCCESS, is_open, run_folder
-from anyorder.scaling.study import StudyConfig
+from anyorder.files import read_json, writable
+from anyorder.folders import owned
+from anyorder.studies.config import StudyConfig
+from anyorder.studies.files import ERROR, RESULT, STUDY, SUCCESS, is_open, run_folder
 
 if TYPE_CHECKING:
-    from anyorder.scaling.collect import Standing
-    from anyorder.scaling.data import StudyData
-    from anyorder.scaling.grid import Member
-    from anyorder.scaling.workers import Task
+    from anyorder.studies.collect import Standing
+    from anyorder.studies.data import StudyData
+    from anyorder.studies.grid import Member
+    from anyorder.studies.workers import Task
 
 ACTIONS = ("run", "status", "collect")
 LOCAL = "local"
@@ -83,9 +84,9 @@ def again(config: StudyCommandConfig) -> str:
 
 def run_study(config: StudyCommandConfig, console: Console) -> None:
     """Train what is not trained yet, roll out what shall be, and say where the study stands."""
-    from anyorder.scaling.data import StudyData
-    from anyorder.scaling.grid import expand
-    from anyorder.scaling.success import check_success
+    from anyorder.studies.data import StudyData
+    from anyorder.studies.grid import expand
+    from anyorder.studies.success import check_success
 
     with console.status("reading the dataset"):
         study, out = config.study_config(), Path(config.out)
@@ -112,10 +113,10 @@ def execute_all(
     console: Console,
 ) -> None:
     """Train what is not trained yet, and roll out what shall be."""
-    from anyorder.scaling.collect import data_facts, write_study
-    from anyorder.scaling.success import chosen
-    from anyorder.scaling.workers import Task
     from anyorder.settings import to_plain
+    from anyorder.studies.collect import data_facts, write_study
+    from anyorder.studies.success import chosen
+    from anyorder.studies.workers import Task
 
     out, facts = Path(config.out), data_facts(data)
     check_folder(out, members)
@@ -154,7 +155,7 @@ def check_folder(out: Path, members: Sequence["Member"]) -> None:
     Raises:
         ConfigError: runs would be lost from the table, or the folder cannot be.
     """
-    from anyorder.scaling.collect import read_study
+    from anyorder.studies.collect import read_study
 
     check_place("out", out)
     if (out / STUDY).is_file():
@@ -203,15 +204,15 @@ def execute(
     from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
     from anyorder.bars import progress_bars
-    from anyorder.scaling.collect import seconds_left, standings
-    from anyorder.scaling.grid import as_plain
-    from anyorder.scaling.workers import work
+    from anyorder.studies.collect import seconds_left, standings
+    from anyorder.studies.grid import as_plain
+    from anyorder.studies.workers import work
 
     if not tasks:
         return
     out = Path(config.out)
     if config.launcher != LOCAL and not tasks[0].success:
-        from anyorder.cluster import launch
+        from anyorder.studies.launchers import launch
 
         launch(config.launcher, config.launcher_options, out, config.jobs, config.retries)
         return
@@ -266,7 +267,7 @@ def plan(members: Sequence["Member"], processes: int, console: Console) -> None:
 
 def status(config: StudyCommandConfig, console: Console) -> None:
     """Print where a study stands, by family."""
-    from anyorder.scaling.collect import read_study, seconds_left, standings
+    from anyorder.studies.collect import read_study, seconds_left, standings
 
     found = standings(config.out, read_study(config.out)["members"])
     families = dict.fromkeys(s.member["family"] for s in found)
@@ -294,7 +295,7 @@ def state_row(name: str, found: Sequence["Standing"]) -> list[str]:
 
 def collect(config: StudyCommandConfig, console: Console) -> None:
     """Write ``runs.parquet``."""
-    from anyorder.scaling.collect import read_study, table, write_table
+    from anyorder.studies.collect import read_study, table, write_table
 
     rows = table(config.out)
     if not rows:

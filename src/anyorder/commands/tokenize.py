@@ -8,7 +8,8 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
-from anyorder.files import owned, writable
+from anyorder.files import writable
+from anyorder.folders import owned
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig
 
@@ -53,7 +54,7 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     import torch
     from torch import Tensor
 
-    from anyorder.datasets.chunks import ActionChunks
+    from anyorder.datasets.read.chunks import ActionChunks
     from anyorder.files import write_whole
     from anyorder.policies import AnyOrderConfig
     from anyorder.policies.fitting import action_reference, fit_actions, reference

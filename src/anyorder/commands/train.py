@@ -24,7 +24,7 @@ def again(config: TrainConfig) -> str:
 
 def run(config: TrainConfig, console: Console) -> None:
     """Train and say what came out."""
-    from anyorder.policies.model_card import write_model_card
+    from anyorder.reports.model_card import write_model_card
     from anyorder.training.checkpoint import policy_folder
     from anyorder.training.loop import train
 

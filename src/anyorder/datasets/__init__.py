@@ -1,10 +1,10 @@
 """LeRobot datasets in and out: recording experts, fast chunk batches, exact statistics."""
 
-from anyorder.datasets.chunks import ActionChunks, Batch
-from anyorder.datasets.mixture import mix
-from anyorder.datasets.origin import Origin
-from anyorder.datasets.recording import Recording, record
-from anyorder.datasets.statistics import Statistics, compute_statistics
+from anyorder.datasets.read.chunks import ActionChunks, Batch
+from anyorder.datasets.read.mixture import mix
+from anyorder.datasets.read.statistics import Statistics, compute_statistics
+from anyorder.datasets.write.origin import Origin
+from anyorder.datasets.write.recording import Recording, record
 
 __all__ = [
     "ActionChunks",

@@ -1,6 +1,7 @@
 """The core: one joint over a chunk, many ways to write it. Needs torch alone (Gaussian diffusion also diffusers)."""
 
 from anyorder.choices import import_members
+from anyorder.factorization import families
 from anyorder.factorization.base import (
     Factorization,
     FactorizationConfig,
@@ -14,7 +15,7 @@ from anyorder.factorization.base import (
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 
-import_members(__name__, list(__path__))
+import_members(families.__name__, list(families.__path__))
 
 __all__ = [
     "UNKNOWN",

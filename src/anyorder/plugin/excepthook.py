@@ -119,8 +119,8 @@ def unreadable_policy(error: BaseException | None) -> UserError | None:
 
 def wrong_policy(folder: Path) -> UserError | None:
     """Return why ``folder`` holds no policy of this package; None if it does, or holds another."""
-    from anyorder.files import check_sums, read_sums
     from anyorder.policies.saved import CONFIG, read_config
+    from anyorder.sums import check_sums, read_sums
 
     try:
         if CONFIG not in read_sums(folder):
@@ -134,7 +134,7 @@ def wrong_policy(folder: Path) -> UserError | None:
 
 def wrong_folder(root: Path, error: Exception) -> UserError | None:
     """Return why ``root`` is no dataset; None if it is one. ``error`` is LeRobot's."""
-    from anyorder.datasets.folder import read_info
+    from anyorder.datasets.read.folder import read_info
 
     try:
         read_info(root)
@@ -151,7 +151,7 @@ def unfit_for_lerobot(root: Path, error: Exception) -> UserError | None:
 
     A camera has no statistics, or the numbers of episodes have gaps. ``error`` is LeRobot's.
     """
-    from anyorder.datasets.folder import missing_numbers, read_columns, read_info
+    from anyorder.datasets.read.folder import missing_numbers, read_columns, read_info
 
     try:
         info = read_info(root)

@@ -15,7 +15,7 @@ import torch
 from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from torch import Tensor
 
-from anyorder.datasets.episodes import episode_borders, gather, window
+from anyorder.datasets.read.episodes import episode_borders, gather, window
 from anyorder.errors import ConfigError, bad_value
 
 SWITCH = "ANYORDER_FAST_LOADING"

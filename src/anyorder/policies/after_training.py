@@ -7,12 +7,12 @@ import draccus
 from lerobot.configs import PreTrainedConfig
 
 from anyorder.errors import ConfigError, bad_value
-from anyorder.factorization.analog_bits import AnalogBitsConfig
-from anyorder.factorization.autoregressive import AutoregressiveConfig
-from anyorder.factorization.embedding_diffusion import EmbeddingDiffusionConfig
-from anyorder.factorization.flow_matching import FlowMatchingConfig
-from anyorder.factorization.gaussian_diffusion import GaussianDiffusionConfig
-from anyorder.factorization.uniform_diffusion import UniformDiffusionConfig
+from anyorder.factorization.families.analog_bits import AnalogBitsConfig
+from anyorder.factorization.families.autoregressive import AutoregressiveConfig
+from anyorder.factorization.families.embedding_diffusion import EmbeddingDiffusionConfig
+from anyorder.factorization.families.flow_matching import FlowMatchingConfig
+from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusionConfig
+from anyorder.factorization.families.uniform_diffusion import UniformDiffusionConfig
 from anyorder.factorization.unmasking import UnmaskingConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import dotted

@@ -57,9 +57,9 @@ def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
     Raises:
         DatasetError: names the file.
     """
-    from anyorder.datasets.folder import INDEX_COLUMNS, read_columns, read_info
-    from anyorder.datasets.images import FrameReader, is_depth
-    from anyorder.datasets.places import video_places
+    from anyorder.datasets.read.folder import INDEX_COLUMNS, read_columns, read_info
+    from anyorder.datasets.read.images import FrameReader, is_depth
+    from anyorder.datasets.read.places import video_places
 
     info = read_info(root)
     films = [

@@ -14,10 +14,10 @@ from anyorder.devices import device_here
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, bad_value, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
-from anyorder.files import read_sums, update_sums
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
 from anyorder.settings import completed
+from anyorder.sums import read_sums, update_sums
 from anyorder.tokenizers import TokenizerConfig
 
 

@@ -17,7 +17,7 @@ from anyorder.policies.normalizer import Normalizer
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 if TYPE_CHECKING:
-    from anyorder.datasets.chunks import ActionChunks
+    from anyorder.datasets.read.chunks import ActionChunks
 
 BOUNDED = (NormalizationMode.MIN_MAX, NormalizationMode.QUANTILES)
 
@@ -42,7 +42,7 @@ def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
         config: settings; its ``fps``, ``tasks``, ``action_reference`` and ``tokenizer_spec`` are filled in.
         chunks: all of the training data.
     """
-    from anyorder.datasets.statistics import compute_statistics
+    from anyorder.datasets.read.statistics import compute_statistics
 
     statistics = {name: s.as_lerobot() for name, s in compute_statistics(chunks).items()}
     numbers = replace(chunks.without_images(), history=1)
@@ -63,7 +63,7 @@ def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
         ConfigError: the settings were fitted already, to other data.
         DatasetError: the dataset is damaged or lacks a feature.
     """
-    from anyorder.datasets.chunks import ActionChunks
+    from anyorder.datasets.read.chunks import ActionChunks
 
     if config.fps is not None:
         raise ConfigError(bad_value("policy.fps", config.fps, "null, as it is taken from the dataset"))

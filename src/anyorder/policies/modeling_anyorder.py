@@ -17,7 +17,6 @@ from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
-from anyorder.files import check_sums, update_sums
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.after_training import check_settings
@@ -30,6 +29,7 @@ from anyorder.policies.normalizer import Normalizer, limit_of
 from anyorder.policies.observing import collect, past
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.policies.sizes import check_weights, weights_file
+from anyorder.sums import check_sums, update_sums
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 from anyorder.weights import check_state
 

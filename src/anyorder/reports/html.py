@@ -12,10 +12,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from anyorder.errors import ConfigError, UserError, bad_value
-from anyorder.files import write_whole
+from anyorder.files import finite, write_whole
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.findings import cautions, headline, likelihood_line
-from anyorder.reports.page import finite, page_files, render
+from anyorder.reports.page import page_files, render
 from anyorder.reports.plots import nll_plot, success_plot, training_loss_plot, validation_loss_plot
 from anyorder.reports.rollouts import Video
 from anyorder.reports.runs import RunSummary, read_runs

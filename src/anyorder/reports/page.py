@@ -1,6 +1,5 @@
 """What every page shares: its templates, and numbers that JSON can hold."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,3 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(version=anyorder.__version__, **values)
-
-
-def finite(value: Any) -> Any:
-    """Replace what JSON cannot hold by None, in nested dicts and lists.
-
-    >>> finite({"loss": float("nan"), "steps": (1, 2)})
-    {'loss': None, 'steps': [1, 2]}
-    """
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

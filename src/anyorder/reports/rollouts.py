@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anyorder.envs.results import wilson_interval
 from anyorder.errors import ConfigError, bad_value
 from anyorder.files import read_json, read_lines
+from anyorder.rollouts.results import wilson_interval
 from anyorder.settings import checked
 
 FOLDER = "rollout"

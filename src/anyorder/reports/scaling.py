@@ -6,12 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from anyorder.laws.law import CONSTANTS, LAWS
+from anyorder.laws.laws import Laws
+from anyorder.laws.laws_file import to_dict
+from anyorder.laws.runs import Runs
 from anyorder.reports.page import render
 from anyorder.reports.scaling_plots import law_plots
-from anyorder.scaling.law import CONSTANTS, LAWS
-from anyorder.scaling.laws import Laws
-from anyorder.scaling.laws_file import to_dict
-from anyorder.scaling.runs import Runs
 
 CONSTANT_TITLES = ("family", "constant", "value", "95 % interval", "identified")
 QUALITY_TITLES = ("family", "runs", "objective", "R² on raw losses", "R² with no decay")

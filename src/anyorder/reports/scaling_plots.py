@@ -4,13 +4,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anyorder.laws.critical import best_loss
+from anyorder.laws.intervals import percentiles
+from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
+from anyorder.laws.laws import Laws
+from anyorder.laws.runs import Runs
 from anyorder.reports.palette import MARKERS, family_colours
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, powers_of_ten, to_svg
-from anyorder.scaling.critical import best_loss
-from anyorder.scaling.intervals import percentiles
-from anyorder.scaling.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
-from anyorder.scaling.laws import Laws
-from anyorder.scaling.runs import Runs
 
 WIDTH_IN = 8.4
 SHADES = (1.0, 0.75, 0.52, 0.35, 0.22)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from anyorder.datasets.chunks import ActionChunks, Batch
+from anyorder.datasets.read.chunks import ActionChunks, Batch
 from anyorder.errors import DatasetError, UserError, bad_value
 from anyorder.processes import ctrl_c_is_ours, end_with_parent
 from anyorder.training.order import BatchOrder, MixtureOrder

@@ -17,13 +17,14 @@ import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors.torch import load_file, save_file
 
-from anyorder.datasets.origin import recorded_in
+from anyorder.datasets.write.origin import recorded_in
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
-from anyorder.files import Words, check_sums, flush_folder, read_json, write_json, write_sums
+from anyorder.files import Words, flush_folder, read_json, write_json
 from anyorder.policies import AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.settings import convert
+from anyorder.sums import check_sums, write_sums
 from anyorder.training.config import TRAIN_CONFIG
 from anyorder.training.run_folder import (
     CHECKPOINTS,

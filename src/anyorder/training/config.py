@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
-from anyorder.datasets.cameras import check_cache_gb, check_image_size
-from anyorder.datasets.episodes import check_fraction
-from anyorder.datasets.images import TOLERANCE_S
+from anyorder.datasets.read.cameras import check_cache_gb, check_image_size
+from anyorder.datasets.read.episodes import check_fraction
+from anyorder.datasets.read.images import TOLERANCE_S
 from anyorder.devices import check_device
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number

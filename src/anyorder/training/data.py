@@ -6,11 +6,11 @@ from dataclasses import replace
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 
-from anyorder.datasets.cameras import Progress
-from anyorder.datasets.chunks import OBSERVATION, ActionChunks
-from anyorder.datasets.folder import DatasetInfo, read_info, resolve_root
-from anyorder.datasets.mixture import mix
-from anyorder.datasets.remarks import remarks
+from anyorder.datasets.read.cameras import Progress
+from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
+from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
+from anyorder.datasets.read.mixture import mix
+from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from anyorder.bars import duration
-from anyorder.datasets.cameras import GIB, Cameras, cache_budget, free_memory
-from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.read.cameras import GIB, Cameras, cache_budget, free_memory
+from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.training.batches import StepBatches
 from anyorder.training.config import TrainConfig
 

@@ -6,7 +6,7 @@ import torch
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from anyorder.datasets.chunks import ActionChunks
+from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.errors import DivergedError, bad_value
 from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy

@@ -12,15 +12,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.datasets.chunks import ActionChunks
-from anyorder.datasets.fingerprint import check_unchanged, fingerprint
-from anyorder.datasets.origin import recorded_in
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.read.fingerprint import check_unchanged, fingerprint
+from anyorder.datasets.write.origin import recorded_in
 from anyorder.devices import devices
 from anyorder.envs.base import EnvConfig
-from anyorder.envs.rollout import rollout
 from anyorder.errors import CheckpointError, ConfigError, bad_value
-from anyorder.files import Words, owned, read_json, write_json
+from anyorder.files import Words, read_json, write_json
+from anyorder.folders import owned
 from anyorder.policies import AnyOrderPolicy
+from anyorder.rollouts.rollout import rollout
 from anyorder.settings import checked, completed, dotted, to_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.checkpoint import (

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.datasets.chunks import DATASET_INDEX, ActionChunks
+from anyorder.datasets.read.chunks import DATASET_INDEX, ActionChunks
 
 
 def seeded(device: torch.device | str, *key: int) -> torch.Generator:

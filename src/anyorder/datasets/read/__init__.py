@@ -1,0 +1,1 @@
+"""Reading a LeRobot dataset: chunks, episodes, pictures, mixtures, statistics."""

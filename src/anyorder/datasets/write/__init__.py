@@ -1,0 +1,1 @@
+"""Writing a LeRobot dataset: recording an expert, committing episodes, converting older versions."""

@@ -1,0 +1,293 @@
+"""Demonstrations by an environment's scripted expert, written as a LeRobot dataset (v3)."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from anyorder.datasets.read.folder import read_info
+from anyorder.datasets.write.commit import (
+    INFO_PATH,
+    check_recorded,
+    commit,
+    discard,
+    last_episode,
+    recover,
+    staging_folder,
+)
+from anyorder.datasets.write.origin import Origin
+from anyorder.envs.base import EnvConfig, Expert, Observation
+from anyorder.errors import DatasetError, bad_value
+from anyorder.folders import owned
+
+if TYPE_CHECKING:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+MAX_FAILURES = 50
+"""So many failed episodes in a row end a recording: the expert cannot do this task."""
+
+Frame = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What ``record`` made: where, how much, and from which seeds."""
+
+    root: Path
+    episodes: int
+    frames: int
+    fps: int
+    seeds: list[int]
+    failed: int
+    """Episodes dropped in this call because the expert failed."""
+
+    @property
+    def minutes(self) -> float:
+        """Return the demonstrations' length at the control rate."""
+        return self.frames / self.fps / 60
+
+
+def record(
+    env_config: EnvConfig,
+    root: str | Path,
+    *,
+    episodes: int,
+    seed: int = 0,
+    repo_id: str | None = None,
+    only_successful: bool = True,
+    resume: bool = False,
+    use_videos: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recording:
+    """Record ``episodes`` demonstrations of ``env_config``'s expert into the folder ``root``.
+
+    A frame holds the observation *before* the action and the action that the expert returned, both float32,
+    the very values that went through the environment. Episode seeds count up from ``seed``; with
+    ``only_successful`` a failed episode is dropped and the next seed tried.
+
+    A kill at any moment leaves every finished episode readable by ``LeRobotDataset`` and ``ActionChunks``;
+    the same call with ``resume=True`` then ends in the same data as an undisturbed recording.
+
+    Args:
+        env_config: what to record.
+        root: dataset folder; must not exist unless ``resume``.
+        episodes: number of episodes the dataset shall have in the end.
+        seed: reset seed of the first episode.
+        repo_id: LeRobot's name for the dataset; default ``local/<folder name>``.
+        only_successful: keep only episodes in which ``info["is_success"]`` became true.
+        resume: continue the dataset in ``root`` (or start it).
+        use_videos: cameras as mp4; otherwise as PNG inside the parquet files.
+        progress: called with (finished, wanted) after every episode.
+
+    Raises:
+        DatasetError: ``root`` exists, holds another recording, or the expert failed too often in a row.
+    """
+    root = Path(root)
+    if episodes < 1:
+        raise DatasetError(bad_value("episodes", episodes, "an integer >= 1"))
+    with owned(root, "root"):
+        origin = _open(root, Origin.of(env_config, seed=seed, only_successful=only_successful), resume)
+        return _record(env_config, root, origin, episodes, repo_id, use_videos, progress)
+
+
+def _record(
+    env_config: EnvConfig,
+    root: Path,
+    origin: Origin,
+    episodes: int,
+    repo_id: str | None,
+    use_videos: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Recording:
+    """Record what ``origin`` lacks of ``episodes``."""
+    repo_id = repo_id or f"local/{root.name}"
+    failed = failures_in_a_row = 0
+    env = env_config.build()
+    try:
+        expert = env_config.expert()
+        features = _features(env, use_videos)
+        next_seed = origin.next_seed
+        while len(origin.episodes) < episodes:
+            if failures_in_a_row == MAX_FAILURES:
+                task = f"{env_config.choice} {env_config.task}".rstrip()
+                message = (
+                    f"an environment whose expert succeeds; here {MAX_FAILURES} episodes in a row failed"
+                )
+                raise DatasetError(bad_value("env", task, message))
+            frames, success = roll_out(env, expert, next_seed)
+            if success or not origin.only_successful:
+                origin.episodes.append({"seed": next_seed, "success": success})
+                _save(root, repo_id, env, features, frames, origin)
+                failures_in_a_row = 0
+                if progress is not None:
+                    progress(len(origin.episodes), episodes)
+            else:
+                failed += 1
+                failures_in_a_row += 1
+            next_seed += 1
+        fps = int(env.metadata["render_fps"])
+    finally:
+        env.close()
+        shutil.rmtree(staging_folder(root), ignore_errors=True)
+    seeds = [episode["seed"] for episode in origin.episodes]
+    total = last_episode(root, len(seeds) - 1)["dataset_to_index"]
+    return Recording(root, len(seeds), total, fps, seeds, failed)
+
+
+def roll_out(env: gym.Env, expert: Expert, seed: int) -> tuple[list[Frame], bool]:
+    """Run ``expert`` for one episode; return its frames (observation, action) and whether it succeeded."""
+    frames: list[Frame] = []
+    observation, info = env.reset(seed=seed)
+    expert.reset(env, seed)
+    success = bool(info["is_success"])
+    for _ in range(env.unwrapped.max_episode_steps):  # type: ignore[attr-defined]
+        action = np.asarray(expert.act(env, observation), dtype=np.float32)
+        frames.append({**_flat(observation), "action": action})
+        observation, _, terminated, truncated, info = env.step(action)
+        success = success or bool(info["is_success"])
+        if terminated or truncated:
+            break
+    return frames, success
+
+
+def _open(root: Path, origin: Origin, resume: bool) -> Origin:
+    """Check that ``root`` may be written; return what it holds so far."""
+    if root.exists() and not resume:
+        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet, or resume=true"))
+    recover(root) if resume else discard(root)
+    if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        return origin
+    check_recorded(root)
+    found = Origin.load(root)
+    if found is None or not (root / INFO_PATH).is_file():
+        raise DatasetError(bad_value("root", str(root), "a dataset that anyorder recorded, to resume it"))
+    for name in ("env", "seed", "only_successful"):
+        if getattr(found, name) != getattr(origin, name):
+            allowed = f"{getattr(found, name)!r}, as in the recording to resume"
+            raise DatasetError(bad_value(name, getattr(origin, name), allowed))
+    del found.episodes[read_info(root, "root").total_episodes :]
+    return found
+
+
+def _flat(observation: Observation) -> Frame:
+    """Rename the raw observation to LeRobot's keys; copies, since a simulator may reuse its buffers."""
+    frame: Frame = {"observation.state": np.array(observation["agent_pos"], dtype=np.float32)}
+    if "environment_state" in observation:
+        state = np.array(observation["environment_state"], dtype=np.float32)
+        frame["observation.environment_state"] = state
+    for camera, image in observation.get("pixels", {}).items():
+        frame[f"observation.images.{camera}"] = np.array(image, dtype=np.uint8)
+    return frame
+
+
+def _features(env: gym.Env, use_videos: bool) -> dict[str, dict[str, Any]]:
+    """Describe the environment's observation and action in LeRobot's terms."""
+    base: Any = env.unwrapped
+    names = {"observation.state": base.state_names}
+    if "environment_state" in env.observation_space.spaces:  # type: ignore[attr-defined]
+        names["observation.environment_state"] = base.environment_names
+    names["action"] = base.action_names
+    features: dict[str, dict[str, Any]] = {
+        key: {"dtype": "float32", "shape": (len(values),), "names": list(values)}
+        for key, values in names.items()
+    }
+    for camera, space in env.observation_space.spaces.get("pixels", {}).items():  # type: ignore[attr-defined]
+        dtype = "video" if use_videos else "image"
+        axes = ["height", "width", "channels"]
+        features[f"observation.images.{camera}"] = {"dtype": dtype, "shape": space.shape, "names": axes}
+    return features
+
+
+def _save(
+    root: Path,
+    repo_id: str,
+    env: gym.Env,
+    features: dict[str, dict[str, Any]],
+    frames: list[Frame],
+    origin: Origin,
+) -> None:
+    """Write one episode with LeRobot into the staging folder and commit it."""
+    from lerobot.utils.utils import SuppressProgressBars
+
+    base: Any = env.unwrapped
+    # Without it the encoder prints twenty lines a video.
+    os.environ.setdefault("SVT_LOG", "1")
+    dataset = _staging_dataset(root, repo_id, env, features)
+    with SuppressProgressBars(), _no_needless_embedding(features), _no_lost_pictures():
+        for frame in frames:
+            dataset.add_frame({**frame, "task": base.task_description})
+        dataset.save_episode(parallel_encoding=False)
+        dataset.finalize()
+    origin.save(staging_folder(root))
+    commit(root)
+
+
+@contextmanager
+def _no_needless_embedding(features: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """Skip LeRobot 0.6.1's pass that embeds images row by row where no column holds images.
+
+    It changes nothing then and takes half of the time to save an episode.
+    """
+    from lerobot.datasets import dataset_writer
+
+    embed_images = dataset_writer.embed_images
+    if not any(feature["dtype"] == "image" for feature in features.values()):
+        dataset_writer.embed_images = lambda dataset: dataset
+    try:
+        yield
+    finally:
+        dataset_writer.embed_images = embed_images
+
+
+@contextmanager
+def _no_lost_pictures() -> Iterator[None]:
+    """Raise where LeRobot 0.6.1 logs that a picture could not be written and goes on: a video would lack the frame."""
+    from lerobot.datasets import dataset_writer, image_writer
+
+    def write_image(image: np.ndarray, path: Path, compress_level: int = 1) -> None:
+        picture = image_writer.image_array_to_pil_image(image)
+        picture.save(path, **image_writer.save_kwargs_for_path(path, compress_level))
+
+    write_logging = dataset_writer.write_image
+    dataset_writer.write_image = write_image
+    try:
+        yield
+    finally:
+        dataset_writer.write_image = write_logging
+
+
+def _staging_dataset(
+    root: Path, repo_id: str, env: gym.Env, features: dict[str, dict[str, Any]]
+) -> "LeRobotDataset":
+    """Open a LeRobot dataset in the staging folder that goes on where the dataset in ``root`` ends.
+
+    ``LeRobotDataset.resume`` would do the same from a copy of the metadata, but costs more than saving an
+    episode.
+    """
+    from lerobot.datasets.io_utils import load_info, load_stats, load_tasks
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    staging = staging_folder(root)
+    shutil.rmtree(staging, ignore_errors=True)
+    dataset = LeRobotDataset.create(
+        repo_id,
+        fps=int(env.metadata["render_fps"]),
+        features=features,
+        root=staging,
+        robot_type=getattr(env.unwrapped, "robot_type", None),
+        use_videos=any(feature["dtype"] == "video" for feature in features.values()),
+        video_backend="pyav",
+    )
+    if (root / INFO_PATH).is_file():
+        meta = dataset.meta
+        meta.info, meta.tasks, meta.stats = load_info(root), load_tasks(root), load_stats(root)
+        meta.episodes = [last_episode(root, meta.total_episodes - 1)]
+        dataset.clear_episode_buffer()  # it holds the number of the episode to come
+    return dataset

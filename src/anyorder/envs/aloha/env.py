@@ -1,0 +1,209 @@
+"""The two simulated ALOHA tasks of ACT (arXiv 2304.13705): two arms hand over a cube or mate peg and socket.
+
+Simulation and tasks come from the package gym-aloha, whose own environment renders three large images at
+every step; this one renders only what is asked for, and adds the state of the objects.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+
+_SENTENCES = {
+    "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
+    "insertion": "Pick up the peg and the socket and insert the peg into the socket.",
+}
+_OBJECTS = {"transfer_cube": ("cube",), "insertion": ("peg", "socket")}
+_CAMERAS = ("top", "angle", "front_close", "left_wrist", "right_wrist")
+_RENDER_SIZE = (480, 360)
+_SUCCESS_REWARD = 4
+
+FPS = 50
+ARM_JOINTS = 6
+FULL_QPOS = 16
+"""Joint positions of both arms in the simulator: six joints and two fingers each."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class AlohaConfig(EnvConfig, choice="aloha"):
+    """Settings of the ALOHA tasks.
+
+    Attributes:
+        task: ``transfer_cube`` or ``insertion``.
+        cameras: any of the model's cameras (``top`` is the usual one); empty leaves ``pixels`` out.
+        image_width: pixels.
+        image_height: pixels.
+        max_episode_steps: steps of 1/50 s before truncation; the expert needs up to 400.
+    """
+
+    task: str = "transfer_cube"
+    cameras: list[str] = field(default_factory=list)
+    image_width: int = 96
+    image_height: int = 96
+    max_episode_steps: int = 400
+
+    def __post_init__(self) -> None:
+        if self.task not in _SENTENCES:
+            raise ConfigError(bad_value("env.task", self.task, ", ".join(_SENTENCES)))
+        if any(camera not in _CAMERAS for camera in self.cameras):
+            raise ConfigError(bad_value("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
+        check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Offer each task by name."""
+        return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
+
+    def build(self) -> gym.Env:
+        """Make the environment.
+
+        Raises:
+            EnvError: gym-aloha is not installed.
+        """
+        require_simulator("gym_aloha", "aloha")
+        return AlohaEnv(self)
+
+    def expert(self) -> Expert:
+        """Make the scripted expert."""
+        require_simulator("gym_aloha", "aloha")
+        from anyorder.envs.aloha.expert import AlohaExpert
+
+        return AlohaExpert(self.task)
+
+
+class AlohaEnv(gym.Env[Observation, Array]):
+    """Two ViperX arms; action = target joint positions (14,) float32 for 1/50 s.
+
+    Per arm, left first: six joints in rad and the gripper from 0 (closed) to 1 (open). ``agent_pos`` (14,)
+    are the present positions in the same units, ``environment_state`` the place (m) and quaternion (w, x, y,
+    z) of each object, 7 numbers an object. A seed puts the objects where gym-aloha puts them. The reward is
+    the stage reached, 0 ... 4; 4 is success and ends the episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
+    render_mode = "rgb_array"
+    robot_type = "aloha"
+
+    def __init__(self, config: AlohaConfig) -> None:
+        from gym_aloha.constants import ACTIONS
+
+        from anyorder.envs.rendering import Renderers
+
+        self.config = config
+        self.task = config.task
+        self.task_description = _SENTENCES[config.task]
+        self.max_episode_steps = config.max_episode_steps
+        self.state_names = list(ACTIONS)
+        self.action_names = list(ACTIONS)
+        axes = ("x", "y", "z", "qw", "qx", "qy", "qz")
+        self.environment_names = [f"{name}.{axis}" for name in _OBJECTS[config.task] for axis in axes]
+
+        self._sim = _simulation(config.task)
+        model = self._sim.physics.model.ptr
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, config.image_width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, config.image_height)
+        self._renderers = Renderers()
+
+        self.action_space = _action_space(model.actuator_ctrlrange)
+        self.observation_space = observation_space(
+            len(self.state_names),
+            len(self.environment_names),
+            config.cameras,
+            config.image_height,
+            config.image_width,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode that ``seed`` determines fully."""
+        from gym_aloha.tasks import sim
+        from gym_aloha.utils import sample_box_pose, sample_insertion_pose
+
+        super().reset(seed=seed)
+        place = int(self.np_random.integers(2**31)) if seed is None else seed
+        transfer = self.task == "transfer_cube"
+        # The only way gym-aloha offers: its tasks read the objects' poses from this list when they are reset.
+        sim.BOX_POSE[0] = sample_box_pose(place) if transfer else np.concatenate(sample_insertion_pose(place))
+        self._steps = 0
+        return self._observe(self._sim.reset().observation), {"is_success": False}
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Drive the joints towards ``action``, clipped to their limits, for 1/50 s.
+
+        Where rough actions throw the simulation off, the episode ends there, failed, and ``info["diverged"]`` is true.
+        """
+        from dm_control.rl.control import PhysicsError
+
+        box: Any = self.action_space
+        self._steps += 1
+        try:
+            _, reward, _, values = self._sim.step(np.clip(action, box.low, box.high).astype(np.float64))
+        except PhysicsError:
+            return self._last, 0.0, True, False, {"is_success": False, "diverged": True}
+        success = bool(reward == _SUCCESS_REWARD)
+        truncated = self._steps >= self.max_episode_steps and not success
+        return self._observe(values), float(reward), success, truncated, {"is_success": success}
+
+    @property
+    def object_poses(self) -> Array:
+        """Return place and quaternion of every object, as ``environment_state`` but float64."""
+        return np.array(self._sim.physics.data.qpos[FULL_QPOS:])
+
+    def _observe(self, values: dict[str, Any]) -> Observation:
+        observation: Observation = {
+            "agent_pos": values["qpos"].astype(np.float32),
+            "environment_state": values["env_state"].astype(np.float32),
+        }
+        if self.config.cameras:
+            size = self.config.image_width, self.config.image_height
+            observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
+        self._last = observation
+        return observation
+
+    def _picture(self, camera: str, size: tuple[int, int]) -> Array:
+        physics = self._sim.physics
+        return self._renderers.render(physics.model.ptr, physics.data.ptr, camera, size)
+
+    def render(self) -> Array:
+        """Return a (360, 480, 3) uint8 picture from above."""
+        return self._picture("top", _RENDER_SIZE)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        self._renderers.close()
+
+
+def _simulation(name: str) -> Any:
+    """Make gym-aloha's task without the images that its observation renders."""
+    from dm_control import mujoco
+    from dm_control.rl import control
+    from gym_aloha.constants import ASSETS_DIR, DT
+    from gym_aloha.tasks import sim
+
+    base: Any = {"transfer_cube": sim.TransferCubeTask, "insertion": sim.InsertionTask}[name]
+
+    class ImageFree(base):
+        """The task, observed by joints and objects only."""
+
+        def get_observation(self, physics: Any) -> dict[str, Any]:
+            return {"qpos": self.get_qpos(physics), "env_state": self.get_env_state(physics)}
+
+    physics = mujoco.Physics.from_xml_path(str(ASSETS_DIR / f"bimanual_viperx_{name}.xml"))
+    return control.Environment(physics, ImageFree(), control_timestep=DT)
+
+
+def _action_space(ctrl_range: Array) -> gym.spaces.Box:
+    """Take the joints' ranges from the 16 actuators; two of each arm are its fingers, one action together."""
+    arms = ctrl_range.reshape(2, ARM_JOINTS + 2, 2)[:, : ARM_JOINTS + 1].copy()
+    arms[:, ARM_JOINTS] = (0.0, 1.0)
+    low, high = arms.reshape(-1, 2).T.astype(np.float32)
+    return gym.spaces.Box(low, high, dtype=np.float32)

@@ -1,0 +1,171 @@
+"""PushT of Diffusion Policy (arXiv 2303.04137): a disc pushes a T-shaped block onto its outline.
+
+Simulation and task come from the package gym-pusht; this environment renders only what is asked for.
+"""
+
+import math
+import os
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, bad_value, check_number
+
+WORKSPACE = 512.0
+"""Side of the square table in pixels, the unit of all lengths."""
+GOAL_POSE = (256.0, 256.0, math.pi / 4)
+"""Place of the middle of the bar's outer edge, px, and angle, rad, of the block on its outline."""
+BLOCK_KEYPOINTS = (
+    (-60.0, 0.0),
+    (60.0, 0.0),
+    (60.0, 30.0),
+    (-60.0, 30.0),
+    (-15.0, 30.0),
+    (15.0, 30.0),
+    (15.0, 120.0),
+    (-15.0, 120.0),
+)
+"""Corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
+
+_SENTENCE = "Push the T-shaped block onto the T-shaped target."
+_CAMERAS = ("top",)
+_RENDER_SIZE = 480
+FPS = 10
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class PushtConfig(EnvConfig, choice="pusht"):
+    """Settings of PushT.
+
+    Attributes:
+        task: ``pusht``, the only one.
+        cameras: ``top`` or empty, which leaves ``pixels`` out.
+        image_width: pixels.
+        image_height: pixels.
+        max_episode_steps: steps of 1/10 s before truncation; 300 is the benchmark's own.
+        expert_noise: standard deviation in pixels of white noise on the expert's targets.
+    """
+
+    task: str = "pusht"
+    cameras: list[str] = field(default_factory=list)
+    image_width: int = 96
+    image_height: int = 96
+    max_episode_steps: int = 300
+    expert_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.task != "pusht":
+            raise ConfigError(bad_value("env.task", self.task, "pusht"))
+        if list(self.cameras) not in ([], list(_CAMERAS)):
+            raise ConfigError(bad_value("env.cameras", list(self.cameras), "[] or [top]"))
+        for name in ("image_width", "image_height", "max_episode_steps"):
+            most = MAX_SIDE if name.startswith("image") else MAX_COUNT
+            check_number(f"env.{name}", getattr(self, name), 1, most, whole=True)
+        if not 0 <= self.expert_noise <= 100:
+            raise ConfigError(bad_value("env.expert_noise", self.expert_noise, "a number from 0 to 100"))
+
+    def build(self) -> gym.Env:
+        """Make the environment.
+
+        Raises:
+            EnvError: gym-pusht is not installed.
+        """
+        require_simulator("gym_pusht", "pusht")
+        return PushtEnv(self)
+
+    def expert(self) -> Expert:
+        """Make the scripted expert."""
+        require_simulator("gym_pusht", "pusht")
+        from anyorder.envs.pusht.expert import PushtExpert
+
+        return PushtExpert(self.expert_noise)
+
+
+class PushtEnv(gym.Env[Observation, Array]):
+    """A disc on a table; action = the place it is drawn to, (2,) float32 in px, 0 ... 512, for 1/10 s.
+
+    ``agent_pos`` (2,) is the disc's place, ``environment_state`` (16,) the corners x0, y0, x1, y1, ... of
+    the block's bar and stem, all in px with y down. The reward is gym-pusht's, the part of the outline that
+    the block covers divided by 0.95, at most 1; more than 0.95 is success and ends the episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
+    render_mode = "rgb_array"
+    robot_type = "pusht"
+
+    def __init__(self, config: PushtConfig) -> None:
+        self.config = config
+        self.task = config.task
+        self.task_description = _SENTENCE
+        self.max_episode_steps = config.max_episode_steps
+        self.state_names = ["agent.x", "agent.y"]
+        self.action_names = ["target.x", "target.y"]
+        self.environment_names = [f"keypoint{i}.{axis}" for i in range(len(BLOCK_KEYPOINTS)) for axis in "xy"]
+
+        self._sim = _simulation(config)
+        self.action_space = gym.spaces.Box(0.0, WORKSPACE, (2,), np.float32)
+        self.observation_space = observation_space(
+            len(self.state_names),
+            len(self.environment_names),
+            config.cameras,
+            config.image_height,
+            config.image_width,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode that ``seed`` determines fully: places of disc and block, angle of the block."""
+        super().reset(seed=seed)
+        place = int(self.np_random.integers(2**31)) if seed is None else seed
+        values, _ = self._sim.reset(seed=place)
+        self._steps = 0
+        return self._observe(values), {"is_success": False}
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Draw the disc towards ``action``, clipped to the table, for 1/10 s."""
+        target = np.clip(np.asarray(action, dtype=np.float64), 0.0, WORKSPACE)
+        values, reward, _, _, details = self._sim.step(target)
+        self._steps += 1
+        success = bool(details["is_success"])
+        truncated = self._steps >= self.max_episode_steps and not success
+        info = {"is_success": success, "coverage": float(details["coverage"])}
+        return self._observe(values), float(reward), success, truncated, info
+
+    def _observe(self, values: dict[str, Array]) -> Observation:
+        observation: Observation = {key: value.astype(np.float32) for key, value in values.items()}
+        if self.config.cameras:
+            observation["pixels"] = {camera: self._sim._render() for camera in self.config.cameras}
+        return observation
+
+    def render(self) -> Array:
+        """Return a (480, 480, 3) uint8 picture; a red cross marks the last action."""
+        picture: Array = self._sim.render()
+        return picture
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._sim.close()
+
+
+def _simulation(config: PushtConfig) -> Any:
+    """Make gym-pusht's environment, observed by keypoints and thus without rendering."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # pygame 2.6's own
+        from gym_pusht.envs import PushTEnv
+
+    return PushTEnv(
+        obs_type="environment_state_agent_pos",
+        observation_width=config.image_width,
+        observation_height=config.image_height,
+        visualization_width=_RENDER_SIZE,
+        visualization_height=_RENDER_SIZE,
+    )

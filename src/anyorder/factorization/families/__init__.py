@@ -1,0 +1,1 @@
+"""The families: one file each; a member joins by being defined here."""

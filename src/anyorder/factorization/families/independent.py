@@ -1,0 +1,37 @@
+"""Independent tokens: every token is predicted from the observation alone."""
+
+from dataclasses import dataclass
+
+from anyorder.factorization.base import FactorizationConfig, TokenNetwork
+from anyorder.factorization.blocks import Block
+from anyorder.factorization.families.chunked import Chunked
+
+
+class Independent(Chunked):
+    """No token sees another.
+
+    Formula: ``log p(x | c) = sum_i log p(x_i | c)``, exact, in one network call. With a token per action dimension
+    (``bins``) it is what RT-1's released code does, whose masks remove every edge between actions (repository
+    google-research/robotics_transformer). It cannot express that two tokens go together, so it fails where
+    demonstrations disagree.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((1,), joint=False)
+
+    def blocks(self, network: TokenNetwork) -> list[Block]:
+        """Return the whole code as one block."""
+        return [Block(0, network.length)]
+
+    def forwards(self, length: int) -> int:
+        """Return one call."""
+        return 1
+
+
+@dataclass
+class IndependentConfig(FactorizationConfig, choice="independent"):
+    """Independent tokens; it has no settings of its own."""
+
+    def build(self) -> Independent:
+        """Make the factorization."""
+        return Independent()

@@ -1,0 +1,68 @@
+"""Coarse to fine: the levels of a code one after the other, frequencies or scales."""
+
+from dataclasses import dataclass
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization.base import FactorizationConfig, TokenNetwork
+from anyorder.factorization.blocks import Block, split
+from anyorder.factorization.families.chunked import Chunked
+
+
+class NextLevel(Chunked):
+    """Chunked autoregression whose blocks are the levels of the tokenizer, coarsest first.
+
+    Formula: ``log p(x | c) = sum_k log p(level_k | level_<k, c)``, tokens of one level independent given the coarser
+    ones; exact; a network call per level. Over scales of a residual quantiser it is next-scale prediction (VAR, arXiv
+    2404.02905; CARP, arXiv 2412.06782), over the frequencies of a DCT next-frequency prediction.
+
+    Left out: VAR's input of a scale, the upsampled sum of the coarser ones; here a level reads the tokens themselves.
+
+    Args:
+        meaning: what the levels are, for messages.
+    """
+
+    needs_levels = True
+
+    def __init__(self, meaning: str) -> None:
+        super().__init__((1,))
+        self.meaning = meaning
+
+    def check(self, network: TokenNetwork) -> None:
+        """Refuse a code without levels."""
+        self.blocks(network)
+
+    def blocks(self, network: TokenNetwork) -> list[Block]:
+        """Return the levels of the network's code.
+
+        Raises:
+            ConfigError: the code has no levels.
+        """
+        if network.levels is None:
+            allowed = f"a tokenizer whose code has {self.meaning} as levels, {TOKENIZERS[self.meaning]}"
+            raise ConfigError(bad_value("tokenizer", "a code without levels", allowed))
+        return split(network.levels, network.length)
+
+    def forwards(self, length: int) -> int:
+        """Return the most it can be, one call per token; it is one per level."""
+        return length
+
+
+TOKENIZERS = {"frequencies": "such as dct", "scales": "such as multiscale_vq"}
+
+
+@dataclass
+class NextFrequencyConfig(FactorizationConfig, choice="next_frequency"):
+    """Next-frequency prediction, over the ``dct`` tokenizer; it has no settings of its own."""
+
+    def build(self) -> NextLevel:
+        """Make the factorization."""
+        return NextLevel("frequencies")
+
+
+@dataclass
+class NextScaleConfig(FactorizationConfig, choice="next_scale"):
+    """Next-scale prediction, over the ``multiscale_vq`` tokenizer; it has no settings of its own."""
+
+    def build(self) -> NextLevel:
+        """Make the factorization."""
+        return NextLevel("scales")

@@ -1,0 +1,204 @@
+"""Discrete diffusion with uniform noise: tokens jump to random ones, and back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anyorder.factorization.base import (
+    FactorizationConfig,
+    Sample,
+    TokenFactorization,
+    TokenNetwork,
+    in_place_slots,
+)
+from anyorder.factorization.categorical import (
+    draw,
+    forbid,
+    inverse_cdf,
+    probabilities,
+    token_scores,
+    uniforms,
+)
+from anyorder.factorization.checks import check_known, require
+from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.families.masked_diffusion import stratified
+from anyorder.factorization.noise_time import with_time
+from anyorder.factorization.precision import at_least_float32
+
+
+class UniformDiffusion(TokenFactorization):
+    """Every token is replaced by a uniform one with growing probability, and the network undoes it (D3PM, arXiv
+    2107.03006).
+
+    Formula: ``q(x_t | x) = a_t x + (1 - a_t) / V`` per token with a_t = 1 - t / T, and
+    ``-log p(x | c) <= sum_{t=1..T} KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t, c))``, where the network predicts x from
+    (x_t, t, c) and ``p(x_{t-1} | x_t) = sum_x q(x_{t-1} | x_t, x) p(x | x_t, c)`` per token; at t = 1 the term is
+    ``-log p(x | x_1)``, and a_T = 0 leaves nothing of the prior. Training draws one t per sequence, stratified.
+
+    Any token can be revised until the last step, but the network has to find out which ones are noise: nothing marks
+    them. Slot i carries x_t[i], sits at i, predicts i and sees all slots; t is a further context token. Left out: other
+    noise than uniform.
+
+    Args:
+        steps: T, in training and sampling alike.
+        auxiliary: weight of ``-log p(x | x_t, c)`` in the training loss, for every t alike. The bound alone hardly
+            trains what the network says about heavy noise, where sampling begins; likelihoods leave it out.
+    """
+
+    exact = False
+    simulates = True
+    infills = "approximate"
+
+    def __init__(self, steps: int, auxiliary: float = 0.0) -> None:
+        self.steps = steps
+        self.auxiliary = auxiliary
+        self.loss_scores = auxiliary == 0
+
+    def forwards(self, length: int) -> int:
+        """Return T."""
+        return self.steps
+
+    def loss(
+        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return one draw of the bound's negative, plus the weighted cross-entropy, per sequence, nats."""
+        times = 1 + (stratified(len(chunk), generator) * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(chunk.device)
+        divergence, surprise = self.divergence(network, chunk, context, times, generator)
+        return (self.steps * divergence + self.auxiliary * surprise).sum(-1)
+
+    def token_scores(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        samples: int,
+    ) -> Tensor:
+        """Return ``samples`` draws of each token's share of the bound; t is stratified over a sequence's draws."""
+        levels = torch.stack([stratified(samples, generator) for _ in range(len(tokens))], 1)
+        times = 1 + (levels * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(tokens.device)
+        draws = [self.divergence(network, tokens, context, t, generator)[0] for t in times]
+        return -self.steps * torch.stack(draws)
+
+    def divergence(
+        self,
+        network: TokenNetwork,
+        tokens: Tensor,
+        context: Tensor,
+        times: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t, c))`` and ``-log p(x | x_t, c)`` for a drawn x_t.
+
+        Both are per token, (batch, length), nats, in the network's precision, float32 at least: no term of the laws is
+        a difference, so float64 over (batch, length, vocabulary) would cost memory and time for digits beyond the
+        network's own.
+        """
+        vocab = network.vocab_size
+        chance = uniforms(tuple(tokens.shape), generator)
+        replaced = chance >= 1 - times.to(chance).unsqueeze(1) / self.steps
+        random = (uniforms(tuple(tokens.shape), generator) * vocab).long()
+        noisy = torch.where(replaced.to(tokens.device), random.to(tokens.device), tokens)
+        logits = at_least_float32(self.ask(network, noisy, context, times))
+        predicted = torch.softmax(logits, -1)
+        one_hot = torch.nn.functional.one_hot(tokens, vocab).to(logits)
+        truth = self.posterior(noisy, one_hot, times)
+        model = self.posterior(noisy, predicted, times)
+        # Apart, as the gradient of xlogy(truth, truth / model) is NaN where the truth is 0.
+        divergence = (
+            torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()
+        ).sum(-1)
+        return divergence, -token_scores(logits, tokens)
+
+    def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Tensor:
+        """Return logits of the clean tokens, (batch, length, vocabulary)."""
+        cache = network.prefill(with_time(context, times / self.steps))
+        return network(in_place_slots(network, noisy), cache)[0]
+
+    def posterior(self, noisy: Tensor, clean: Tensor, times: Tensor) -> Tensor:
+        """Return the law of x_{t-1} given x_t and a law of x, all per token.
+
+        Args:
+            noisy: x_t, (batch, length).
+            clean: probabilities of x, (batch, length, vocabulary).
+            times: t in 1..T, (batch,).
+
+        Returns:
+            ``q(x_{t-1} | x_t, x)`` averaged over x, (batch, length, vocabulary).
+        """
+        vocab = clean.shape[-1]
+        t = times.to(clean).view(-1, 1, 1)
+        # Shares kept and shares lost, each from whole numbers: a lost share as 1 minus the other loses digits.
+        now, gone = (self.steps - t) / self.steps, t / self.steps
+        before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
+        step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
+        seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
+        # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
+        likelihood = step * seen + jump / vocab
+        evidence = now * seen + gone / vocab
+        weighted = clean / evidence
+        prior = before * weighted + gone_before / vocab * weighted.sum(-1, keepdim=True)
+        law: Tensor = likelihood * prior
+        return law / law.sum(-1, keepdim=True)
+
+    def sample(
+        self,
+        network: TokenNetwork,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        nucleus: float = 1.0,
+        constraint: TokenAutomaton | None = None,
+        known: Tensor | None = None,
+    ) -> Sample:
+        """Denoise from random tokens in T steps; ``known`` tokens are held clean throughout, an approximation.
+
+        ``temperature`` and ``nucleus`` act on the network's prediction of the clean tokens; the constraint on the last
+        step alone, where the code is drawn left to right.
+        """
+        batch, length, vocab = context.shape[0], network.length, network.vocab_size
+        frozen = check_known(known, context, length, vocab)
+        chunk = (uniforms((batch, length), generator) * vocab).long().to(context.device)
+        for t in range(self.steps, 0, -1):
+            chunk = torch.where(frozen >= 0, frozen, chunk)
+            times = torch.full((batch,), t, device=context.device)
+            logits = self.ask(network, chunk, context, times)
+            noise = uniforms((batch, length), generator)
+            if t > 1 or constraint is None:
+                clean = probabilities(logits, temperature, nucleus)
+                law = self.posterior(chunk.to(clean.device), clean, times)
+                chunk = inverse_cdf(law, noise).to(context.device)
+                continue
+            legal = LegalTokens(constraint, frozen)
+            for i in range(length):
+                allowed = forbid(logits[:, i], legal.allowed(i))
+                token = draw(allowed, temperature, nucleus, noise[:, i])
+                chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
+                legal.place(i, chunk[:, i])
+        chunk = torch.where(frozen >= 0, frozen, chunk)
+        return Sample(chunk, None, forwards=self.steps, slots=self.steps * length)
+
+
+@dataclass
+class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
+    """Discrete diffusion with uniform noise.
+
+    Attributes:
+        steps: noise levels, and network calls per chunk.
+        auxiliary: weight of the cross-entropy of the clean tokens in the training loss.
+    """
+
+    steps: int = 32
+    auxiliary: float = 8.0
+
+    def build(self) -> UniformDiffusion:
+        """Make the factorization."""
+        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
+        good = 0 <= self.auxiliary < float("inf")
+        require(good, "factorization.auxiliary", self.auxiliary, "a finite number >= 0")
+        return UniformDiffusion(self.steps, self.auxiliary)

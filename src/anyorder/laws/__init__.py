@@ -1,0 +1,1 @@
+"""Scaling laws of repeated data: runs, fits with intervals, critical compute, advice. Needs numpy and scipy alone."""

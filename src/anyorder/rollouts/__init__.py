@@ -1,0 +1,1 @@
+"""Closed-loop rollouts of a policy in simulation: many episodes at once, results, videos."""

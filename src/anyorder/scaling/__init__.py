@@ -1,1 +1,0 @@
-"""Scaling laws of repeated data: fits with intervals, critical compute."""

@@ -1,0 +1,1 @@
+"""Studies: grids of small trainings, from their plan to the table that laws are fitted to."""

@@ -1,0 +1,236 @@
+"""From a study's grids to its runs: resolved settings, whose hash is the run's name, and what each costs."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.factorization import FactorizationConfig
+from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
+from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.settings import from_plain, to_plain
+from anyorder.studies.config import EvaluationConfig, GridConfig, StudyConfig
+from anyorder.training.config import OptimizerConfig
+
+if TYPE_CHECKING:
+    from anyorder.studies.data import StudyData
+
+FORMAT = 1
+"""Raised when the same settings would train another run."""
+SPEED_FLOPS_PER_S = 35e9
+STEP_S, BLOCK_S = 8e-3, 2e-3
+"""What ``estimated_s`` expects of one core: measured on 2 busy ones, `benchmarks/bench_study.py`."""
+
+
+@dataclass
+class RunSettings:
+    """All that decides what a run gives; nothing else does.
+
+    Attributes:
+        data: fingerprint of the study's data.
+        unique_frames: frames to learn from.
+        batch_size: chunks.
+    """
+
+    data: str
+    factorization: FactorizationConfig
+    network: TransformerConfig
+    encoder: EncoderConfig
+    optimizer: OptimizerConfig
+    unique_frames: int
+    epochs: int
+    batch_size: int
+    seed: int
+    evaluation: EvaluationConfig
+    keep_weights: str
+    format: int = FORMAT
+
+    @property
+    def id(self) -> str:
+        """Hash of the settings."""
+        text = json.dumps(to_plain(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass
+class Member:
+    """A run of a study.
+
+    Attributes:
+        id: hash of ``settings``.
+        grid: the sub-grid that asked for it first.
+        family: name in tables: the family's, and what its regularisation differs in from the study's own.
+        params: with embeddings and observation encoder.
+        unique_tokens: action tokens to learn from.
+        tokens: seen over the run, ``unique_tokens * epochs``.
+        flops: 6 N D.
+        estimated_s: seconds on one core; a rule of thumb that a study corrects as it goes.
+        demos: demonstrations to learn from, the last one in part.
+        minutes: their length.
+    """
+
+    id: str
+    grid: str
+    family: str
+    width: int
+    regularisation: dict[str, float]
+    params: int
+    unique_tokens: float
+    tokens: float
+    flops: float
+    estimated_s: float
+    demos: float
+    minutes: float
+    settings: RunSettings
+
+
+def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
+    """Return the study's runs, each once, in the order of the grids.
+
+    Raises:
+        ConfigError: an unknown family, too many tokens, or settings that do not fit each other.
+    """
+    if not config.grids:
+        raise ConfigError(
+            bad_value("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
+        )
+    found: dict[str, Member] = {}
+    sizes: dict[tuple[str, int], int] = {}
+    for name, grid in config.grids.items():
+        grid.check(name)
+        for cell in cells(grid, config):
+            check_cell(name, cell, config, data)
+            member = resolve(name, cell, config, data, sizes)
+            if grid.max_flops is not None and member.flops > grid.max_flops:
+                continue
+            other = found.setdefault(member.id, member)
+            if other.family != member.family:
+                allowed = f"settings that differ from {other.family}'s"
+                raise ConfigError(bad_value(f"families.{member.family}", "the same runs", allowed))
+    if not found:
+        raise ConfigError(bad_value("max_flops", "no run left", "room for at least one run"))
+    return list(found.values())
+
+
+def cells(grid: GridConfig, config: StudyConfig) -> Iterator[dict[str, Any]]:
+    """Give every combination of a grid."""
+    axes = {k: v for k, v in vars(grid).items() if isinstance(v, list)}
+    axes["weight_decay"] = axes["weight_decay"] or [config.optimizer.weight_decay]
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData") -> None:
+    """Refuse an unknown family, more tokens than there are, masking where nothing can be masked."""
+    family = cell["families"]
+    if family not in config.families:
+        allowed = ", ".join(config.families) + did_you_mean(family, config.families)
+        raise ConfigError(bad_value(f"grids.{name}.families", family, allowed or "a family of `families`"))
+    most = int(data.unique_tokens)
+    if cell["unique_tokens"] > most:
+        allowed = f"at most {most}, what the {data.train.episodes} training episodes have"
+        raise ConfigError(bad_value(f"grids.{name}.unique_tokens", cell["unique_tokens"], allowed))
+    if cell["token_masking"] and not hasattr(config.families[family], "token_masking"):
+        allowed = f"0 for {family}, whose factorization has none"
+        raise ConfigError(bad_value(f"grids.{name}.token_masking", cell["token_masking"], allowed))
+
+
+def resolve(
+    grid: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData", sizes: dict[tuple[str, int], int]
+) -> Member:
+    """Return the run of one combination; ``sizes`` remembers the parameters of a family and width."""
+    factorization = config.families[cell["families"]]
+    if cell["token_masking"]:
+        factorization = replace(factorization, token_masking=cell["token_masking"])  # type: ignore[call-arg]
+        factorization.build()
+    width, epochs = cell["width"], cell["epochs"]
+    network = config.size.network(width, cell["dropout"], cell["attention_dropout"])
+    encoder = config.size.encoder(width)
+    kind = factorization.choice, width
+    if kind not in sizes:
+        sizes[kind] = data.policy(factorization, network, encoder).trainable
+    frames = max(1, round(cell["unique_tokens"] / data.tokens_per_frame))
+    unique = frames * data.tokens_per_frame
+    tokens = unique * epochs
+    settings = RunSettings(
+        data=data.fingerprint,
+        factorization=factorization,
+        network=network,
+        encoder=encoder,
+        optimizer=replace(
+            config.optimizer,
+            lr=config.size.learning_rate(config.optimizer.lr, width),
+            weight_decay=cell["weight_decay"],
+        ),
+        unique_frames=frames,
+        epochs=epochs,
+        batch_size=config.batch_size(tokens, data.length),
+        seed=cell["seed"],
+        evaluation=config.evaluation,
+        keep_weights=config.keep_weights,
+    )
+    return Member(
+        id=settings.id,
+        grid=grid,
+        family=label(cell, config),
+        width=width,
+        regularisation={k: cell[k] for k in REGULARISATION},
+        params=sizes[kind],
+        unique_tokens=unique,
+        tokens=tokens,
+        flops=FLOPS_PER_PARAM_TOKEN * sizes[kind] * tokens,
+        estimated_s=estimated_s(settings, sizes[kind], tokens, data),
+        demos=data.demonstrations(frames, cell["seed"]),
+        minutes=frames / data.train.fps / 60,
+        settings=settings,
+    )
+
+
+REGULARISATION = ("weight_decay", "dropout", "attention_dropout", "token_masking")
+
+
+def label(cell: dict[str, Any], config: StudyConfig) -> str:
+    """Return the family's name, with the regularisation where it is not the study's own.
+
+    >>> config = StudyConfig(families={"ar": FactorizationConfig.from_options("autoregressive", {})})
+    >>> grid = GridConfig(["ar"], [16], [100], [1], dropout=[0.0, 0.2])
+    >>> [label(cell, config) for cell in cells(grid, config)]
+    ['ar', 'ar dropout=0.2']
+    """
+    own = dict.fromkeys(REGULARISATION, 0.0) | {"weight_decay": config.optimizer.weight_decay}
+    differs = [f"{name}={cell[name]:g}" for name in REGULARISATION if cell[name] != own[name]]
+    return " ".join([cell["families"], *differs])
+
+
+def estimated_s(settings: RunSettings, params: int, tokens: float, data: "StudyData") -> float:
+    """Estimate a run's seconds on one core: a fixed cost a step, and its FLOPs at one speed.
+
+    A forward pass, in evaluation, costs a third of a step.
+    """
+    length, blocks = data.length, settings.network.depth
+    chunk_s = FLOPS_PER_PARAM_TOKEN * params * length / SPEED_FLOPS_PER_S
+    visits = tokens / length * 1.1  # chunks of which a part counts
+    steps = visits / settings.batch_size
+    train_s = steps * (STEP_S + blocks * BLOCK_S) + visits * chunk_s
+    scored = settings.evaluation
+    moments = len(scored.epochs(settings.epochs))
+    bound = not settings.factorization.build().exact
+    draws, test_draws = (scored.draws, scored.test_draws) if bound else (1, 1)
+    validation = min(scored.chunks, data.validation.frames) * draws * moments
+    test = min(scored.test_chunks, data.test.frames) * test_draws * min(2, moments)
+    return train_s + (validation + test) * (chunk_s / 3 + 3e-5)
+
+
+def as_plain(member: Member) -> dict[str, Any]:
+    """Return a member, ready for JSON."""
+    plain = {f.name: getattr(member, f.name) for f in dataclasses.fields(member)}
+    return {**plain, "settings": to_plain(member.settings)}
+
+
+def read_member(plain: dict[str, Any]) -> Member:
+    """Undo ``as_plain``."""
+    return Member(**{**plain, "settings": from_plain(RunSettings, plain["settings"])})

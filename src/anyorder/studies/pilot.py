@@ -1,0 +1,172 @@
+"""A pilot: the small study of a user's own data that fits a time budget, planned before it is run.
+
+Every family gets the same cells, (width, unique tokens, epochs). The one dial is ``max_flops``: a cell is run if its
+6 N D is at most that, so a longer pilot does all that a shorter one does, and dearer runs beside.
+"""
+
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from anyorder.errors import ConfigError, bad_value
+from anyorder.factorization import FactorizationConfig
+from anyorder.laws.config import SPARE_RUNS
+from anyorder.laws.law import LAWS
+from anyorder.studies.config import (
+    HELD_OUT,
+    EvaluationConfig,
+    GridConfig,
+    StudyConfig,
+    StudyDataset,
+    check_episodes,
+)
+from anyorder.studies.grid import Member
+
+FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
+DROPOUT = {"ar": [0.0, 0.2], "masked": [0.0]}
+"""Of each family; a dropout above 0 makes a family of its own in the table: ``ar dropout=0.2``."""
+WIDTHS = [16, 32, 64, 128]
+EPOCHS = [1, 4, 16, 64, 256]
+SHARES = [1 / 16, 1 / 4, 1.0]
+"""Unique tokens, as shares of what the training episodes have."""
+LEAST_TOKENS = 500
+"""Levels of fewer unique tokens are left out, as long as two are left."""
+EVALUATION = EvaluationConfig(draws=2, test_chunks=128, test_draws=2)
+TEST_FRACTION = 0.05
+LEAST_RUNS = max(len(law.free) for law in LAWS.values()) + SPARE_RUNS
+"""Of each family, so that all laws can be compared."""
+CALIBRATION = 0.04
+"""Share of the budget for the runs that measure the machine."""
+MARGIN = 0.1
+"""Share of the time left that a plan does not use."""
+
+
+def study_config(root: str, episodes: int, validation_fraction: float) -> StudyConfig:
+    """Return the study of a dataset, its grids still empty: they follow from the tokens it has.
+
+    Args:
+        root: folder of the dataset.
+        episodes: how many it has.
+        validation_fraction: share of them that choose the best moment of a run; two at least.
+
+    Raises:
+        ConfigError: too few episodes, or so large a share that too little is left.
+    """
+    check_episodes(episodes)
+    if not validation_fraction < 0.5:
+        raise ConfigError(bad_value("validation_fraction", validation_fraction, "below 0.5 with pilot=..."))
+    least = HELD_OUT / episodes
+    held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
+    families = {name: FactorizationConfig.from_options(kind, {}) for name, kind in FAMILIES.items()}
+    return StudyConfig(dataset=held_out, families=families, evaluation=EVALUATION, keep_weights="none")
+
+
+def levels(tokens: float) -> list[int]:
+    """Return the unique tokens to learn from, out of so many: two levels at least.
+
+    >>> levels(16_000), levels(4_000), levels(100)
+    ([1000, 4000, 16000], [1000, 4000], [25, 100])
+    """
+    found = [int(tokens * share) for share in SHARES]
+    large = [level for level in found if level >= LEAST_TOKENS]
+    return large if len(large) > 1 else found[-2:]
+
+
+def grids(tokens: float, max_flops: float | None = None) -> dict[str, GridConfig]:
+    """Return a grid for each family, with the same cells, of a training split of so many tokens."""
+    return {
+        name: GridConfig([name], WIDTHS, levels(tokens), EPOCHS, dropout=DROPOUT[name], max_flops=max_flops)
+        for name in FAMILIES
+    }
+
+
+def cells(members: Sequence[Member]) -> list[list[Member]]:
+    """Return the runs by width, unique tokens and epochs, the cheapest cell first."""
+    found: dict[tuple[int, float, int], list[Member]] = {}
+    for m in members:
+        found.setdefault((m.width, m.unique_tokens, m.settings.epochs), []).append(m)
+    return sorted(found.values(), key=dearest)
+
+
+def dearest(cell: Sequence[Member]) -> float:
+    """Return the FLOPs of the dearest run."""
+    return max(m.flops for m in cell)
+
+
+def within(members: Sequence[Member], max_flops: float) -> list[Member]:
+    """Return the runs of all cells of at most ``max_flops``, the cheapest cell first."""
+    return [m for cell in cells(members) if dearest(cell) <= max_flops for m in cell]
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Return how long runs take that are begun in this order, each by the first of the workers that is free.
+
+    >>> makespan([1.0, 1.0, 1.0, 5.0], workers=2)
+    6.0
+    """
+    free = [0.0] * workers
+    for one in seconds:
+        heapq.heapreplace(free, free[0] + one)
+    return max(free)
+
+
+def largest(
+    members: Sequence[Member], seconds: float, workers: int, done: Collection[str] = frozenset()
+) -> float:
+    """Return the largest ``max_flops`` whose runs take no longer than ``seconds``; 0 where none does.
+
+    Args:
+        members: of the whole grid; ``estimated_s`` tells what they take.
+        seconds: the budget.
+        workers: runs that go on at once.
+        done: ids of runs that take no time any more.
+    """
+    found = 0.0
+    for limit in map(dearest, cells(members)):
+        costs = [m.estimated_s for m in within(members, limit) if m.id not in done]
+        if makespan(costs, workers) > seconds:
+            break
+        found = limit
+    return found
+
+
+def cheapest(members: Sequence[Member], failed: Collection[str] = frozenset()) -> list[Member]:
+    """Return the runs of the cheapest plan that laws can be fitted to, without cells in which a run failed."""
+    whole = [cell for cell in cells(members) if not any(m.id in failed for m in cell)]
+    return [m for cell in whole[:LEAST_RUNS] for m in cell]
+
+
+def least_seconds(
+    members: Sequence[Member],
+    workers: int,
+    done: Collection[str] = frozenset(),
+    failed: Collection[str] = frozenset(),
+) -> float:
+    """Return how long the ``cheapest`` plan takes."""
+    return makespan([m.estimated_s for m in cheapest(members, failed) if m.id not in done], workers)
+
+
+def calibration(members: Sequence[Member], seconds: float, workers: int) -> list[Member]:
+    """Return the runs that measure the machine: the cheapest cell, and the dearest that fits beside it."""
+    first, *others = cells(members)
+    fitting = [
+        cell for cell in others if makespan([m.estimated_s for m in [*first, *cell]], workers) <= seconds
+    ]
+    return [*first, *(fitting[-1] if fitting else [])]
+
+
+def corrected(members: Sequence[Member], took: Mapping[str, float]) -> list[Member]:
+    """Return the runs with ``estimated_s`` as this machine is: by the runs of each family that are done.
+
+    Args:
+        members: with ``estimated_s`` on any scale that is the same for a family's runs.
+        took: seconds by the id of a run that is done. A family without one takes what all of them tell.
+    """
+
+    def slower(family: str | None) -> float | None:
+        done = [m for m in members if m.id in took and family in (None, m.family)]
+        return sum(took[m.id] for m in done) / sum(m.estimated_s for m in done) if done else None
+
+    overall = slower(None) or 1.0
+    factors = {family: slower(family) or overall for family in {m.family for m in members}}
+    return [replace(m, estimated_s=m.estimated_s * factors[m.family]) for m in members]

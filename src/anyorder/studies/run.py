@@ -1,0 +1,268 @@
+"""One run of a study: training over token epochs, scored along the way and at its end."""
+
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from anyorder.errors import CheckpointError, DatasetError, DivergedError, bad_value
+from anyorder.files import Words, sweep, write_json
+from anyorder.policies import AnyOrderPolicy
+from anyorder.settings import checked, to_plain
+from anyorder.studies.data import Inputs, StudyData, token_epochs
+from anyorder.studies.files import (
+    ERROR,
+    PROGRESS,
+    RESULT,
+    SETTINGS,
+    STATE,
+    WEIGHTS,
+    read_file,
+)
+from anyorder.studies.grid import RunSettings
+from anyorder.studies.score import score
+from anyorder.tensors import read_tensors, write_tensors
+from anyorder.training.evaluate import evenly_spread
+from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
+from anyorder.training.order import seeded
+from anyorder.training.watch import check_trained
+
+SAVE_S, PROGRESS_S = 60.0, 5.0
+"""Seconds between states that a killed run continues from, and between signs of life."""
+SCORE_SEED = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What every run of a study is scored on."""
+
+    validation: Inputs
+    test: Inputs
+
+    @classmethod
+    def of(cls, data: StudyData, chunks: int, test_chunks: int) -> "HeldOut":
+        """Take evenly spread chunks of the held-out episodes."""
+        return cls(
+            data.inputs(data.validation, evenly_spread(data.validation.frames, chunks)),
+            data.inputs(data.test, evenly_spread(data.test.frames, test_chunks)),
+        )
+
+
+class Training:
+    """A run under way; everything random is a function of (seed, step), so one that was killed ends like any other.
+
+    The objective, the optimiser, its schedule and the averaging of weights are those of ``anyorder train``; the
+    cosine ends with the run. A chunk's loss counts by the share of its actions that do.
+
+    Args:
+        settings: of the run.
+        data: of the study.
+    """
+
+    def __init__(self, settings: RunSettings, data: StudyData) -> None:
+        self.settings = settings
+        chunks = data.subset(settings.unique_frames, settings.seed)
+        self.inputs = data.inputs(chunks)
+        self.visits = token_epochs(chunks, settings.epochs, settings.seed)
+        self.steps = -(-len(self.visits.rows) // settings.batch_size)
+        torch.manual_seed(settings.seed)
+        self.policy = data.policy(settings.factorization, settings.network, settings.encoder)
+        self.average = AveragedModel(self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay))
+        self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.policy, settings.optimizer)
+        self.moments = {
+            -(-self.visits.ends[epoch - 1] // settings.batch_size): epoch
+            for epoch in settings.evaluation.epochs(settings.epochs)
+        }
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.wall_s = self.cpu_s = 0.0
+
+    @property
+    def averaged(self) -> AnyOrderPolicy:
+        """The averaged weights, which are scored."""
+        return cast(AnyOrderPolicy, self.average.module)
+
+    def advance(self) -> None:
+        """Take one step."""
+        config, step = self.settings, self.step
+        part = slice(step * config.batch_size, (step + 1) * config.batch_size)
+        rows, weights = self.visits.rows[part], self.visits.weights[part]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.steps, config.optimizer)
+        self.policy.train()
+        torch.manual_seed(seeded("cpu", config.seed, 2, step).initial_seed())
+        losses = self.policy.factorization.at(step / self.steps).loss(
+            self.policy.network,
+            self.inputs.codes[rows],
+            self.inputs.context(self.policy, rows),
+            generator=seeded("cpu", config.seed, 3, step),
+        )
+        loss = (losses * weights).sum() / config.batch_size
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
+        if not torch.isfinite(norm):
+            allowed = "finite: try a lower optimizer.lr"
+            raise DivergedError(bad_value(f"gradient at step {step + 1}", float(norm), allowed))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update_parameters(self.policy)
+        self.step += 1
+
+    def validate(self, held_out: HeldOut) -> None:
+        """Score the moment, and keep the weights of the best one.
+
+        Raises:
+            DivergedError: a weight or the score is not finite.
+        """
+        check_trained(self.averaged)
+        found = score(
+            self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED
+        )
+        if not math.isfinite(found.nll):
+            allowed = "finite: try a lower optimizer.lr"
+            raise DivergedError(bad_value(f"NLL at step {self.step}", found.nll, allowed))
+        best = min((moment["nll"] for moment in self.history), default=float("inf"))
+        self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
+        if found.nll < best:
+            self.best = {name: p.detach().clone() for name, p in self.averaged.state_dict().items()}
+
+    def save(self, path: Path) -> None:
+        """Write all that continuing needs."""
+        parts = {
+            "policy": self.policy.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            **{f"optimizer.{i}": held for i, held in self.optimizer.state_dict()["state"].items()},
+        }
+        tensors = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
+        seconds = [self.wall_s, self.cpu_s]
+        write_tensors(path, tensors, {"step": self.step, "history": self.history, "seconds": seconds})
+
+    def sign_of_life(self, folder: Path) -> None:
+        """Tell how much is done, and the seconds it took."""
+        write_json(folder / PROGRESS, {"share": self.step / self.steps, "wall_s": self.wall_s})
+
+    def load(self, path: Path) -> None:
+        """Continue from what ``save`` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged, or of another run.
+        """
+        tensors, facts = read_tensors(path)
+        facts = checked(STATE_FIELDS, facts, path, CheckpointError)
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        held = {i: parts[f"optimizer.{i}"] for g in groups for i in g["params"] if f"optimizer.{i}" in parts}
+        try:
+            self.policy.load_state_dict(parts["policy"])
+            self.average.load_state_dict(parts["average"])
+            self.optimizer.load_state_dict({"state": held, "param_groups": groups})
+        except (KeyError, RuntimeError, ValueError) as error:
+            allowed = f"a state of this run ({str(error).splitlines()[0][:160]})"
+            raise CheckpointError(bad_value("state", str(path), allowed)) from error
+        self.best = parts.get("best", {})
+        self.step, self.history = facts["step"], facts["history"]
+        self.wall_s, self.cpu_s = facts["seconds"]
+
+
+STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
+
+
+def run_member(
+    settings: RunSettings,
+    data: StudyData,
+    held_out: HeldOut,
+    folder: Path,
+    save_s: float = SAVE_S,
+) -> dict[str, Any]:
+    """Train a run, or continue it, and write its result; one that has a result is left alone.
+
+    Args:
+        settings: of the run.
+        data: of the study.
+        held_out: what it is scored on.
+        folder: of the run.
+        save_s: seconds between states.
+
+    Returns:
+        The result: losses in nats per action token, history, seconds.
+
+    Raises:
+        DatasetError: the data is not what the run was planned with.
+    """
+    if (folder / RESULT).is_file():
+        return read_file(folder / RESULT)
+    if settings.data != data.fingerprint:
+        allowed = "as when the study was written, which another out=... studies anew"
+        raise DatasetError(bad_value("the study's dataset", Words("something else"), allowed))
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder / "*")
+    write_json(folder / SETTINGS, to_plain(settings))
+    wall, cpu = time.perf_counter(), time.process_time()
+    training = Training(settings, data)
+    if (folder / STATE).is_file():
+        try:
+            training.load(folder / STATE)
+        except CheckpointError as error:
+            # Nothing but time is lost: the run ends in the same result.
+            logging.getLogger(__name__).warning("%s; the run begins anew", error)
+            (folder / STATE).unlink()
+            training = Training(settings, data)
+    before = training.wall_s, training.cpu_s
+    saved = told = wall
+    training.sign_of_life(folder)
+    while training.step < training.steps:
+        training.advance()
+        if training.step in training.moments:
+            training.validate(held_out)
+        now = time.perf_counter()
+        training.wall_s, training.cpu_s = before[0] + now - wall, before[1] + time.process_time() - cpu
+        if now - told > PROGRESS_S:
+            told = now
+            training.sign_of_life(folder)
+        if now - saved > save_s:
+            saved = now
+            training.save(folder / STATE)
+    if settings.keep_weights != "none":
+        weights = training.averaged.state_dict() if settings.keep_weights == "final" else training.best
+        write_tensors(folder / WEIGHTS, weights)
+    result = scores(training, held_out)
+    result["wall_s"] = before[0] + time.perf_counter() - wall
+    result["cpu_s"] = before[1] + time.process_time() - cpu
+    write_json(folder / RESULT, result)
+    for name in (STATE, PROGRESS, ERROR):
+        (folder / name).unlink(missing_ok=True)
+    return result
+
+
+def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:
+    """Return a finished run's scores: ``final`` at its end, ``best`` where its validation NLL was lowest."""
+    evaluation, policy = training.settings.evaluation, training.averaged
+    moments = {"final": training.history[-1], "best": min(training.history, key=lambda m: m["nll"])}
+    learnt = training.inputs.rows(evenly_spread(len(training.inputs.codes), evaluation.chunks))
+    result: dict[str, Any] = {
+        "steps": training.steps,
+        "exact": policy.factorization.exact,
+        "train_nll": score(policy, learnt, draws=evaluation.draws, seed=SCORE_SEED).nll,
+    }
+    test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+    for name, moment in moments.items():
+        if moment is not training.history[-1]:
+            policy.load_state_dict(training.best)
+            test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+        result[f"loss_{name}"], result[f"loss_{name}_se"] = moment["nll"], moment["se"]
+        result[f"test_{name}"], result[f"test_{name}_se"] = test.nll, test.se
+        result[f"epochs_{name}"] = moment["epoch"]
+    result["test_draws_se"] = test.draws_se
+    result["history"] = training.history
+    return result
