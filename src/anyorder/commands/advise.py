@@ -101,10 +101,9 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     import json
 
     from anyorder.commands.fit import rich_table
-    from anyorder.files import write_whole
+    from anyorder.files import finite, write_whole
     from anyorder.laws.advise import advise
     from anyorder.laws.laws_file import read_laws
-    from anyorder.reports.page import finite
 
     laws = read_laws(source)
     if config.dataset is None:

@@ -7,7 +7,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from anyorder.reports.page import finite, render
+from anyorder.files import finite
+from anyorder.reports.page import render
 from anyorder.reports.palette import MARKERS, PALETTE
 from anyorder.reports.settings_diff import flatten, written
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg

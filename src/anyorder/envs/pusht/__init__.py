@@ -1,5 +1,5 @@
 """PushT: the simulator, its scripted expert, and the geometry of pushes."""
 
-from anyorder.envs.pusht.env import PushTConfig
+from anyorder.envs.pusht.env import PushtConfig
 
-__all__ = ["PushTConfig"]
+__all__ = ["PushtConfig"]
