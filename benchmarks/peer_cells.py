@@ -19,7 +19,7 @@ from torch import nn
 from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.datasets.write.origin import Origin
 from anyorder.envs import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.policies import AnyOrderPolicy
 from anyorder.rollouts.rollout import chunk_latency_ms, rollout
 from anyorder.training.evaluate import validate
@@ -71,7 +71,7 @@ class Cell:
             return None
         found: dict[str, Any] = json.loads(self.path.read_text())
         if found["episodes"] != self.episodes:
-            raise ConfigError(bad_value("episodes", self.episodes, f"{found['episodes']}, as in {self.path}"))
+            raise ConfigError("episodes", self.episodes, f"{found['episodes']}, as in {self.path}")
         return found
 
 
@@ -87,7 +87,7 @@ def budget_of(text: str) -> tuple[str, float]:
         or not amount.replace(".", "", 1).isdigit()
         or not float(amount) > 0
     ):
-        raise ConfigError(bad_value("budget", text, "samples=N or seconds=S"))
+        raise ConfigError("budget", text, "samples=N or seconds=S")
     return kind, float(amount)
 
 
@@ -166,7 +166,7 @@ def rollout_env(root: Path, chunks: ActionChunks) -> EnvConfig:
     """Return the recorded environment, its episodes at most ``LONGEST`` times as long as the longest demonstration."""
     origin = Origin.load(root)
     if origin is None:
-        raise ConfigError(bad_value("data", str(root), "a dataset that anyorder recorded"))
+        raise ConfigError("data", str(root), "a dataset that anyorder recorded")
     env: Any = origin.env_config()
     limit = round(LONGEST * int(chunks.lengths.max()))
     if hasattr(env, "max_episode_steps"):

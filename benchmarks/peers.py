@@ -26,7 +26,7 @@ from peer_policies import PEERS
 from peer_training import BATCH, OURS, VARIANTS
 
 from anyorder.envs import EnvConfig
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 from anyorder.rollouts.results import wilson_interval
 
 # Of Meta-World one task of each of the usual levels: easy, medium, hard and very hard.
@@ -67,7 +67,7 @@ def main() -> None:
         offered = [task for task in options.tasks if options.table_only or known(task)]
         for task in set(options.tasks) - set(offered):
             if task not in DEMOS:
-                raise ConfigError(bad_value("tasks", task, "a preset of anyorder record env="))
+                raise ConfigError("tasks", task, "a preset of anyorder record env=")
             print(f"{task}: left out, as this version has no such environment", flush=True)
         # All policies of the first seed on every task come first, so that an unfinished run already compares.
         cells = [
@@ -211,7 +211,7 @@ def sweep(options: argparse.Namespace) -> None:
     """Print the held-out loss of LeRobot's policies on the first task, one column a learning rate."""
     kind, amount = budget_of(options.budget)
     if kind != "samples":
-        raise ConfigError(bad_value("budget", options.budget, "samples=N for a sweep"))
+        raise ConfigError("budget", options.budget, "samples=N for a sweep")
     task, names = options.tasks[0], [name for name in options.policies if name in PEERS]
     with isolated(options.workers) as pool:
         pool.submit(record, options.folder, task, DEMOS.get(task, OTHER_DEMOS)).result()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anyorder import files
+from anyorder import sums
 from anyorder.datasets.write import commit
 from anyorder.errors import CheckpointError, ConfigError, DatasetError, UserError
 from anyorder.files import read_json, whole, writable, write_json, write_whole
@@ -101,7 +101,7 @@ def test_a_missing_file_is_not_taken_for_a_damaged_one(tmp_path):
 
 def record_while_hashing(root, monkeypatch, new):
     """Let an episode be recorded each time a file of ``root`` is hashed, as long as there is a new one."""
-    pending, real = commit.pending_folder(root), files.file_digest
+    pending, real = commit.pending_folder(root), sums.file_digest
 
     def hashed(path):
         if path == root / "data" / "a" and new:
@@ -113,7 +113,7 @@ def record_while_hashing(root, monkeypatch, new):
             new.extend(later)
         return real(path)
 
-    monkeypatch.setattr(files, "file_digest", hashed)
+    monkeypatch.setattr(sums, "file_digest", hashed)
 
 
 def test_a_dataset_is_read_while_episodes_are_recorded(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_dataset_is_read_while_episodes_are_recorded(tmp_path, monkeypatch):
 def test_a_list_that_changes_for_ever_ends_the_reading(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("1")
     reads = iter(range(1000))
-    monkeypatch.setattr(files, "read_sums", lambda *_: {"a": [str(next(reads))]})
+    monkeypatch.setattr(sums, "read_sums", lambda *_: {"a": [str(next(reads))]})
     with pytest.raises(UserError, match="a: changed"):
         check_sums(tmp_path, ["a"])
 

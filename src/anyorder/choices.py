@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean
 from anyorder.settings import from_plain
 
 
@@ -54,9 +54,7 @@ class Choice:
         fields = [f.name for f in dataclasses.fields(member)]
         for key in options:
             if key not in fields:
-                raise ConfigError(
-                    bad_value(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
-                )
+                raise ConfigError(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
         return from_plain(member, options)  # type: ignore[no-any-return]
 
     @classmethod
@@ -64,7 +62,7 @@ class Choice:
         """Return the member called ``name``; ``field`` is what a message calls it."""
         if not isinstance(name, str) or name not in cls.choices:
             allowed = ", ".join(sorted(cls.choices)) + did_you_mean(str(name), cls.choices)
-            raise ConfigError(bad_value(field, name, allowed))
+            raise ConfigError(field, name, allowed)
         return cls.choices[name]
 
     def options(self) -> dict[str, Any]:

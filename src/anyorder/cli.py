@@ -94,7 +94,7 @@ class Command:
             console.print(__version__, highlight=False)
             return
         if verb not in VERBS:
-            raise ConfigError(bad_value("verb", verb, ", ".join(VERBS) + did_you_mean(verb, VERBS)))
+            raise ConfigError("verb", verb, ", ".join(VERBS) + did_you_mean(verb, VERBS))
         if any(word in ("-h", "--help") for word in words):
             console.print(explanation(verb), highlight=False, markup=False, soft_wrap=True)
             return
@@ -136,7 +136,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
 
     for word in overrides:
         if "=" not in word:
-            raise ConfigError(bad_value("argument", word, f"key=value (see `anyorder {verb} --help`)"))
+            raise ConfigError("argument", word, f"key=value (see `anyorder {verb} --help`)")
     # What is empty by default, as {}, takes any keys below it.
     text = (configs() / f"{verb}.yaml").read_text()
     free = tuple(f"{name}{end}" for name in empty_keys(text) for end in (".", "="))
@@ -169,7 +169,7 @@ def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
         except OmegaConfBaseException as error:
             missing = str(error).rsplit(":", 1)[-1].strip().splitlines()[0]
             allowed = f"a value, as {missing}=... (see `anyorder {verb} --help`)"
-            raise ConfigError(bad_value(missing, None, allowed)) from error
+            raise ConfigError(missing, None, allowed) from error
     return {str(key): value for key, value in plain.items()}
 
 
@@ -271,7 +271,7 @@ def check_optional(defaults: list[tuple[str, str, bool]], overrides: list[str]) 
         names = group_names(groups[key]) if key in groups else [value]
         if value not in (*names, "null"):
             place = key.rpartition("@")[2]
-            raise ConfigError(bad_value(place, value, ", ".join(names) + did_you_mean(value, names)))
+            raise ConfigError(place, value, ", ".join(names) + did_you_mean(value, names))
 
 
 def register_study(word: str) -> str:
@@ -290,15 +290,13 @@ def register_study(word: str) -> str:
         return word
     path = Path(value)
     if not path.is_file():
-        raise ConfigError(
-            bad_value("study", value, f"an existing file, or {', '.join(group_names('study'))}")
-        )
+        raise ConfigError("study", value, f"an existing file, or {', '.join(group_names('study'))}")
     try:
         node: Any = OmegaConf.load(path)
         OmegaConf.update(node, "study", path.stem)
     except (OmegaConfBaseException, YAMLError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ConfigError(bad_value("study", value, f"a YAML file of settings ({reason})")) from error
+        raise ConfigError("study", value, f"a YAML file of settings ({reason})") from error
     ConfigStore.instance().store(group="study", name=f"file_{path.stem}", node=node, package="_global_")
     return f"study=file_{path.stem}"
 

@@ -5,7 +5,7 @@ import re
 
 import torch
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 
 NAMES = re.compile(r"cpu|mps|xpu|cuda(:\d+)?")
 """The names that LeRobot understands, of this machine or another."""
@@ -30,7 +30,7 @@ def check_device(name: str | None) -> None:
         ConfigError: this machine has no device of that name.
     """
     if name is not None and name not in (found := devices()):
-        raise ConfigError(bad_value("device", name, f"{', '.join(found)} (what this machine has)"))
+        raise ConfigError("device", name, f"{', '.join(found)} (what this machine has)")
 
 
 def device_here(name: str | None) -> str:

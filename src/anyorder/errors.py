@@ -4,7 +4,7 @@ import difflib
 import errno
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 MAX_COUNT = 2**31 - 1
 """Largest seed, and largest number of anything: what random generators and simulators take."""
@@ -13,7 +13,25 @@ MAX_SIDE = 16_384
 
 
 class UserError(ValueError):
-    """Bad input. The command line prints the message as one line and exits with status 2."""
+    """Bad input. The command line prints the message as one line and exits with status 2.
+
+    It is made of a field, what was given and what is allowed, or of a message alone.
+
+    >>> print(UserError("steps", -1, "an integer >= 1"))
+    steps: -1 given, allowed: an integer >= 1
+    >>> print(UserError("steps", -1, "an integer >= 1").within("train"))
+    train.steps: -1 given, allowed: an integer >= 1
+    """
+
+    def __init__(self, message: str, *found: Any) -> None:
+        super().__init__(bad_value(message, *found) if found else message)
+        self.names_field = bool(found)
+
+    def within(self, place: str) -> Self:
+        """Return the same error of a field that is mounted at ``place``; a message without a field stays."""
+        if self.names_field and place:
+            self.args = (f"{place}.{self}",)
+        return self
 
 
 class ConfigError(UserError):
@@ -43,8 +61,8 @@ class NotFiniteError(UserError):
         rows: of the batch, those it is about; empty where it is about all.
     """
 
-    def __init__(self, message: str, rows: Iterable[int] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *found: Any, rows: Iterable[int] = ()) -> None:
+        super().__init__(message, *found)
         self.rows = tuple(rows)
 
 
@@ -106,7 +124,7 @@ def check_number(
     ends = [f"{'>' if above else '>='} {least:.10g}"] if least > -math.inf else []
     ends += [f"{'<' if below else '<='} {most:.10g}"] if most < math.inf else []
     noun = "an integer" if whole else "a number" if ends else "a finite number"
-    raise error(bad_value(field, given, " ".join([noun, " and ".join(ends)]).strip()))
+    raise error(field, given, " ".join([noun, " and ".join(ends)]).strip())
 
 
 def system_failure(error: BaseException) -> str | None:

@@ -104,9 +104,9 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as failure:
-        raise error(bad_value(str(path), Words(reason(failure)), "a JSON file that can be read")) from failure
+        raise error(str(path), Words(reason(failure)), "a JSON file that can be read") from failure
     if not isinstance(value, dict):
-        raise error(bad_value(str(path), Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
+        raise error(str(path), Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
     if not right:
         raise error(
             changed(path, f"its {DIGEST!r} (without that entry a file changed on purpose is accepted)")
@@ -147,11 +147,9 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         # Only what precedes a newline was written whole.
         *lines, half = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as failure:
-        raise error(bad_value(str(path), Words(reason(failure)), "one JSON object a line")) from failure
+        raise error(str(path), Words(reason(failure)), "one JSON object a line") from failure
     if half and not (half.startswith("{") and half.isprintable()):
-        raise error(
-            bad_value(f"{path}, after line {len(lines)}", half[:40], "nothing, or the begin of a line")
-        )
+        raise error(f"{path}, after line {len(lines)}", half[:40], "nothing, or the begin of a line")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -159,15 +157,15 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as failure:
-            raise error(bad_value(where, Words(reason(failure)), "a JSON object")) from failure
+            raise error(where, Words(reason(failure)), "a JSON object") from failure
         if not isinstance(value, dict):
-            raise error(bad_value(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}"))
+            raise error(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
         written = value.pop(CHECKSUM, None)
         if written is not None and written != checksum(value):
             allowed = (
                 f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
             )
-            raise error(bad_value(where, Words("changed since it was written"), allowed))
+            raise error(where, Words("changed since it was written"), allowed)
         found.append(value)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 from anyorder.files import flush_folder
 
 
@@ -34,7 +34,7 @@ def inside(root: Path, name: str, field: str, error: type[UserError] = UserError
     steps = PurePosixPath(name.replace("\\", "/"))
     leads_out = steps.is_absolute() or ".." in steps.parts or PureWindowsPath(name).anchor or "\0" in name
     if leads_out or not steps.parts:
-        raise error(bad_value(field, name, f"a path below {root}"))
+        raise error(field, name, f"a path below {root}")
     return root / name
 
 
@@ -60,7 +60,7 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
     # One folder may have several names.
     folder = Path(os.path.realpath(folder))
     if not folder.name:
-        raise ConfigError(bad_value(field, str(folder), f"a place below {folder}"))
+        raise ConfigError(field, str(folder), f"a place below {folder}")
     made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_file(folder))
@@ -69,10 +69,10 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             allowed = "one that no other process is writing to"
-            raise UserError(bad_value(field, str(folder), allowed)) from None
+            raise UserError(field, str(folder), allowed) from None
         try:
             if new is not None and os.path.lexists(folder):
-                raise ConfigError(bad_value(field, str(folder), new))
+                raise ConfigError(field, str(folder), new)
             yield
         finally:
             # Removed while it is held: who waits for it by name finds a new one. One that stays is only untidy.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, UserError, did_you_mean
 
 TYPE_KEY = "type"
 """Names the member where a field may hold one of a family."""
@@ -99,21 +99,21 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
     values = dict(plain)
     if getattr(kind, "choice", None) == "":  # the base of a family (``anyorder.choices``), not a member
         if TYPE_KEY not in values:
-            raise ConfigError(bad_value(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices))))
+            raise ConfigError(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices)))
         kind = kind.member(values.pop(TYPE_KEY), join(path, TYPE_KEY))
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     for name, value in values.items():
         if name not in names:
             allowed = ", ".join(names) + did_you_mean(name, names)
-            raise ConfigError(bad_value(join(path, name), value, allowed))
+            raise ConfigError(join(path, name), value, allowed)
     for field in dataclasses.fields(kind):
         optional = (
             field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         )
         if field.name not in values and not optional:
             allowed = WORDS.get(hints[field.name], "a value")
-            raise ConfigError(bad_value(join(path, field.name), None, allowed))
+            raise ConfigError(join(path, field.name), None, allowed)
     return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
 
 
@@ -133,22 +133,22 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         others = [a for a in inners if a not in lists]
         (inner,) = lists if isinstance(value, list | tuple) and lists else others or lists
         if lists and others and not isinstance(value, list | tuple | inner):
-            raise ConfigError(bad_value(path, value, f"{WORDS[inner]}, or a list, as [a,b]"))
+            raise ConfigError(path, value, f"{WORDS[inner]}, or a list, as [a,b]")
         return convert(inner, value, path)
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
-            raise ConfigError(bad_value(path, value, "a list, as [a,b]"))
+            raise ConfigError(path, value, "a list, as [a,b]")
         if origin is tuple and arguments[-1] is Ellipsis:
             arguments = arguments[:1] * len(value)
         if origin is tuple and len(value) != len(arguments):
-            raise ConfigError(bad_value(path, list(value), f"a list of {len(arguments)}"))
+            raise ConfigError(path, list(value), f"a list of {len(arguments)}")
         inner = arguments if origin is tuple else arguments * len(value)
         return origin(
             convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True))
         )
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(bad_value(path, value, "settings by name, as a.b=value"))
+            raise ConfigError(path, value, "settings by name, as a.b=value")
         if arguments[1] is str:
             value = dotted(value)  # names of features have dots, which Hydra reads as levels
         return {str(key): convert(arguments[1], v, join(path, str(key))) for key, v in value.items()}
@@ -161,7 +161,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if isinstance(value, hint):
             return value
         if not isinstance(value, str) or value not in hint.__members__:
-            raise ConfigError(bad_value(path, value, ", ".join(hint.__members__)))
+            raise ConfigError(path, value, ", ".join(hint.__members__))
         return hint[value]
     if hint is Path and isinstance(value, str):
         return Path(value)
@@ -173,9 +173,9 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if (isinstance(value, float) and not math.isfinite(value)) or (
         type(value) is int and abs(value) >= 2**63
     ):
-        raise ConfigError(bad_value(path, value, f"{WORDS.get(hint, hint.__name__)}, finite and below 2^63"))
+        raise ConfigError(path, value, f"{WORDS.get(hint, hint.__name__)}, finite and below 2^63")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(bad_value(path, value, WORDS.get(hint, hint.__name__)))
+        raise ConfigError(path, value, WORDS.get(hint, hint.__name__))
     return value
 
 
@@ -186,7 +186,7 @@ def check_settings(value: Any, path: str) -> None:
         ConfigError: it is not.
     """
     if not isinstance(value, Mapping):
-        raise ConfigError(bad_value(path, value, "settings, as a.b=value"))
+        raise ConfigError(path, value, "settings, as a.b=value")
 
 
 def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserError]) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def checked(hints: Mapping[str, Any], plain: Any, path: Path, error: type[UserEr
     try:
         for name, hint in hints.items():
             if name not in plain and type(None) not in typing.get_args(hint):
-                raise ConfigError(bad_value(name, None, WORDS.get(hint, "a value")))
+                raise ConfigError(name, None, WORDS.get(hint, "a value"))
         return {**plain, **{name: convert(hint, plain.get(name), name) for name, hint in hints.items()}}
     except ConfigError as wrong:
         raise error(f"{path}: {wrong}") from wrong

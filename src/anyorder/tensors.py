@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anyorder.errors import CheckpointError, bad_value
+from anyorder.errors import CheckpointError
 from anyorder.files import DIGEST, changed, load_json, whole
 
 METADATA, FACTS = "anyorder", "facts"
@@ -48,9 +48,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise
     except (SafetensorError, OSError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(
-            bad_value(str(path), lines[0][:160], "a file of tensors that can be read")
-        ) from error
+        raise CheckpointError(str(path), lines[0][:160], "a file of tensors that can be read") from error
     if not right or not isinstance(facts, dict):
         raise CheckpointError(changed(path, f"its metadata {DIGEST!r}"))
     return tensors, facts

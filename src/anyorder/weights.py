@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from anyorder.errors import CheckpointError, bad_value
+from anyorder.errors import CheckpointError
 from anyorder.files import Words
 
 
@@ -47,7 +47,7 @@ def check_state(model: nn.Module) -> None:
                 name = f"{path}.{rule.name}" if path else rule.name
                 wrong = rule.values[~rule.right].flatten()
                 more = f" ({len(wrong)} values are wrong)" if len(wrong) > 1 else ""
-                raise CheckpointError(bad_value(name, Words(f"{wrong[0].item()}{more}"), rule.allowed))
+                raise CheckpointError(name, Words(f"{wrong[0].item()}{more}"), rule.allowed)
 
 
 def finite(module: nn.Module) -> Iterator[Rule]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from anyorder.errors import ConfigError, UserError, bad_value, installed
+from anyorder.errors import ConfigError, UserError, installed
 from anyorder.plugin.excepthook import USAGE_ERROR
 
 
@@ -44,7 +44,7 @@ def settings(arguments: list[str]) -> Any:
         config = draccus.parse(PolicyServerConfig, args=arguments)
     except draccus.utils.ParsingError as error:
         reason = str(error.__cause__ or error)
-        raise ConfigError(bad_value("arguments", " ".join(arguments), reason)) from error
+        raise ConfigError("arguments", " ".join(arguments), reason) from error
     check_loopback(config.host)
     return config
 
@@ -65,9 +65,9 @@ def check_loopback(host: str) -> None:
         # LeRobot cannot bind an address of version 6.
         own = ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
-        raise ConfigError(bad_value("host", host, allowed)) from error
+        raise ConfigError("host", host, allowed) from error
     if not own:
-        raise ConfigError(bad_value("host", host, allowed))
+        raise ConfigError("host", host, allowed)
 
 
 def support_anyorder() -> None:
@@ -85,7 +85,7 @@ def require_grpc() -> None:
     from importlib.util import find_spec
 
     if find_spec("grpc") is None:
-        raise ConfigError(bad_value("policy_server", "no grpc", installed("an installed gRPC", "async")))
+        raise ConfigError("policy_server", "no grpc", installed("an installed gRPC", "async"))
 
 
 if __name__ == "__main__":

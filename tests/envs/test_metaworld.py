@@ -6,8 +6,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from anyorder.datasets.write.recording import roll_out
-from anyorder.envs.metaworld.env import MetaworldConfig
 from anyorder.envs.metaworld import env as module
+from anyorder.envs.metaworld.env import MetaworldConfig
 from anyorder.errors import ConfigError, EnvError
 
 needs_metaworld = pytest.mark.skipif(

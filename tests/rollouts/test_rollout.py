@@ -275,7 +275,7 @@ def refusing(policy, named):
         rows = (batch["observation.state"][:, 1] == 8).nonzero().flatten().tolist()
         rows = [row for row in rows if int(batch["episode_index"][row]) in (0, 2)]
         if rows:
-            raise NotFiniteError("observation.state: nan", rows if named else ())
+            raise NotFiniteError("observation.state: nan", rows=rows if named else ())
         return right(batch)
 
     policy.predict_action_chunk = predict

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
 
@@ -40,7 +40,7 @@ class AdviseConfig:
     def __post_init__(self) -> None:
         if self.pilot is not None and self.unique_tokens is not None:
             allowed = "none with pilot=..., which learns from dataset=..."
-            raise ConfigError(bad_value("unique_tokens", self.unique_tokens, allowed))
+            raise ConfigError("unique_tokens", self.unique_tokens, allowed)
         either = "" if self.pilot is not None else ", or unique_tokens=... in its stead"
         for one, other, what in (
             ("laws", "pilot", "laws.json of `anyorder fit`, or pilot=MINUTES in its stead"),
@@ -50,23 +50,21 @@ class AdviseConfig:
             given = [name for name in (one, other) if getattr(self, name) is not None]
             if len(given) != 1:
                 both = f"{one} and {other}" if given else None
-                raise ConfigError(bad_value(one, both, what))
+                raise ConfigError(one, both, what)
         if self.observations and self.pilot is None:
-            raise ConfigError(bad_value("observations", self.observations, "none but with pilot=..."))
+            raise ConfigError("observations", self.observations, "none but with pilot=...")
         for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s", "pilot"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(bad_value(name, value, "a finite number above 0"))
+                raise ConfigError(name, value, "a finite number above 0")
         if self.workers < 0:
-            raise ConfigError(bad_value("workers", self.workers, "an integer >= 0"))
+            raise ConfigError("workers", self.workers, "an integer >= 0")
         if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                bad_value("validation_fraction", self.validation_fraction, "a number in [0, 1)")
-            )
+            raise ConfigError("validation_fraction", self.validation_fraction, "a number in [0, 1)")
         if self.out is not None and (Path(self.out).exists() or not self.out.endswith(".json")):
-            raise ConfigError(bad_value("out", self.out, "a new file whose name ends in .json"))
+            raise ConfigError("out", self.out, "a new file whose name ends in .json")
         if self.out is not None and not writable(Path(self.out)):
-            raise ConfigError(bad_value("out", self.out, "a file in a place that can be written to"))
+            raise ConfigError("out", self.out, "a file in a place that can be written to")
 
 
 def run(config: AdviseConfig, console: Console) -> None:
@@ -170,7 +168,7 @@ def count_tokens(info: "DatasetInfo", held_out: float, values_per_token: float |
     """
     if values_per_token is None:
         allowed = "action values that a token of the laws stands for, as laws.json does not say (bins: 1)"
-        raise ConfigError(bad_value("values_per_token", None, allowed))
+        raise ConfigError("values_per_token", None, allowed)
     size = math.prod(info.shape("action"))
     tokens = info.total_frames * (1 - held_out) * size / values_per_token
     minutes = info.total_frames / info.fps / 60
@@ -208,5 +206,5 @@ def compute(config: AdviseConfig, families: Any, measured: dict[str, float]) -> 
     speeds = dict.fromkeys(families, config.flops_per_s) if config.flops_per_s is not None else measured
     if unknown := [family for family in families if family not in speeds]:
         allowed = f"6 N D a second on your machine, as laws.json has no time of {unknown[0]}'s runs"
-        raise ConfigError(bad_value("flops_per_s", config.flops_per_s, allowed))
+        raise ConfigError("flops_per_s", config.flops_per_s, allowed)
     return {family: 60 * config.minutes * (speeds[family] or 0.0) for family in families}

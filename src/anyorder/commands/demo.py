@@ -16,7 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColum
 from anyorder.bars import progress_bars
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number, system_failure
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, check_number, system_failure
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import write_whole
 from anyorder.folders import owned, staged_folder
@@ -75,9 +75,7 @@ def run_steps(config: DemoConfig, console: Console) -> None:
     started = time.monotonic()
     folder = Path(config.output_dir)
     if (folder / "summary.json").exists():
-        raise ConfigError(
-            bad_value("output_dir", str(folder), "a new folder, as this one holds a finished demo")
-        )
+        raise ConfigError("output_dir", str(folder), "a new folder, as this one holds a finished demo")
     dataset = folder / "dataset"
     console.rule(f"1. {config.episodes} demonstrations")
     recording = record.RecordConfig(config.env, str(dataset), config.episodes, config.seed, resume=True)

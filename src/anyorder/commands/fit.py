@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, check_number
 from anyorder.files import writable, write_whole
 from anyorder.folders import whole_folder
 from anyorder.laws.config import FitConfig, Fixed
@@ -40,14 +40,14 @@ class FitCommandConfig:
 
     def __post_init__(self) -> None:
         if self.protocol not in (None, *PROTOCOLS):
-            raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
+            raise ConfigError("protocol", self.protocol, ", ".join(PROTOCOLS))
         told = protocol_of(self.loss)
         if self.protocol is not None and told not in (None, self.protocol):
-            raise ConfigError(bad_value("protocol", self.protocol, f"{told}, as loss={self.loss} tells"))
+            raise ConfigError("protocol", self.protocol, f"{told}, as loss={self.loss} tells")
         check_number("bootstrap", self.bootstrap, 100, 1_000_000, whole=True)
         check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
         if Path(self.out).exists() or not writable(Path(self.out)):
-            raise ConfigError(bad_value("out", self.out, "a new folder, where one can be made"))
+            raise ConfigError("out", self.out, "a new folder, where one can be made")
         self.fit_config()
 
     def fit_config(self) -> FitConfig:

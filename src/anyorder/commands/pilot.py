@@ -20,7 +20,7 @@ from anyorder.commands.study import (
     in_words,
     plan,
 )
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 from anyorder.files import digest, read_json, write_json
 from anyorder.studies.pilot import LEAST_RUNS, MARGIN
 
@@ -84,7 +84,7 @@ def free_folder(config: "AdviseConfig") -> Path:
         allowed = (
             f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
         )
-        raise ConfigError(bad_value("pilot_out", config.pilot_out, allowed))
+        raise ConfigError("pilot_out", config.pilot_out, allowed)
     if folder.exists():
         shutil.rmtree(folder)
     return folder
@@ -99,7 +99,7 @@ def dataset_of(config: "AdviseConfig") -> "DatasetInfo":
     info = dataset_info(config.dataset, config.rename)
     if not any(name.startswith(OBSERVATION) for name in info.vectors):
         allowed = "one with observations of numbers, as observation.state: a pilot reads no cameras"
-        raise ConfigError(bad_value("dataset", config.dataset, allowed))
+        raise ConfigError("dataset", config.dataset, allowed)
     return info
 
 
@@ -152,7 +152,7 @@ class Pilot:
             there = {member["id"] for member in read_study(self.out)["members"]}
             if not there <= {m.id for m in self.grid}:
                 allowed = "a new folder, as another study, or a pilot of other data, is there"
-                raise ConfigError(bad_value("pilot_out", self.config.pilot_out, allowed))
+                raise ConfigError("pilot_out", self.config.pilot_out, allowed)
 
     def look(self) -> None:
         """See which runs are done, which have failed, and what that tells of the others."""
@@ -292,7 +292,7 @@ class Pilot:
 
         path = run_folder(self.out, run) / ERROR
         allowed = f"one that models can learn: {read_json(path)['error']} (without {path} it is tried again)"
-        return UserError(bad_value("dataset", self.config.dataset, allowed))
+        return UserError("dataset", self.config.dataset, allowed)
 
     @property
     def spent_s(self) -> float:
@@ -315,7 +315,7 @@ class Pilot:
             f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in "
             f"{self.out}"
         )
-        return UserError(bad_value("pilot", self.minutes, allowed))
+        return UserError("pilot", self.minutes, allowed)
 
 
 def check_asked(config: "AdviseConfig", members: Sequence["Member"], what: str, timed: bool = True) -> None:
@@ -349,4 +349,4 @@ def check_asked(config: "AdviseConfig", members: Sequence["Member"], what: str, 
                 f"{low / FAR / per_unit:.2g} to {high * FAR / per_unit:.2g}: at most {FAR:g}x outside the {low:.2g} to "
                 f"{high:.2g} FLOPs of {what}; extrapolate=true answers all the same"
             )
-            raise UserError(bad_value(name, value, allowed))
+            raise UserError(name, value, allowed)

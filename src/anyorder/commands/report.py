@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
 from anyorder.reports.page import page_files
@@ -21,12 +21,12 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise ConfigError(bad_value("runs", self.runs, "run folders, as [outputs/a,outputs/b]"))
+            raise ConfigError("runs", self.runs, "run folders, as [outputs/a,outputs/b]")
         page, _ = page_files(self.output, "output")
         if page.exists():
-            raise ConfigError(bad_value("output", self.output, "a new file"))
+            raise ConfigError("output", self.output, "a new file")
         if not writable(Path(self.output)):
-            raise ConfigError(bad_value("output", self.output, "a file in a place that can be written to"))
+            raise ConfigError("output", self.output, "a file in a place that can be written to")
 
 
 def run(config: ReportConfig, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, check_number
 
 
 @dataclass
@@ -56,7 +56,7 @@ def run(config: RolloutConfig, console: Console) -> None:
     policy = load_policy(config.policy, config.device)
     output = Path(config.output) if config.output else default_output(Path(config.policy))
     if output.exists():
-        raise ConfigError(bad_value("output", str(output), "a new folder"))
+        raise ConfigError("output", str(output), "a new folder")
     if config.temperature is not None:
         check_sampling(config.temperature, family=policy.config.factorization_config())
         policy.config.temperature = config.temperature
@@ -104,5 +104,5 @@ def run(config: RolloutConfig, console: Console) -> None:
 def default_output(policy: Path) -> Path:
     """Return ``rollout`` in a run's folder, where ``anyorder report`` looks for it."""
     if not (policy / "checkpoints").is_dir():
-        raise ConfigError(bad_value("output", None, "a new folder, as policy is no run folder"))
+        raise ConfigError("output", None, "a new folder, as policy is no run folder")
     return policy / "rollout"

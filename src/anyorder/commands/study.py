@@ -12,7 +12,7 @@ from rich.console import Console
 
 from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
-from anyorder.errors import MAX_COUNT, ConfigError, UserError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, check_number
 from anyorder.files import read_json, writable
 from anyorder.folders import owned
 from anyorder.studies.config import StudyConfig
@@ -48,12 +48,12 @@ class StudyCommandConfig(StudyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.action not in ACTIONS:
-            raise ConfigError(bad_value("action", self.action, ", ".join(ACTIONS)))
+            raise ConfigError("action", self.action, ", ".join(ACTIONS))
         for name, least in (("workers", 0), ("retries", 0), ("jobs", 1)):
             check_number(name, getattr(self, name), least, MAX_COUNT, whole=True)
         if self.launcher == LOCAL and self.launcher_options:
             allowed = "none with launcher=local"
-            raise ConfigError(bad_value("launcher_options", self.launcher_options, allowed))
+            raise ConfigError("launcher_options", self.launcher_options, allowed)
 
     @property
     def processes(self) -> int:
@@ -165,7 +165,7 @@ def check_folder(out: Path, members: Sequence["Member"]) -> None:
                 f"a new folder, as {len(lost)} of {len(done)} finished runs there are none of this study, or settings "
                 f"and data that keep them"
             )
-            raise ConfigError(bad_value("out", str(out), allowed))
+            raise ConfigError("out", str(out), allowed)
 
 
 def check_place(field: str, folder: Path) -> None:
@@ -175,12 +175,10 @@ def check_place(field: str, folder: Path) -> None:
         ConfigError: there is a file, a dataset, or a table that would be overwritten.
     """
     if (folder.exists() and not folder.is_dir()) or not writable(folder / STUDY):
-        raise ConfigError(bad_value(field, str(folder), "a folder, where one can be made"))
+        raise ConfigError(field, str(folder), "a folder, where one can be made")
     others = [name for name in ("meta/info.json", "runs.parquet") if (folder / name).is_file()]
     if others and not (folder / STUDY).is_file():
-        raise ConfigError(
-            bad_value(field, str(folder), f"a new folder, or one of a study: {others[0]} is there")
-        )
+        raise ConfigError(field, str(folder), f"a new folder, or one of a study: {others[0]} is there")
 
 
 def in_words(data: "StudyData") -> str:
@@ -299,7 +297,7 @@ def collect(config: StudyCommandConfig, console: Console) -> None:
 
     rows = table(config.out)
     if not rows:
-        raise UserError(bad_value("runs that are done", 0, "at least one: anyorder study run"))
+        raise UserError("runs that are done", 0, "at least one: anyorder study run")
     path = Path(config.out) / "runs.parquet"
     with owned(path, "out"):
         write_table(rows, path)

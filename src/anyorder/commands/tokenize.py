@@ -7,7 +7,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from rich.console import Console
 
 from anyorder.commands.progress import counting
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, check_number
 from anyorder.files import writable
 from anyorder.folders import owned
 from anyorder.tokenizers import TokenizerConfig
@@ -33,11 +33,9 @@ class TokenizeConfig:
             path = Path(self.output)
             if path.exists() or path.suffix not in FORMATS:
                 allowed = f"a new file whose name ends in {' or '.join(FORMATS)}"
-                raise ConfigError(bad_value("output", self.output, allowed))
+                raise ConfigError("output", self.output, allowed)
             if not writable(path):
-                raise ConfigError(
-                    bad_value("output", self.output, "a file in a place that can be written to")
-                )
+                raise ConfigError("output", self.output, "a file in a place that can be written to")
 
 
 def run(config: TokenizeConfig, console: Console) -> None:

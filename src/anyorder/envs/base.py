@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from anyorder.choices import Choice
-from anyorder.errors import EnvError, bad_value, installed
+from anyorder.errors import EnvError, installed
 
 Observation = dict[str, Any]
 """Raw observation: ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
@@ -78,4 +78,4 @@ def observation_space(
 def require_simulator(package: str, extra: str) -> None:
     """Raise an EnvError that names the extra to install unless a simulator's package is there."""
     if importlib.util.find_spec(package) is None:
-        raise EnvError(bad_value("env", extra, installed("an installed simulator", extra)))
+        raise EnvError("env", extra, installed("an installed simulator", extra))

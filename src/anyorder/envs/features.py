@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from anyorder.envs.base import Observation
-from anyorder.errors import EnvError, bad_value
+from anyorder.errors import EnvError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,12 +102,12 @@ def check_offered(
     if wrong:
         shown = {name: list(shape) for name, shape in offered.items()}
         allowed = "an environment with " + ", ".join(f"{name} {tuple(required[name])}" for name in wrong)
-        raise EnvError(bad_value("env features", shown, allowed))
+        raise EnvError("env features", shown, allowed)
     if action_size is not None and action_shape != (action_size,):
-        raise EnvError(bad_value("env action", list(action_shape), f"({action_size},), as the policy's"))
+        raise EnvError("env action", list(action_shape), f"({action_size},), as the policy's")
     if fps is not None and abs(rate_hz / fps - 1) > FPS_TOLERANCE:
         allowed = f"{fps:g} Hz, of the policy's training data, or at most 20 % off"
-        raise EnvError(bad_value("control rate of the env", f"{rate_hz:g} Hz", allowed))
+        raise EnvError("control rate of the env", f"{rate_hz:g} Hz", allowed)
 
 
 def alike(offered: tuple[int, ...] | None, required: tuple[int, ...]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.base import Sample, Slots, TokenNetwork, in_place_slots
 from anyorder.factorization.categorical import token_scores
 from anyorder.factorization.checks import UNKNOWN, check_known
@@ -45,7 +45,7 @@ def split(sizes: tuple[int, ...], length: int) -> list[Block]:
     [Block(first=0, last=1), Block(first=1, last=3)]
     """
     if sum(sizes) != length or min(sizes) < 1:
-        raise ConfigError(bad_value("factorization blocks", sizes, f"sizes >= 1 that sum to {length}"))
+        raise ConfigError("factorization blocks", sizes, f"sizes >= 1 that sum to {length}")
     ends = list(accumulate(sizes))
     return [Block(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
@@ -244,5 +244,5 @@ def check_block_prefix(known: Tensor, blocks: list[Block]) -> None:
     for block in blocks:
         part = frozen[:, block.first : block.last]
         if bool((part.any(1) & open_before).any()):
-            raise ConfigError(bad_value("known", "positions with gaps", "a prefix of the blocks"))
+            raise ConfigError("known", "positions with gaps", "a prefix of the blocks")
         open_before |= ~part.all(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, NotFiniteError, bad_value
+from anyorder.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from anyorder.factorization.base import FactorizationConfig
@@ -29,7 +29,7 @@ def require(condition: bool, field: str, given: Any, allowed: str) -> None:
     >>> require(1 > 0, "steps", 1, ">= 1")
     """
     if not condition:
-        raise ConfigError(bad_value(field, given, allowed))
+        raise ConfigError(field, given, allowed)
 
 
 def check_sampling(
@@ -95,7 +95,7 @@ def refuse_rows(bad: Tensor, field: str) -> NoReturn:
     rows = bad.reshape(len(bad), -1).any(1).nonzero().flatten().tolist() if bad.dim() else []
     where = f", row {rows[0]}" if rows else ""
     more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-    raise NotFiniteError(f"{field}{where}{more}: NaN or infinity given, allowed: finite numbers", rows)
+    raise NotFiniteError(f"{field}{where}{more}: NaN or infinity given, allowed: finite numbers", rows=rows)
 
 
 def check_known(known: Tensor | None, context: Tensor, length: int, vocab_size: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class LegalTokens:
             possible = row.allowed(0)
             if not (possible if row.classes[0] < 0 else possible >> row.classes[0] & 1):
                 allowed = "tokens that a legal sequence has at these positions"
-                raise ConfigError(bad_value(f"known, row {number}", tokens[number].tolist(), allowed))
+                raise ConfigError(f"known, row {number}", tokens[number].tolist(), allowed)
 
     def _classes(self, tokens: Tensor) -> list[Any]:
         """Return the classes of tokens of any shape, -1 where free, as nested lists."""

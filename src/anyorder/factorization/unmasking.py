@@ -85,7 +85,7 @@ class Step:
             return draw(logits, self.temperature, self.nucleus, self.noise[where.to(self.noise.device)])
         except NotFiniteError as error:
             of_batch = where.nonzero()[:, 0].tolist()
-            raise NotFiniteError(str(error), sorted({of_batch[row] for row in error.rows})) from error
+            raise NotFiniteError(str(error), rows=sorted({of_batch[row] for row in error.rows})) from error
 
     def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
         """Return the part with the revealed positions drawn, one after the other so that they can be completed.

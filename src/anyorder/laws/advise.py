@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anyorder.errors import UserError, bad_value
+from anyorder.errors import UserError
 from anyorder.laws.critical import Within, best_up_to
 from anyorder.laws.intervals import percentiles
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
@@ -188,7 +188,7 @@ def advise(
         *((f"flops of {f}", each[f]) for f in laws.families),
     ):
         if not (math.isfinite(value) and value > 0):
-            raise UserError(bad_value(name, value, "a finite number above 0"))
+            raise UserError(name, value, "a finite number above 0")
     count = min(len(law.samples) for law in laws.families.values())
     held = {
         family: None if extrapolate else _within(law, unique_tokens) for family, law in laws.families.items()
@@ -219,7 +219,7 @@ def advise(
             f"at most {FAR:g}x outside the runs' {low:.3g} to {high:.3g} {NAMES[name]}; extrapolate=true answers "
             f"all the same, at any size"
         )
-        raise UserError(bad_value(f"{name} of {worst.family}", f"{factor:.2g}x outside", allowed))
+        raise UserError(f"{name} of {worst.family}", f"{factor:.2g}x outside", allowed)
     families.sort(key=lambda outlook: outlook.nll)
     return Advice(unique_tokens, tuple(families), _crossings(laws, unique_tokens), laws.facts.protocol)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 from anyorder.laws.law import CONSTANTS, NEUTRAL, law_named
 from anyorder.laws.runs import Runs
 from anyorder.laws.solve import BOUNDS
@@ -36,7 +36,7 @@ class Fixed:
             low, high = BOUNDS.get(name, (0.0, LARGEST_LOSS))
             if not (value > 0 and low <= value <= high):
                 allowed = f"a finite number above 0, from {low:g} to {high:g}"
-                raise ConfigError(bad_value(f"fixed.{name}", value, allowed))
+                raise ConfigError(f"fixed.{name}", value, allowed)
 
     def given(self) -> dict[str, float]:
         """Return the held constants by name."""
@@ -68,9 +68,9 @@ class FitConfig:
         unknown = [name for name in self.fixed.given() if name not in law.free]
         if unknown:
             allowed = f"constants of law={self.law}: {', '.join(law.free)}"
-            raise ConfigError(bad_value(f"fixed.{unknown[0]}", self.fixed.given()[unknown[0]], allowed))
+            raise ConfigError(f"fixed.{unknown[0]}", self.fixed.given()[unknown[0]], allowed)
         if self.tied and {"alpha", "beta"} <= set(self.fixed.given()) and self.fixed.alpha != self.fixed.beta:
-            raise ConfigError(bad_value("fixed.beta", self.fixed.beta, f"{self.fixed.alpha}, as tied=true"))
+            raise ConfigError("fixed.beta", self.fixed.beta, f"{self.fixed.alpha}, as tied=true")
 
     def held(self) -> dict[str, float]:
         """Return what is not fitted: the given constants, and those that the law does not have."""
@@ -99,7 +99,7 @@ def check(runs: Runs, config: FitConfig) -> None:
     """
     names = config.fitted()
     if not len(runs):
-        raise UserError(bad_value("runs", "a table without rows", "one run a row"))
+        raise UserError("runs", "a table without rows", "one run a row")
     for family in runs.families:
         mine = runs.of(family)
         of = "" if len(runs.families) == 1 else f" of {family}"
@@ -111,9 +111,9 @@ def check(runs: Runs, config: FitConfig) -> None:
             if fitted and count < len(fitted) + SPARE_RUNS:
                 others = "" if len(runs.families) == 1 else "; families=[...] names those to fit"
                 allowed = f"at least {len(fitted) + SPARE_RUNS}, to fit {', '.join(fitted)}{others}"
-                raise UserError(bad_value(what, count, allowed))
+                raise UserError(what, count, allowed)
         if len(np.unique(mine.loss)) < 2:
-            raise UserError(bad_value(f"losses{of}", f"{mine.loss[0]:g} in every run", "at least two values"))
+            raise UserError(f"losses{of}", f"{mine.loss[0]:g} in every run", "at least two values")
         varied = [
             ("params", mine.params, {"A", "alpha", "R_N"}),
             ("tokens", mine.tokens, {"B", "beta", "R_D"}),
@@ -122,4 +122,4 @@ def check(runs: Runs, config: FitConfig) -> None:
         for column, values, users in varied:
             if users & set(names) and len(np.unique(values)) < 2:
                 allowed = f"at least two values, to fit {', '.join(n for n in names if n in users)}"
-                raise UserError(bad_value(f"{column}{of}", f"{values[0]:g} in every run", allowed))
+                raise UserError(f"{column}{of}", f"{values[0]:g} in every run", allowed)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.errors import ConfigError, check_number
 from anyorder.laws.law import Array
 from anyorder.laws.runs import Runs, numbers
 
@@ -39,7 +39,7 @@ class Facts:
 
     def __post_init__(self) -> None:
         if self.protocol not in (None, *PROTOCOLS):
-            raise ConfigError(bad_value("protocol", self.protocol, ", ".join(PROTOCOLS)))
+            raise ConfigError("protocol", self.protocol, ", ".join(PROTOCOLS))
         numbers = {f"flops_per_s of {family}": value for family, value in self.flops_per_s.items()}
         if self.values_per_token is not None:
             numbers["values_per_token"] = self.values_per_token

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean
 
 Array = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def law_named(name: str) -> Law:
     """
     if name not in LAWS:
         names = [*LAWS, AUTO]
-        raise ConfigError(bad_value("law", name, ", ".join(names) + did_you_mean(name, names)))
+        raise ConfigError("law", name, ", ".join(names) + did_you_mean(name, names))
     return LAWS[name]
 
 

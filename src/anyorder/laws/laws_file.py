@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from anyorder.errors import ConfigError, UserError, bad_value, check_number
+from anyorder.errors import ConfigError, UserError, check_number
 from anyorder.files import finite, read_json, write_json
 from anyorder.laws.config import LARGEST_LOSS, FitConfig
 from anyorder.laws.facts import Facts
@@ -210,15 +210,15 @@ def read_laws(path: str | Path) -> ReadLaws:
     try:
         written = read_json(path)
     except FileNotFoundError as error:
-        raise UserError(bad_value("laws", str(path), ALLOWED)) from error
+        raise UserError("laws", str(path), ALLOWED) from error
     if not isinstance(written.get("laws"), dict):
-        raise UserError(bad_value("laws", str(path), ALLOWED))
+        raise UserError("laws", str(path), ALLOWED)
     written = checked(FIELDS, written, path, UserError)
     try:
         law_named(written["law"])
         families = {family: _read_law(law, family) for family, law in written["laws"].items()}
         if not families:
-            raise ConfigError(bad_value("laws", {}, "one family or more"))
+            raise ConfigError("laws", {}, "one family or more")
         _check_pairs(written["critical"].pairs, list(families))
         for law in written["held_out"]:
             law_named(law)
@@ -235,7 +235,7 @@ def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
     check_number(f"runs of {family}", law.runs, 1, whole=True)
     missing = [name for name in PUBLISHED if name not in law.constants]
     if missing:
-        raise ConfigError(bad_value(f"constants of {family}", sorted(law.constants), f"also {missing[0]}"))
+        raise ConfigError(f"constants of {family}", sorted(law.constants), f"also {missing[0]}")
     for name, value in law.constants.items():
         check_constant(f"{name} of {family}", name, value)
     for name, values in [*law.intervals.items(), *law.bootstrap.intervals.items()]:
@@ -246,16 +246,14 @@ def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
         for value in drawn_values:
             check_constant(f"sample of {name} of {family}", name, value)
     if set(law.ranges) != set(RANGES):
-        raise ConfigError(bad_value(f"ranges of {family}", sorted(law.ranges), ", ".join(RANGES)))
+        raise ConfigError(f"ranges of {family}", sorted(law.ranges), ", ".join(RANGES))
     for name, (low, high) in law.ranges.items():
         check_number(f"low end of {name} of {family}", low, 0, high, above=True)
         check_number(f"high end of {name} of {family}", high, low)
     drawn = law.bootstrap.samples
     counts = {len(values) for values in drawn.values()} or {1}
     if len(counts) > 1 or 0 in counts:
-        raise ConfigError(
-            bad_value(f"samples of {family}", sorted(counts), "as many of every constant, 1 or more")
-        )
+        raise ConfigError(f"samples of {family}", sorted(counts), "as many of every constant, 1 or more")
     constants = constants_array({name: value for name, value in law.constants.items() if value is not None})
     samples = np.tile(constants, (counts.pop(), 1))
     for name, sampled in drawn.items():
@@ -270,7 +268,7 @@ def check_constant(field: str, name: str, value: float | None) -> None:
         ConfigError: it is not finite or not within what a fit searches.
     """
     if name not in CONSTANTS:
-        raise ConfigError(bad_value(field, value, f"one of {', '.join(CONSTANTS)}"))
+        raise ConfigError(field, value, f"one of {', '.join(CONSTANTS)}")
     if value is None and NEUTRAL.get(name) == np.inf:
         return
     if name in NEUTRAL and value == NEUTRAL[name]:
@@ -283,15 +281,13 @@ def _check_pairs(pairs: list[WrittenPair], families: list[str]) -> None:
     for pair in pairs:
         where = f"pair {', '.join(pair.families)}"
         if not set(pair.families) <= set(families) or pair.E not in ("kept", "dropped"):
-            raise ConfigError(bad_value(where, pair.E, f"two of {', '.join(families)}, E kept or dropped"))
+            raise ConfigError(where, pair.E, f"two of {', '.join(families)}, E kept or dropped")
         numbers = [*pair.looked_at_flops]
         for point in pair.points:
             numbers += [n for n in (point.unique_tokens, point.flops, *point.interval) if n is not None]
             if point.share_of_resamples is not None:
                 check_number(f"share of {where}", point.share_of_resamples, 0, 1)
             if point.better_above not in (None, *pair.families):
-                raise ConfigError(
-                    bad_value(f"better_above of {where}", point.better_above, " or ".join(pair.families))
-                )
+                raise ConfigError(f"better_above of {where}", point.better_above, " or ".join(pair.families))
         for number in numbers:
             check_number(f"compute of {where}", number, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from anyorder.errors import UserError, bad_value, did_you_mean
+from anyorder.errors import UserError, did_you_mean
 from anyorder.files import changed
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN, Array
 
@@ -117,7 +117,7 @@ def _refuse(name: str, column: Array, wrong: NDArray[np.bool_], allowed: str) ->
     rows = np.flatnonzero(wrong)
     if len(rows):
         more = f" ({len(rows)} rows are wrong)" if len(rows) > 1 else ""
-        raise UserError(bad_value(f"{name} in row {rows[0] + 1}", float(column[rows[0]]), allowed + more))
+        raise UserError(f"{name} in row {rows[0] + 1}", float(column[rows[0]]), allowed + more)
 
 
 def read_table(path: str | Path) -> "pa.Table":
@@ -131,7 +131,7 @@ def read_table(path: str | Path) -> "pa.Table":
 
     path = Path(path)
     if path.suffix not in (".csv", ".parquet") or not path.is_file():
-        raise UserError(bad_value("runs", str(path), "an existing file whose name ends in .csv or .parquet"))
+        raise UserError("runs", str(path), "an existing file whose name ends in .csv or .parquet")
     try:
         if path.suffix == ".csv":
             table = csv.read_csv(path)
@@ -142,7 +142,7 @@ def read_table(path: str | Path) -> "pa.Table":
         right = digest in ("", table_digest(table))
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(bad_value("runs", str(path), f"a table that can be read ({reason})")) from error
+        raise UserError("runs", str(path), f"a table that can be read ({reason})") from error
     if not right:
         where = (
             f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
@@ -150,7 +150,7 @@ def read_table(path: str | Path) -> "pa.Table":
         raise UserError(changed(path, where))
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
-        raise UserError(bad_value("columns of runs", table.column_names, f"{twice[0]} once"))
+        raise UserError("columns of runs", table.column_names, f"{twice[0]} once")
     return table
 
 
@@ -175,7 +175,7 @@ def of_families(table: "pa.Table", families: Sequence[str]) -> "pa.Table":
     for name in families:
         if name not in names:
             allowed = ", ".join(dict.fromkeys(map(str, names))) + did_you_mean(name, map(str, names))
-            raise UserError(bad_value("families", name, allowed))
+            raise UserError("families", name, allowed)
     return table.filter([name in families for name in names])
 
 
@@ -203,20 +203,18 @@ def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
         close = "".join(dict.fromkeys(did_you_mean(name, missing) for name in others))
         kinds = [name for name in others if name.startswith("loss")]
         choice = f", or loss={kinds[0]} for another column" if missing == ["loss"] and kinds else ""
-        raise UserError(
-            bad_value("columns of runs", names, f"with {', '.join(missing)}: {needed}{close}{choice}")
-        )
+        raise UserError("columns of runs", names, f"with {', '.join(missing)}: {needed}{close}{choice}")
     if FAMILY not in names:
         # A misspelt name would silently merge the families.
         misspelt = [name for name in others if did_you_mean(name, [FAMILY])]
         if misspelt:
-            raise UserError(bad_value("columns of runs", misspelt[0], f"{needed}, did you mean {FAMILY!r}?"))
+            raise UserError("columns of runs", misspelt[0], f"{needed}, did you mean {FAMILY!r}?")
     n, d, u, losses = (numbers(table, column) for column in used.values())
     families = None
     if FAMILY in names:
         families = table[FAMILY].to_pylist()
         if any(name is None or not str(name).strip() for name in families):
-            raise UserError(bad_value(f"column {FAMILY}", "an empty cell", "a name in every row"))
+            raise UserError(f"column {FAMILY}", "an empty cell", "a name in every row")
         families = [str(name) for name in families]
     return make_runs(n, d, u, losses, families), others
 
@@ -233,7 +231,7 @@ def numbers(table: "pa.Table", name: str) -> Array:
         # By way of a list, as to_numpy imports pandas, which takes longer than the fit.
         return np.array(table[name].cast(pa.float64(), safe=False).to_pylist(), dtype=float)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(bad_value(f"column {name}", str(table[name].type), "numbers in every row")) from error
+        raise UserError(f"column {name}", str(table[name].type), "numbers in every row") from error
 
 
 def read_runs(path: str | Path, loss: str = "loss") -> tuple[Runs, list[str]]:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.errors import ConfigError, check_number
 from anyorder.factorization.noise import fractions
 from anyorder.networks.language import TaskTable, TaskText
 from anyorder.networks.points import PointEncoder
@@ -46,7 +46,7 @@ class EncoderConfig:
         for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
             check_number(f"encoder.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         if self.language not in LANGUAGES:
-            raise ConfigError(bad_value("encoder.language", self.language, ", ".join(LANGUAGES)))
+            raise ConfigError("encoder.language", self.language, ", ".join(LANGUAGES))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ObservationEncoder(nn.Module):
     def __init__(self, spec: ObservationSpec, width: int, config: EncoderConfig) -> None:
         super().__init__()
         if not spec.names:
-            raise ConfigError(bad_value("observation features", [], "at least one, as observation.state"))
+            raise ConfigError("observation features", [], "at least one, as observation.state")
         self.spec = spec
         self.config = config
         vision = config.vision
@@ -142,7 +142,7 @@ class ObservationEncoder(nn.Module):
             parts.append(self.clouds[key(name)](cloud.flatten(0, 1)).view(len(cloud), -1))
         if self.task is not None:
             if tasks is None:
-                raise ConfigError(bad_value("observation without", "task", "a sentence for each row"))
+                raise ConfigError("observation without", "task", "a sentence for each row")
             parts.append(self.task(tasks))
         context: Tensor = self.mlp(torch.cat(parts, -1))
         return context.view(len(context), self.config.tokens, -1)

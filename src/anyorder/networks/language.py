@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean, installed
+from anyorder.errors import ConfigError, did_you_mean, installed
 
 
 class TaskTable(nn.Module):
@@ -33,9 +33,7 @@ class TaskTable(nn.Module):
         for task in tasks:
             if task not in self.tasks:
                 allowed = " | ".join(self.tasks) + did_you_mean(task, self.tasks)
-                raise ConfigError(
-                    bad_value("task", task, f"{allowed} (encoder.language=text takes any sentence)")
-                )
+                raise ConfigError("task", task, f"{allowed} (encoder.language=text takes any sentence)")
         index = torch.tensor([self.tasks[task] for task in tasks], device=self.table.weight.device)
         vectors: Tensor = self.table(index)
         return vectors
@@ -93,13 +91,13 @@ def encode_text(model: str, sentences: list[str]) -> Tensor:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         allowed = installed("table, or an installed text encoder", "text")
-        raise ConfigError(bad_value("encoder.language", "text", allowed)) from error
+        raise ConfigError("encoder.language", "text", allowed) from error
     try:
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a text encoder's folder or a name that the hub gives out ({reason})"
-        raise ConfigError(bad_value("encoder.text_model", model, allowed)) from error
+        raise ConfigError("encoder.text_model", model, allowed) from error
     tokens = tokenizer(sentences, padding=True, return_tensors="pt")
     states = encoder.eval()(**tokens).last_hidden_state
     kept = tokens["attention_mask"].unsqueeze(-1).to(states)

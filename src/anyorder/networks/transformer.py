@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.errors import ConfigError, check_number
 
 MAX_SIZE = 1_000_000
 """Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
@@ -55,7 +55,7 @@ class TransformerConfig:
         for name in ("width", "depth", "heads"):
             check_number(f"network.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         if self.width % self.heads:
-            raise ConfigError(bad_value("network.width", self.width, f"a multiple of heads = {self.heads}"))
+            raise ConfigError("network.width", self.width, f"a multiple of heads = {self.heads}")
         for name in ("dropout", "attention_dropout"):
             check_number(f"network.{name}", getattr(self, name), 0, 1, below=True)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import MAX_SIDE, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_SIDE, ConfigError, check_number
 from anyorder.factorization.noise import fractions
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 
@@ -55,28 +55,24 @@ class VisionConfig:
     def __post_init__(self) -> None:
         for name, choices in (("backbone", BACKBONES), ("pool", POOLS)):
             if getattr(self, name) not in choices:
-                raise ConfigError(
-                    bad_value(f"encoder.vision.{name}", getattr(self, name), ", ".join(choices))
-                )
+                raise ConfigError(f"encoder.vision.{name}", getattr(self, name), ", ".join(choices))
         for name in ("keypoints", "features", "patch", "depth"):
             check_number(f"encoder.vision.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
         check_number("encoder.vision.width", self.width, 8, MAX_SIZE, whole=True)
         for side in self.resize:
             check_number("encoder.vision.resize", side, 8, MAX_SIDE, whole=True)
         if self.width < 8 or self.width % 8:
-            raise ConfigError(bad_value("encoder.vision.width", self.width, "a multiple of 8"))
+            raise ConfigError("encoder.vision.width", self.width, "a multiple of 8")
         if self.resize and (len(self.resize) != 2 or min(self.resize) < 8):
             allowed = "[height, width] in pixels, each >= 8, or [] for the dataset's size"
-            raise ConfigError(bad_value("encoder.vision.resize", self.resize, allowed))
+            raise ConfigError("encoder.vision.resize", self.resize, allowed)
         if not 0.5 <= self.crop <= 1:
-            raise ConfigError(bad_value("encoder.vision.crop", self.crop, "a number from 0.5 to 1"))
+            raise ConfigError("encoder.vision.crop", self.crop, "a number from 0.5 to 1")
         for name in ("jitter", "dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    bad_value(f"encoder.vision.{name}", getattr(self, name), f"0 <= {name} < 1")
-                )
+                raise ConfigError(f"encoder.vision.{name}", getattr(self, name), f"0 <= {name} < 1")
         if self.pretrained and self.backbone != "resnet18":
-            raise ConfigError(bad_value("encoder.vision.pretrained", True, "false, but for resnet18"))
+            raise ConfigError("encoder.vision.pretrained", True, "false, but for resnet18")
 
 
 class VisionEncoder(nn.Module):
@@ -100,7 +96,7 @@ class VisionEncoder(nn.Module):
         stride = {"conv": 4, "resnet18": 32, "vit": config.patch}[config.backbone]
         if min(self.window) <= stride:
             allowed = f"pictures larger than {stride} pixels for {config.backbone}, whose map has a point for so many"
-            raise ConfigError(bad_value("encoder.vision.resize", list(self.window), allowed))
+            raise ConfigError("encoder.vision.resize", list(self.window), allowed)
         self.backbone, width = make_backbone(channels, self.window, config)
         self.pool: nn.Module
         if config.pool == "spatial_softmax":
@@ -211,7 +207,7 @@ def load_imagenet(encoder: VisionEncoder) -> None:
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"false, as ImageNet's weights cannot be downloaded ({reason})"
-        raise ConfigError(bad_value("encoder.vision.pretrained", True, allowed)) from error
+        raise ConfigError("encoder.vision.pretrained", True, allowed) from error
     kept = nn.Sequential(*list(loaded.children())[:-2]).state_dict()
     own = encoder.backbone.state_dict()
     same = {name: v for name, v in kept.items() if v.dim() == 4 and own[name].shape == v.shape}

@@ -16,7 +16,7 @@ from lerobot.envs.utils import NEW_ROLLOUT_OPTION
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
 from anyorder.envs import EnvConfig
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.plugin.checks import check_env, policy_config_of_caller
 from anyorder.plugin.episodes import build, without_main
 from anyorder.processes import end_with_parent
@@ -39,7 +39,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
         settings = self.settings()
         found = describe(settings.choice, json.dumps(settings.options(), sort_keys=True))
         if self.fps not in (0, found.fps):
-            raise ConfigError(bad_value("env.fps", self.fps, f"{found.fps}, the simulator's rate"))
+            raise ConfigError("env.fps", self.fps, f"{found.fps}, the simulator's rate")
         self.fps = found.fps
         self.features = dict(found.features)
         self.features_map = dict(found.features_map)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import draccus
 
-from anyorder.errors import CheckpointError, DatasetError, UserError, bad_value
+from anyorder.errors import CheckpointError, DatasetError, UserError
 
 USAGE_ERROR = 2
 OURS = "anyorder"
@@ -100,7 +100,7 @@ def missing_policy(error: BaseException) -> UserError | None:
             given = Path(str(frame.f_locals["pretrained_name_or_path"]))
             for folder in (given / "pretrained_model", given / "checkpoints" / "last" / "pretrained_model"):
                 if (folder / "config.json").is_file():
-                    return CheckpointError(bad_value("policy.path", str(given), str(folder)))
+                    return CheckpointError("policy.path", str(given), str(folder))
     return None
 
 
@@ -162,11 +162,11 @@ def unfit_for_lerobot(root: Path, error: Exception) -> UserError | None:
         allowed = (
             f"those of {error.args[0]}, or --dataset.use_imagenet_stats=false (this policy needs neither)"
         )
-        return DatasetError(bad_value(f"statistics in {root / 'meta' / 'stats.json'}", None, allowed))
+        return DatasetError(f"statistics in {root / 'meta' / 'stats.json'}", None, allowed)
     gaps = missing_numbers([-1, *numbers.tolist()])
     if gaps and len(set(numbers.tolist())) == info.total_episodes:
         allowed = "none for LeRobot's reader (`anyorder train` reads such a dataset)"
-        return DatasetError(bad_value(f"gaps in the episode numbers of {root}", gaps, allowed))
+        return DatasetError(f"gaps in the episode numbers of {root}", gaps, allowed)
     return None
 
 

@@ -16,7 +16,7 @@ from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from torch import Tensor
 
 from anyorder.datasets.read.episodes import episode_borders, gather, window
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 
 SWITCH = "ANYORDER_FAST_LOADING"
 
@@ -33,7 +33,7 @@ def install_if_asked(environment: Mapping[str, str] = os.environ) -> None:
     """
     asked = environment.get(SWITCH, "") or "0"
     if asked not in ("0", "1"):
-        raise ConfigError(bad_value(SWITCH, asked, "0 or 1"))
+        raise ConfigError(SWITCH, asked, "0 or 1")
     if asked == "1":
         install()
 

@@ -6,7 +6,7 @@ from typing import Any
 import draccus
 from lerobot.configs import PreTrainedConfig
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.families.analog_bits import AnalogBitsConfig
 from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.factorization.families.embedding_diffusion import EmbeddingDiffusionConfig
@@ -54,7 +54,7 @@ def check_settings(config: AnyOrderConfig, trained: AnyOrderConfig) -> None:
     for name in dict.fromkeys([*saved, *given]):
         if given.get(name) != saved.get(name):
             allowed = f"{saved.get(name)!r}, as the policy was trained with"
-            raise ConfigError(bad_value(name, given.get(name), allowed))
+            raise ConfigError(name, given.get(name), allowed)
 
 
 def settings(config: AnyOrderConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lerobot.utils.constants import ACTION
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from anyorder.envs.features import FPS_TOLERANCE, alike, flat_shape
-from anyorder.errors import ConfigError, DatasetError, bad_value
+from anyorder.errors import ConfigError, DatasetError
 from anyorder.factorization import Factorization
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 
@@ -30,11 +30,11 @@ def check_dataset(policy_config: PreTrainedConfig, dataset_meta: Any) -> None:
     if wrong:
         given = {name: list(shape) for name, shape in offered.items()}
         allowed = "the policy's " + ", ".join(wrong)
-        raise DatasetError(bad_value(f"features of dataset {dataset_meta.repo_id}", given, allowed))
+        raise DatasetError(f"features of dataset {dataset_meta.repo_id}", given, allowed)
     fps = getattr(policy_config, "fps", None)
     if fps is not None and abs(dataset_meta.fps / fps - 1) > FPS_TOLERANCE:
         allowed = f"{fps:g} Hz, at which the policy has learnt, or at most 20 % off"
-        raise DatasetError(bad_value(f"fps of dataset {dataset_meta.repo_id}", dataset_meta.fps, allowed))
+        raise DatasetError(f"fps of dataset {dataset_meta.repo_id}", dataset_meta.fps, allowed)
 
 
 def check_progress(family: Factorization, allowed: str) -> None:
@@ -44,9 +44,7 @@ def check_progress(family: Factorization, allowed: str) -> None:
         ConfigError: with ``allowed`` as what to do instead.
     """
     if family.anneals:
-        raise ConfigError(
-            bad_value("progress of training, by which the factorization anneals", None, allowed)
-        )
+        raise ConfigError("progress of training, by which the factorization anneals", None, allowed)
 
 
 def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:

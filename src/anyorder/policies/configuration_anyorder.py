@@ -12,7 +12,7 @@ from lerobot.utils.constants import OBS_STATE
 
 from anyorder.devices import device_here
 from anyorder.envs.features import flat_shape
-from anyorder.errors import ConfigError, bad_value, check_number
+from anyorder.errors import ConfigError, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
@@ -105,7 +105,7 @@ class AnyOrderConfig(PreTrainedConfig):
         check_number("n_action_steps", self.n_action_steps, whole=True)
         if not 1 <= self.n_action_steps <= self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
-            raise ConfigError(bad_value("n_action_steps", self.n_action_steps, allowed))
+            raise ConfigError("n_action_steps", self.n_action_steps, allowed)
         check_number("context_dropout", self.context_dropout, 0, 1, below=True)
         check_sampling(self.temperature, self.nucleus, self.guidance)
         check_number("observation_noise", self.observation_noise, 0)
@@ -121,11 +121,11 @@ class AnyOrderConfig(PreTrainedConfig):
         check_sizes("tokenizer_spec", self.tokenizer_spec or {})
         if self.guidance != 1 and not self.context_dropout:
             allowed = "1, as it was trained without context_dropout"
-            raise ConfigError(bad_value("guidance", self.guidance, allowed))
+            raise ConfigError("guidance", self.guidance, allowed)
         visual = self.normalization_mapping.get("VISUAL", NormalizationMode.IDENTITY)
         if visual is not NormalizationMode.IDENTITY:
             allowed = "IDENTITY, as cameras are brought to [-1, 1] by themselves"
-            raise ConfigError(bad_value("normalization_mapping.VISUAL", visual.value, allowed))
+            raise ConfigError("normalization_mapping.VISUAL", visual.value, allowed)
         self.factorization_config().build()
         self.tokenizer_config()
 
@@ -152,10 +152,10 @@ class AnyOrderConfig(PreTrainedConfig):
     def validate_features(self) -> None:
         """Check that there is an action to predict and an observation to predict it from."""
         if self.action_feature is None:
-            raise ConfigError(bad_value("output_features", list(self.output_features or {}), "action"))
+            raise ConfigError("output_features", list(self.output_features or {}), "action")
         if not self.observation_spec.names:
             allowed = "at least one observation.* of numbers, a camera or a point cloud"
-            raise ConfigError(bad_value("input_features", list(self.input_features or {}), allowed))
+            raise ConfigError("input_features", list(self.input_features or {}), allowed)
         if self.action_reference:
             state = self.observation_spec.vectors.get(OBS_STATE, 0)
             fits = len(self.action_reference) == self.action_size
@@ -163,7 +163,7 @@ class AnyOrderConfig(PreTrainedConfig):
                 allowed = (
                     f"{self.action_size} numbers, each -1 or below the {state} dimensions of {OBS_STATE}"
                 )
-                raise ConfigError(bad_value("action_reference", self.action_reference, allowed))
+                raise ConfigError("action_reference", self.action_reference, allowed)
 
     @property
     def observation_spec(self) -> ObservationSpec:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from anyorder.errors import NotFiniteError, bad_value
+from anyorder.errors import NotFiniteError
 from anyorder.files import Words
 
 
@@ -55,4 +55,4 @@ def _error(name: str, values: Tensor, wrong: Tensor, names: Sequence[str], allow
         where[-1] = f"dimension {first[-1]}"
     count = f"{len(places)} of {values.numel()} values {'is' if len(places) == 1 else 'are'} not finite"
     given = Words(f"{float(values[tuple(first)])} in {', '.join(where)} ({count})")
-    return NotFiniteError(bad_value(name, given, allowed), torch.unique(places[:, 0]).tolist())
+    return NotFiniteError(name, given, allowed, rows=torch.unique(places[:, 0]).tolist())

@@ -10,7 +10,7 @@ from lerobot.configs import NormalizationMode
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.networks.language import text_size
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import Normalizer
@@ -66,7 +66,7 @@ def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
     from anyorder.datasets.read.chunks import ActionChunks
 
     if config.fps is not None:
-        raise ConfigError(bad_value("policy.fps", config.fps, "null, as it is taken from the dataset"))
+        raise ConfigError("policy.fps", config.fps, "null, as it is taken from the dataset")
     spec = config.observation_spec
     chunks = ActionChunks.load(
         dataset_meta.root,
@@ -119,7 +119,7 @@ def fit(
         assert config.input_features is not None
         if name not in statistics:
             allowed = ", ".join(statistics)
-            raise ConfigError(bad_value("input_features", name, f"features of the dataset: {allowed}"))
+            raise ConfigError("input_features", name, f"features of the dataset: {allowed}")
         found = statistics[name] if name in spec.vectors else pooled(statistics[name])
         kind = config.input_features[name].type.value
         normalizers[name] = Normalizer(size).fit(found, config.normalization_mapping[kind])
@@ -149,7 +149,7 @@ def fit_actions(
         return normalizer, None
     if mode not in BOUNDED:
         allowed = ", ".join(m.value for m in BOUNDED) + ", as tokens need actions in [-1, 1]"
-        raise ConfigError(bad_value("normalization_mapping.ACTION", mode.value, allowed))
+        raise ConfigError("normalization_mapping.ACTION", mode.value, allowed)
     return normalizer, tokenizer.fit(normalizer(chunks))
 
 
@@ -168,18 +168,18 @@ def action_reference(names: Mapping[str, Sequence[str]]) -> list[int]:
     for feature in (OBS_STATE, ACTION):
         if all(name.isdecimal() for name in names.get(feature, [])):
             allowed = f"false, as the dataset does not name the dimensions of {feature} (names in its meta/info.json)"
-            raise ConfigError(bad_value("relative_actions", True, allowed))
+            raise ConfigError("relative_actions", True, allowed)
     state, action = list(names[OBS_STATE]), list(names[ACTION])
     if twice := [name for name in action if action.count(name) > 1 or state.count(name) > 1]:
         allowed = f"false, as more than one dimension has the name {twice[0]!r} (names in its meta/info.json)"
-        raise ConfigError(bad_value("relative_actions", True, allowed))
+        raise ConfigError("relative_actions", True, allowed)
     found = [state.index(name) if name in state else -1 for name in action]
     if not any(i >= 0 for i in found):
         allowed = (
             f"false, as no dimension of {OBS_STATE} ({', '.join(state)}) has the name of an action "
             f"({', '.join(action)})"
         )
-        raise ConfigError(bad_value("relative_actions", True, allowed))
+        raise ConfigError("relative_actions", True, allowed)
     return found
 
 

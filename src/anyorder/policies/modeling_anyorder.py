@@ -12,7 +12,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
 from anyorder.devices import check_device
-from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.factorization.noise import fractions, normals
@@ -87,7 +87,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         self.network: SlotNetwork | ChunkNetwork
         if self.factorization.discrete:
             if config.tokenizer_spec is None:
-                raise ConfigError(bad_value("tokenizer_spec", None, "that of a fitted tokenizer"))
+                raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
             self.tokenizer = TokenizerConfig.load(config.tokenizer, config.tokenizer_spec)
             length, vocab = self.tokenizer.length, self.tokenizer.vocab_size
             if self.factorization.reads == "values":
@@ -235,7 +235,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         wanted = (self.config.chunk_size, self.config.action_size)
         if actions.shape[1:] != wanted:
             allowed = f"{wanted}, as the policy was made for"
-            raise DatasetError(bad_value("action chunk", tuple(actions.shape[1:]), allowed))
+            raise DatasetError("action chunk", tuple(actions.shape[1:]), allowed)
         check_finite({ACTION: actions}, self.config.dimension_names)
         return self.normalizer(ACTION)(actions - reference(batch, self.config.action_reference))
 
@@ -280,9 +280,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         loss = family.loss(self.network, self.chunk(batch), context, generator=generator)
         mean = loss.mean()
         if not bool(mean.isfinite()):
-            raise DivergedError(
-                bad_value("loss", mean.item(), "a finite number, as a lower learning rate gives")
-            )
+            raise DivergedError("loss", mean.item(), "a finite number, as a lower learning rate gives")
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
     @torch.no_grad()
@@ -290,7 +288,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """Return log p(chunk | observation) in nats per chunk, or its bound; token families only."""
         if not isinstance(self.factorization, TokenFactorization) or isinstance(self.network, ChunkNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
-            raise ConfigError(bad_value("factorization", self.config.factorization, allowed))
+            raise ConfigError("factorization", self.config.factorization, allowed)
         tokens = self.chunk(batch)
         return self.factorization.log_prob(
             self.network, tokens, self.context(batch), generator=generator, samples=samples

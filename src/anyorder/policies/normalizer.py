@@ -8,7 +8,7 @@ import torch
 from lerobot.configs import NormalizationMode
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.weights import Rule
 
 Statistics = Mapping[str, np.ndarray]
@@ -78,7 +78,7 @@ class Normalizer(nn.Module):
             allowed = ", ".join(
                 m.value for m in (*RANGES, NormalizationMode.MEAN_STD, NormalizationMode.IDENTITY)
             )
-            raise ConfigError(bad_value("normalization_mapping", mode.value, allowed))
+            raise ConfigError("normalization_mapping", mode.value, allowed)
         still = radius <= 1e-6 * np.maximum(1.0, np.abs(center))
         self.center.copy_(torch.as_tensor(center))
         self.radius.copy_(torch.as_tensor(np.where(still, 0.0, radius)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.networks import ObservationSpec
 from anyorder.policies.finite import check_finite
 
@@ -37,7 +37,7 @@ def collect(
     missing = [name for name in wanted if name not in batch]
     if missing or not wanted:
         allowed = "all of " + ", ".join(wanted or spec.names)
-        raise ConfigError(bad_value("observation without", missing or spec.names, allowed))
+        raise ConfigError("observation without", missing or spec.names, allowed)
     given = {name: batch[name].to(device) for name in wanted}
     check_finite(given, names)
     seen = {name: moments(values, spec, name) for name, values in given.items()}
@@ -65,7 +65,7 @@ def moments(values: Tensor, spec: ObservationSpec, name: str) -> Tensor:
         values = values.unsqueeze(1).expand(-1, spec.history, *values.shape[1:])
     if values.dim() != axes + 2 or values.shape[1] != spec.history:
         allowed = f"(batch, {spec.history}, ...) or (batch, ...), as n_obs_steps is {spec.history}"
-        raise ConfigError(bad_value(f"shape of {name}", tuple(values.shape), allowed))
+        raise ConfigError(f"shape of {name}", tuple(values.shape), allowed)
     return values
 
 

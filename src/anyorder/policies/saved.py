@@ -29,9 +29,9 @@ def read_config(folder: Path) -> AnyOrderConfig:
     try:
         plain = read_json(path, CheckpointError)
     except FileNotFoundError as error:
-        raise CheckpointError(bad_value("checkpoint without", str(path), "a complete checkpoint")) from error
+        raise CheckpointError("checkpoint without", str(path), "a complete checkpoint") from error
     if (kind := plain.pop("type", None)) != "anyorder":
-        raise CheckpointError(bad_value(f"{path}: type", kind, "anyorder"))
+        raise CheckpointError(f"{path}: type", kind, "anyorder")
     for name in NEEDED:
         if name not in plain:
             raise CheckpointError(f"{path}: {bad_value(name, None, 'a value')}")
@@ -54,7 +54,7 @@ def readable(folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         # The device's memory: the files may well be whole.
         line = str(error).splitlines()[0][:200]
-        raise ConfigError(bad_value("device", Words(line), "one with room for the policy")) from error
+        raise ConfigError("device", Words(line), "one with room for the policy") from error
     except (
         SafetensorError,
         json.JSONDecodeError,
@@ -69,6 +69,4 @@ def readable(folder: Path) -> Iterator[None]:
         ValueError,
     ) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(
-            bad_value("checkpoint", str(folder), f"undamaged files ({lines[0][:200]})")
-        ) from error
+        raise CheckpointError("checkpoint", str(folder), f"undamaged files ({lines[0][:200]})") from error

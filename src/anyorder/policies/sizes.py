@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from anyorder.errors import CheckpointError, bad_value
+from anyorder.errors import CheckpointError
 from anyorder.files import Words
 
 HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
@@ -72,18 +72,16 @@ def check_weights(build: Callable[[], nn.Module], file: str | Path) -> None:
         if name not in kinds or name not in own:
             there = "settings" if name in own else "weights"
             where = "weights" if name in own else "settings"
-            raise CheckpointError(
-                bad_value("checkpoint", Words(f"{name} in its {there} alone"), f"as in its {where}")
-            )
+            raise CheckpointError("checkpoint", Words(f"{name} in its {there} alone"), f"as in its {where}")
         shape, kind = kinds[name]
         if shape != own[name][0]:
             what = "action" if name.startswith(f"normalizers.{ACTION}.") else name
             raise CheckpointError(
-                bad_value(f"shape of {what}", own[name][0], f"{shape}, as the policy was trained with")
+                f"shape of {what}", own[name][0], f"{shape}, as the policy was trained with"
             )
         fits = kind in FLOATS if own[name][1].is_floating_point else DTYPES.get(kind) is own[name][1]
         if not fits:
-            raise CheckpointError(bad_value(f"type of {name}", kind, f"that of {own[name][1]}"))
+            raise CheckpointError(f"type of {name}", kind, f"that of {own[name][1]}")
 
 
 def blueprint(build: Callable[[], nn.Module], tensors: int) -> dict[str, Tensor]:
@@ -99,9 +97,7 @@ def blueprint(build: Callable[[], nn.Module], tensors: int) -> dict[str, Tensor]
         made += 1
         if made > 2 * tensors + PASSING:
             allowed = f"those of the {tensors} tensors of its weights"
-            raise CheckpointError(
-                bad_value("sizes in the checkpoint's settings", Words("larger ones"), allowed)
-            )
+            raise CheckpointError("sizes in the checkpoint's settings", Words("larger ones"), allowed)
 
     hooks = [
         register_module_parameter_registration_hook(count),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 
 DPI = 100
 GAP_PX = 6
@@ -50,7 +50,7 @@ def read_strip(video: str | Path, label: str, frames: int = 8) -> Strip:
     import imageio.v2 as imageio
 
     if frames < 1:
-        raise ConfigError(bad_value("frames", frames, "an integer >= 1"))
+        raise ConfigError("frames", frames, "an integer >= 1")
     try:
         reader: Any = imageio.get_reader(str(video), format="FFMPEG")
         with reader:
@@ -66,7 +66,7 @@ def read_strip(video: str | Path, label: str, frames: int = 8) -> Strip:
         available = sorted(kept)
         chosen = [min(available, key=lambda number, w=want: abs(number - w)) for want in wanted]  # type: ignore[misc]
     except (OSError, RuntimeError, IndexError, ValueError) as error:
-        raise UserError(bad_value("video", str(video), "a film that ffmpeg can read")) from error
+        raise UserError("video", str(video), "a film that ffmpeg can read") from error
     return Strip(label, np.stack([kept[number] for number in chosen]), tuple(n / fps for n in chosen))
 
 
@@ -79,7 +79,7 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 150) -> bytes:
         ConfigError: no strips.
     """
     if not strips:
-        raise ConfigError(bad_value("strips", [], "at least one film"))
+        raise ConfigError("strips", [], "at least one film")
     heights = [math.ceil(frame_width_px * s.frames.shape[1] / s.frames.shape[2]) for s in strips]
     width = max(len(strip.frames) for strip in strips) * (frame_width_px + GAP_PX) + GAP_PX
     height = sum(heights) + len(strips) * (LABEL_PX + GAP_PX) + GAP_PX

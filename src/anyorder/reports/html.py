@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from anyorder.errors import ConfigError, UserError, bad_value
+from anyorder.errors import ConfigError, UserError
 from anyorder.files import finite, write_whole
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.findings import cautions, headline, likelihood_line
@@ -65,7 +65,7 @@ def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE
     # It alone is what a kill leaves of this report, or somebody's.
     if markdown.exists() and not page.exists() and markdown.read_bytes() != text.encode():
         allowed = "a name whose .md is free, too: the page's Markdown stands beside it"
-        raise ConfigError(bad_value("output", str(markdown), allowed))
+        raise ConfigError("output", str(markdown), allowed)
     write_whole(markdown, text)
     write_whole(page, html_page(summaries, title, page.resolve().parent))
     return page

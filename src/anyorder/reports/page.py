@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import anyorder
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 
 
 def page_files(output: str | Path, field: str) -> tuple[Path, Path]:
@@ -21,7 +21,7 @@ def page_files(output: str | Path, field: str) -> tuple[Path, Path]:
     """
     page = Path(output)
     if page.suffix != ".html" or page.is_dir():
-        raise ConfigError(bad_value(field, str(output), "a file whose name ends in .html"))
+        raise ConfigError(field, str(output), "a file whose name ends in .html")
     return page, page.with_suffix(".md")
 
 

@@ -128,7 +128,7 @@ def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, An
     if not rates or not episodes:
         return None
     if not 0 <= rates[-1] <= 1:
-        raise ConfigError(bad_value("success_rate in metrics.jsonl", rates[-1], "a share, 0 to 1"))
+        raise ConfigError("success_rate in metrics.jsonl", rates[-1], "a share, 0 to 1")
     successes = round(rates[-1] * episodes)
     chosen = {key: plan[key] for key in ("env", "seed") if plan.get(key) is not None}
     return Rollouts(

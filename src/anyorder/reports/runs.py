@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json
 from anyorder.reports.rollouts import Rollouts, Video, find_videos, read_rollouts, rollouts_in_training
@@ -129,7 +129,7 @@ def read_run(folder: str | Path) -> RunSummary:
     """
     folder = Path(folder).resolve()
     if not (folder / TRAIN_CONFIG).is_file():
-        raise ConfigError(bad_value("run", str(folder), f"a run's folder, which has {TRAIN_CONFIG}"))
+        raise ConfigError("run", str(folder), f"a run's folder, which has {TRAIN_CONFIG}")
     settings = read_settings(folder / TRAIN_CONFIG)
     family = settings["factorization"]["type"]
     data: dict[str, Any] = {}
@@ -171,7 +171,7 @@ def read_runs(folders: Iterable[str | Path]) -> list[RunSummary]:
     """
     runs = [read_run(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in folders)]
     if not runs:
-        raise ConfigError(bad_value("runs", [], "at least one run's folder"))
+        raise ConfigError("runs", [], "at least one run's folder")
     return _named_apart(runs)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from anyorder.envs.base import EnvConfig, Observation
 from anyorder.envs.features import check_features, to_batch
-from anyorder.errors import ConfigError, EnvError, NotFiniteError, bad_value
+from anyorder.errors import ConfigError, EnvError, NotFiniteError
 from anyorder.folders import whole_folder
 from anyorder.rollouts.results import EpisodeResult, ResultWriter, RolloutResult
 from anyorder.rollouts.videos import EpisodeVideo, VideoFolder
@@ -86,10 +86,10 @@ def rollout(
     """
     for name, value in (("episodes", episodes), ("batch_size", batch_size)):
         if value < 1:
-            raise ConfigError(bad_value(name, value, "an integer >= 1"))
+            raise ConfigError(name, value, "an integer >= 1")
     filmed = set(range(videos)) if isinstance(videos, int) else set(videos)
     if filmed and output is None:
-        raise ConfigError(bad_value("videos", videos, "0 without an output folder"))
+        raise ConfigError("videos", videos, "0 without an output folder")
     settings = {
         "env": env_config.choice,
         "options": env_config.options(),
@@ -270,10 +270,10 @@ def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
     size = alive[0].env.action_space.shape
     if chunk.ndim != 3 or len(chunk) != len(alive) or chunk.shape[2:] != size:
         allowed = f"({len(alive)}, steps, {size[0]}), as the environment's action"  # type: ignore[index]
-        raise EnvError(bad_value("shape of the policy's chunk", chunk.shape, allowed))
+        raise EnvError("shape of the policy's chunk", chunk.shape, allowed)
     if chunk.shape[1] < policy.n_action_steps:
         allowed = f"at most {chunk.shape[1]}, the length of its chunks"
-        raise EnvError(bad_value("n_action_steps of the policy", policy.n_action_steps, allowed))
+        raise EnvError("n_action_steps of the policy", policy.n_action_steps, allowed)
     for episode in alive:
         episode.count(latency_ms, forwards)
     return np.asarray(chunk)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyorder.errors import UserError, bad_value
+from anyorder.errors import UserError
 from anyorder.files import whole, write_json
 from anyorder.laws.runs import DIGEST, table_digest
 from anyorder.studies.files import (
@@ -61,7 +61,7 @@ def read_study(out: str | Path) -> dict[str, Any]:
     path = Path(out) / STUDY
     if not path.is_file():
         allowed = "the folder of a study: `anyorder study run study=FILE.yaml out=...` makes one"
-        raise UserError(bad_value("out", str(out), allowed))
+        raise UserError("out", str(out), allowed)
     return read_file(path)
 
 

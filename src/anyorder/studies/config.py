@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
@@ -23,7 +23,7 @@ def check_episodes(count: int) -> None:
     """
     if count < LEAST_EPISODES:
         allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
-        raise ConfigError(bad_value("episodes of dataset", count, allowed))
+        raise ConfigError("episodes of dataset", count, allowed)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class StudyDataset:
             check_number("dataset.episodes", self.episodes, 1, MAX_COUNT, whole=True)
         for name in ("validation_fraction", "test_fraction"):
             if not 0 < getattr(self, name) < 0.5:
-                raise ConfigError(bad_value(f"dataset.{name}", getattr(self, name), "a number in (0, 0.5)"))
+                raise ConfigError(f"dataset.{name}", getattr(self, name), "a number in (0, 0.5)")
 
 
 @dataclass
@@ -89,7 +89,7 @@ class SizeConfig:
     def network(self, width: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> TransformerConfig:
         """Return the trunk of a width."""
         if width < 1 or width % self.head_width:
-            raise ConfigError(bad_value("width", width, f"a multiple of size.head_width = {self.head_width}"))
+            raise ConfigError("width", width, f"a multiple of size.head_width = {self.head_width}")
         depth = max(1, round(width / self.width_per_block))
         return TransformerConfig(width, depth, width // self.head_width, dropout, attention_dropout)
 
@@ -138,7 +138,7 @@ class GridConfig:
         """Raise a ``ConfigError`` for an axis that is empty or holds impossible values."""
         for axis, values in vars(self).items():
             if isinstance(values, list) and not values and axis != "weight_decay":
-                raise ConfigError(bad_value(f"grids.{name}.{axis}", values, "at least one value"))
+                raise ConfigError(f"grids.{name}.{axis}", values, "at least one value")
         ranges = {"width": (1, MAX_SIZE), "epochs": (1, MAX_COUNT), "seed": (0, MAX_COUNT)}
         for axis, (least, most) in {**ranges, "unique_tokens": (1, 10**15)}.items():
             for value in getattr(self, axis):
@@ -244,9 +244,9 @@ class StudyConfig:
             check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
         check_number("batch_scale", self.batch_scale, 0, 1e6, above=True)
         if self.keep_weights not in WEIGHTS:
-            raise ConfigError(bad_value("keep_weights", self.keep_weights, ", ".join(WEIGHTS)))
+            raise ConfigError("keep_weights", self.keep_weights, ", ".join(WEIGHTS))
         if self.success.runs and self.keep_weights == "none":
-            raise ConfigError(bad_value("keep_weights", "none", "final or best, as success.runs > 0"))
+            raise ConfigError("keep_weights", "none", "final or best, as success.runs > 0")
 
     def batch_size(self, tokens: float, length: int) -> int:
         """Return the chunks of a batch for a run that sees ``tokens``, of codes of ``length`` tokens.

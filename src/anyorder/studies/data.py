@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.episodes import episode_borders, shuffled, tiles
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig, TokenFactorization
 from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
@@ -122,7 +122,7 @@ class StudyData:
     def __init__(self, config: StudyConfig) -> None:
         if config.dataset.root is None and config.dataset.repo_id is None:
             allowed = "a dataset folder (or dataset.repo_id)"
-            raise ConfigError(bad_value("dataset.root", None, allowed))
+            raise ConfigError("dataset.root", None, allowed)
         given = config.dataset
         wanted = DatasetConfig(
             root=given.root,
@@ -138,7 +138,7 @@ class StudyData:
         rest, self.test = load_chunks(wanted, config.chunk_size)
         if rest.cameras is not None:
             allowed = "observations of numbers: studies read no cameras"
-            raise ConfigError(bad_value("dataset.observations", given.observations, allowed))
+            raise ConfigError("dataset.observations", given.observations, allowed)
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
         for name in ("validation", "test"):
@@ -150,7 +150,7 @@ class StudyData:
                     f"whose spread is the standard error"
                 )
                 field = f"dataset.{name}_fraction"
-                raise ConfigError(bad_value(field, getattr(given, f"{name}_fraction"), allowed))
+                raise ConfigError(field, getattr(given, f"{name}_fraction"), allowed)
         settings = TrainConfig(
             dataset=wanted,
             tokenizer=config.tokenizer,
@@ -169,7 +169,7 @@ class StudyData:
         assert self._coder.tokenizer is not None
         if self._coder.tokenizer.pad_token is not None:
             allowed = "one whose codes have a fixed length, as dct or bins, so that D = U * epochs holds"
-            raise ConfigError(bad_value("tokenizer", config.tokenizer.choice, allowed))
+            raise ConfigError("tokenizer", config.tokenizer.choice, allowed)
         self.length = self._coder.tokenizer.length
         self.fingerprint = self._fingerprint(config)
 
@@ -205,7 +205,7 @@ class StudyData:
             policy.network, SlotNetwork
         ):
             allowed = "a factorization of tokens, which has a likelihood"
-            raise ConfigError(bad_value("families", factorization.choice, allowed))
+            raise ConfigError("families", factorization.choice, allowed)
         return policy
 
     def demonstrations(self, frames: int, seed: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.networks import EncoderConfig, TransformerConfig
@@ -95,9 +95,7 @@ def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
         ConfigError: an unknown family, too many tokens, or settings that do not fit each other.
     """
     if not config.grids:
-        raise ConfigError(
-            bad_value("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
-        )
+        raise ConfigError("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
     found: dict[str, Member] = {}
     sizes: dict[tuple[str, int], int] = {}
     for name, grid in config.grids.items():
@@ -110,9 +108,9 @@ def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
             other = found.setdefault(member.id, member)
             if other.family != member.family:
                 allowed = f"settings that differ from {other.family}'s"
-                raise ConfigError(bad_value(f"families.{member.family}", "the same runs", allowed))
+                raise ConfigError(f"families.{member.family}", "the same runs", allowed)
     if not found:
-        raise ConfigError(bad_value("max_flops", "no run left", "room for at least one run"))
+        raise ConfigError("max_flops", "no run left", "room for at least one run")
     return list(found.values())
 
 
@@ -129,14 +127,14 @@ def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: "Stud
     family = cell["families"]
     if family not in config.families:
         allowed = ", ".join(config.families) + did_you_mean(family, config.families)
-        raise ConfigError(bad_value(f"grids.{name}.families", family, allowed or "a family of `families`"))
+        raise ConfigError(f"grids.{name}.families", family, allowed or "a family of `families`")
     most = int(data.unique_tokens)
     if cell["unique_tokens"] > most:
         allowed = f"at most {most}, what the {data.train.episodes} training episodes have"
-        raise ConfigError(bad_value(f"grids.{name}.unique_tokens", cell["unique_tokens"], allowed))
+        raise ConfigError(f"grids.{name}.unique_tokens", cell["unique_tokens"], allowed)
     if cell["token_masking"] and not hasattr(config.families[family], "token_masking"):
         allowed = f"0 for {family}, whose factorization has none"
-        raise ConfigError(bad_value(f"grids.{name}.token_masking", cell["token_masking"], allowed))
+        raise ConfigError(f"grids.{name}.token_masking", cell["token_masking"], allowed)
 
 
 def resolve(

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import ConfigError, bad_value, system_failure
+from anyorder.errors import ConfigError, system_failure
 
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
@@ -36,7 +36,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
     from omegaconf.errors import OmegaConfBaseException
 
     if jobs < 1:
-        raise ConfigError(bad_value("jobs", jobs, "an integer >= 1"))
+        raise ConfigError("jobs", jobs, "an integer >= 1")
     out = out.resolve()
     overrides = [
         f"hydra/launcher={launcher}",
@@ -56,7 +56,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
         reason = " ".join(str(error).split())[:160]
         needed = f" (pip install {PACKAGES[launcher]})" if launcher in PACKAGES else ""
         allowed = f"local, basic, {', '.join(PACKAGES)}{needed}: {reason}"
-        raise ConfigError(bad_value("launcher", launcher, allowed)) from error
+        raise ConfigError("launcher", launcher, allowed) from error
     finally:
         GlobalHydra.instance().clear()
     for job in chain.from_iterable(ended):

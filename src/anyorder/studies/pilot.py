@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.config import SPARE_RUNS
 from anyorder.laws.law import LAWS
@@ -54,7 +54,7 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
     """
     check_episodes(episodes)
     if not validation_fraction < 0.5:
-        raise ConfigError(bad_value("validation_fraction", validation_fraction, "below 0.5 with pilot=..."))
+        raise ConfigError("validation_fraction", validation_fraction, "below 0.5 with pilot=...")
     least = HELD_OUT / episodes
     held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
     families = {name: FactorizationConfig.from_options(kind, {}) for name, kind in FAMILIES.items()}

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.errors import CheckpointError, DatasetError, DivergedError, bad_value
+from anyorder.errors import CheckpointError, DatasetError, DivergedError
 from anyorder.files import Words, sweep, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import checked, to_plain
@@ -109,7 +109,7 @@ class Training:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
         if not torch.isfinite(norm):
             allowed = "finite: try a lower optimizer.lr"
-            raise DivergedError(bad_value(f"gradient at step {step + 1}", float(norm), allowed))
+            raise DivergedError(f"gradient at step {step + 1}", float(norm), allowed)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update_parameters(self.policy)
@@ -127,7 +127,7 @@ class Training:
         )
         if not math.isfinite(found.nll):
             allowed = "finite: try a lower optimizer.lr"
-            raise DivergedError(bad_value(f"NLL at step {self.step}", found.nll, allowed))
+            raise DivergedError(f"NLL at step {self.step}", found.nll, allowed)
         best = min((moment["nll"] for moment in self.history), default=float("inf"))
         self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
         if found.nll < best:
@@ -169,7 +169,7 @@ class Training:
             self.optimizer.load_state_dict({"state": held, "param_groups": groups})
         except (KeyError, RuntimeError, ValueError) as error:
             allowed = f"a state of this run ({str(error).splitlines()[0][:160]})"
-            raise CheckpointError(bad_value("state", str(path), allowed)) from error
+            raise CheckpointError("state", str(path), allowed) from error
         self.best = parts.get("best", {})
         self.step, self.history = facts["step"], facts["history"]
         self.wall_s, self.cpu_s = facts["seconds"]
@@ -204,7 +204,7 @@ def run_member(
         return read_file(folder / RESULT)
     if settings.data != data.fingerprint:
         allowed = "as when the study was written, which another out=... studies anew"
-        raise DatasetError(bad_value("the study's dataset", Words("something else"), allowed))
+        raise DatasetError("the study's dataset", Words("something else"), allowed)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder / "*")
     write_json(folder / SETTINGS, to_plain(settings))

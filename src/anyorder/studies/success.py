@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.files import write_json
 from anyorder.rollouts.rollout import rollout
 from anyorder.studies.config import StudyConfig, SuccessConfig
@@ -27,14 +27,14 @@ def check_success(config: StudyConfig, data: StudyData) -> None:
     """Refuse rollouts of a dataset that does not say where it was recorded."""
     if config.success.runs and recorded_env(data.train) is None:
         allowed = "0, as the dataset does not say in which environment it was recorded"
-        raise ConfigError(bad_value("success.runs", config.success.runs, allowed))
+        raise ConfigError("success.runs", config.success.runs, allowed)
 
 
 def roll_out(member: Member, data: StudyData, config: SuccessConfig, folder: Path) -> None:
     """Roll a run's kept weights out in the environment of its dataset, and write what came out."""
     env = recorded_env(data.train)
     if env is None:
-        raise ConfigError(bad_value("success.runs", config.runs, "0 for this dataset"))
+        raise ConfigError("success.runs", config.runs, "0 for this dataset")
     settings = member.settings
     policy = data.policy(settings.factorization, settings.network, settings.encoder)
     policy.load_state_dict(read_tensors(folder / WEIGHTS)[0])

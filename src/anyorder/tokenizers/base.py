@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anyorder.choices import Choice
-from anyorder.errors import ConfigError, DecodeError, UserError, bad_value
+from anyorder.errors import ConfigError, DecodeError, UserError
 from anyorder.factorization.constraint import TokenAutomaton
 
 MAX_VOCABULARY = 65_536
@@ -92,7 +92,7 @@ class ActionTokenizer(nn.Module, ABC):
         """Return chunks clipped to [-1, 1], at least float32, after checking them as ``encode`` promises."""
         if actions.ndim != 3 or actions.shape[1:] != (self.horizon, self.action_size):
             given = tuple(actions.shape)
-            raise UserError(bad_value("actions", given, f"shape (batch, {self.horizon}, {self.action_size})"))
+            raise UserError("actions", given, f"shape (batch, {self.horizon}, {self.action_size})")
         return finite_chunks(actions)
 
     def check_tokens(self, tokens: Tensor) -> Tensor:
@@ -101,15 +101,15 @@ class ActionTokenizer(nn.Module, ABC):
         Narrower integers would overflow where a tokenizer computes with them, and bytes index as masks do.
         """
         if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype is torch.bool:
-            raise DecodeError(bad_value("type of the tokens", str(tokens.dtype), "integers"))
+            raise DecodeError("type of the tokens", str(tokens.dtype), "integers")
         tokens = tokens.long()
         if tokens.ndim != 2 or tokens.shape[1] != self.length:
-            raise DecodeError(bad_value("tokens", tuple(tokens.shape), f"shape (batch, {self.length})"))
+            raise DecodeError("tokens", tuple(tokens.shape), f"shape (batch, {self.length})")
         outside = ((tokens < 0) | (tokens >= self.vocab_size)).any(1)
         if bool(outside.any()):
             row = int(outside.nonzero()[0])
             raise DecodeError(
-                bad_value(f"tokens, row {row}", tokens[row].tolist(), f"integers in [0, {self.vocab_size})")
+                f"tokens, row {row}", tokens[row].tolist(), f"integers in [0, {self.vocab_size})"
             )
         return tokens
 
@@ -172,14 +172,14 @@ def chunks_to_fit(chunks: Tensor) -> Tensor:
     """
     chunks = finite_chunks(chunks)
     if len(chunks) == 0:
-        raise ConfigError(bad_value("chunks to fit to", 0, "at least 1"))
+        raise ConfigError("chunks to fit to", 0, "at least 1")
     return chunks
 
 
 def check_vocabulary(field: str, given: Any, size: int) -> None:
     """Raise a ``ConfigError`` where a setting asks for more tokens than ``MAX_VOCABULARY``."""
     if size > MAX_VOCABULARY:
-        raise ConfigError(bad_value(field, given, f"at most {MAX_VOCABULARY} tokens, not {size}"))
+        raise ConfigError(field, given, f"at most {MAX_VOCABULARY} tokens, not {size}")
 
 
 def finite_chunks(chunks: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def finite_chunks(chunks: Tensor) -> Tensor:
         UserError: not three axes, an empty horizon or action, or a value that is not finite.
     """
     if chunks.ndim != 3 or 0 in chunks.shape[1:]:
-        raise UserError(bad_value("actions", tuple(chunks.shape), "shape (batch, horizon, action size)"))
+        raise UserError("actions", tuple(chunks.shape), "shape (batch, horizon, action size)")
     # A sum is finite only if all its terms are: one quick pass, and a closer look where it is not.
     if not bool(chunks.sum().isfinite()):
         finite = torch.isfinite(chunks).flatten(1).all(1)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.tokenizers.base import MAX_VOCABULARY, ActionTokenizer, TokenizerConfig, finite_chunks
 
 
@@ -72,7 +72,7 @@ class BinsConfig(TokenizerConfig, choice="bins"):
 
     def __post_init__(self) -> None:
         if not 2 <= self.bins <= MAX_VOCABULARY:
-            raise ConfigError(bad_value("bins", self.bins, f"an integer from 2 to {MAX_VOCABULARY}"))
+            raise ConfigError("bins", self.bins, f"an integer from 2 to {MAX_VOCABULARY}")
 
     def fit(self, chunks: Tensor) -> BinsTokenizer:
         """Make the tokenizer for the chunks' shape (count, horizon, action size); nothing is learnt.

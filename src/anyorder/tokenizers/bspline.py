@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen, widest
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
@@ -145,7 +145,7 @@ class BSplineConfig(TokenizerConfig, choice="bspline"):
         for name, holds in rules:
             if not holds:
                 minimum = {"points": 1, "degree": 0, "bins": 2}[name]
-                raise ConfigError(bad_value(name, getattr(self, name), f"an integer >= {minimum}"))
+                raise ConfigError(name, getattr(self, name), f"an integer >= {minimum}")
         check_vocabulary("bins", self.bins, self.bins)
 
     def fit(self, chunks: Tensor) -> BSplineTokenizer:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
 
@@ -105,14 +105,14 @@ class DctConfig(TokenizerConfig, choice="dct"):
         ]
         for name, holds, allowed in rules:
             if not holds:
-                raise ConfigError(bad_value(name, getattr(self, name), allowed))
+                raise ConfigError(name, getattr(self, name), allowed)
 
     def fit(self, chunks: Tensor) -> DctTokenizer:
         """Learn the range of coefficients, and how many frequencies matter, from chunks."""
         chunks = chunks_to_fit(chunks)
         count, horizon, action_size = chunks.shape
         if self.frequencies > horizon:
-            raise ConfigError(bad_value("frequencies", self.frequencies, f"at most the horizon, {horizon}"))
+            raise ConfigError("frequencies", self.frequencies, f"at most the horizon, {horizon}")
         coefficients = quantise(chunks, self.scale)
         extremes = int(coefficients.min()), int(coefficients.max())
         low, high = coefficient_range(*extremes, self.scale, horizon, self.alphabet_margin)

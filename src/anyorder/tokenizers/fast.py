@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, DecodeError, bad_value
+from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
 from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
@@ -253,7 +253,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
         ]
         for name, holds, allowed in rules:
             if not holds:
-                raise ConfigError(bad_value(name, getattr(self, name), allowed))
+                raise ConfigError(name, getattr(self, name), allowed)
 
     def fit(self, chunks: Tensor) -> FastTokenizer:
         """Learn alphabet, merges and length from chunks (count, horizon, action size).
@@ -287,12 +287,12 @@ class FastConfig(TokenizerConfig, choice="fast"):
         low, high = coefficient_range(lowest, highest, self.scale, horizon, self.alphabet_margin)
         if high - low + 3 > self.vocab_size:
             allowed = f"at least {high - low + 3} (coefficients, END and PAD), or a smaller scale"
-            raise ConfigError(bad_value("vocab_size", self.vocab_size, allowed))
+            raise ConfigError("vocab_size", self.vocab_size, allowed)
         return low, high
 
     def _length(self, longest: int, zeros: int, values: int) -> int:
         """Return tokens per code, given the longest code of the data and that of zeros, both without END."""
         if 0 < self.max_length <= zeros:
-            raise ConfigError(bad_value("max_length", self.max_length, f"0 or an integer > {zeros}"))
+            raise ConfigError("max_length", self.max_length, f"0 or an integer > {zeros}")
         wanted = self.max_length or max(math.ceil(longest * (1 + self.length_margin)), zeros) + 1
         return min(wanted, values + 1)

@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, models, trainers
 from torch import Tensor, nn
 
-from anyorder.errors import CheckpointError, bad_value
+from anyorder.errors import CheckpointError
 
 MAX_TOKENS = 4096
 """Largest vocabulary; the table of pairs takes 8 bytes times its square."""
@@ -219,7 +219,7 @@ def _derive_tables(bpe: IntegerBPE, _: object) -> None:
             break
     if sum(sizes) > MAX_SPELLED:
         raise CheckpointError(
-            bad_value("tokenizer's BPE merges", sum(sizes), f"at most {MAX_SPELLED} symbols in all tokens")
+            "tokenizer's BPE merges", sum(sizes), f"at most {MAX_SPELLED} symbols in all tokens"
         )
     spelling = [[i] for i in range(symbols)]
     for left, right in merges.tolist():

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen, widest
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
@@ -133,12 +133,12 @@ class MultiscaleVQConfig(TokenizerConfig, choice="multiscale_vq"):
     def __post_init__(self) -> None:
         rising = bool(self.scales) and self.scales[0] >= 1 and sorted(set(self.scales)) == self.scales
         if not rising:
-            raise ConfigError(bad_value("scales", self.scales, "increasing integers >= 1"))
+            raise ConfigError("scales", self.scales, "increasing integers >= 1")
         if self.codes < 2:
-            raise ConfigError(bad_value("codes", self.codes, "an integer >= 2"))
+            raise ConfigError("codes", self.codes, "an integer >= 2")
         check_vocabulary("codes", self.codes, self.codes)
         if self.groups < 1:
-            raise ConfigError(bad_value("groups", self.groups, "an integer >= 1"))
+            raise ConfigError("groups", self.groups, "an integer >= 1")
 
     def fit(self, chunks: Tensor) -> MultiscaleVQTokenizer:
         """Learn the codebooks of one scale after the other from chunks (count, horizon, action size)."""

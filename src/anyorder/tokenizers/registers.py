@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, DecodeError, bad_value
+from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.precision import widen
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
@@ -84,7 +84,7 @@ class RegisterTokenizer(ActionTokenizer):
         """Decode the first ``registers`` tokens of codes (batch, length) alone."""
         tokens = self.check_tokens(tokens)
         if not 0 <= registers <= self.length:
-            raise DecodeError(bad_value("registers", registers, f"0 to {self.length}"))
+            raise DecodeError("registers", registers, f"0 to {self.length}")
         radix = torch.tensor([1, *self.fsq_levels[:-1]], device=tokens.device).cumprod(0)
         base = torch.tensor(self.fsq_levels, device=tokens.device)
         code = self.centre((tokens.unsqueeze(-1) // radix % base).float())
@@ -181,9 +181,9 @@ class RegistersConfig(TokenizerConfig, choice="registers"):
     def __post_init__(self) -> None:
         for name in ("registers", "width", "steps"):
             if getattr(self, name) < 1:
-                raise ConfigError(bad_value(name, getattr(self, name), "an integer >= 1"))
+                raise ConfigError(name, getattr(self, name), "an integer >= 1")
         if not self.fsq_levels or min(self.fsq_levels) < 2:
-            raise ConfigError(bad_value("fsq_levels", self.fsq_levels, "one or more integers >= 2"))
+            raise ConfigError("fsq_levels", self.fsq_levels, "one or more integers >= 2")
         check_vocabulary("fsq_levels", self.fsq_levels, math.prod(self.fsq_levels))
 
     def fit(self, chunks: Tensor) -> RegisterTokenizer:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from anyorder.errors import UserError, bad_value
+from anyorder.errors import UserError
 from anyorder.tokenizers.base import ActionTokenizer
 
 BATCH = 4096
@@ -203,10 +203,10 @@ def tokenizer_report(
     (1.0, 2.0, 1.0, 0.0)
     """
     if len(chunks) == 0:
-        raise UserError(bad_value("chunks to measure", 0, "at least 1"))
+        raise UserError("chunks to measure", 0, "at least 1")
     names = [str(i) for i in range(tokenizer.action_size)] if action_names is None else list(action_names)
     if len(names) != tokenizer.action_size:
-        raise UserError(bad_value("action_names", names, f"{tokenizer.action_size} names"))
+        raise UserError("action_names", names, f"{tokenizer.action_size} names")
 
     batches = list(torch.split(chunks, BATCH))
     codes, encode_s = _timed(tokenizer.encode, batches)

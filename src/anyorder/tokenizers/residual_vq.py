@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
@@ -88,9 +88,9 @@ class ResidualVQConfig(TokenizerConfig, choice="residual_vq"):
 
     def __post_init__(self) -> None:
         if self.stages < 1:
-            raise ConfigError(bad_value("stages", self.stages, "an integer >= 1"))
+            raise ConfigError("stages", self.stages, "an integer >= 1")
         if self.codes < 2:
-            raise ConfigError(bad_value("codes", self.codes, "an integer >= 2"))
+            raise ConfigError("codes", self.codes, "an integer >= 2")
         check_vocabulary("codes", self.codes, self.codes)
 
     def fit(self, chunks: Tensor) -> ResidualVQTokenizer:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anyorder.datasets.read.chunks import ActionChunks, Batch
-from anyorder.errors import DatasetError, UserError, bad_value
+from anyorder.errors import DatasetError, UserError
 from anyorder.processes import ctrl_c_is_ours, end_with_parent
 from anyorder.training.order import BatchOrder, MixtureOrder
 
@@ -126,7 +126,7 @@ def from_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
         if "DataLoader worker" not in str(error):
             raise
         allowed = f"workers that live, or 0 ({str(error).splitlines()[0]})"
-        raise DatasetError(bad_value("dataset.workers", workers, allowed)) from error
+        raise DatasetError("dataset.workers", workers, allowed) from error
 
 
 def ahead(pool: ThreadPoolExecutor, source: StepBatches, steps: range) -> Iterator[Batch]:

@@ -106,7 +106,7 @@ def load_checkpoint(
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
                 field = f"optimizer state {name} of {tuple(number.shape)}"
-                raise CheckpointError(bad_value(field, Words("NaN or infinity"), "finite numbers"))
+                raise CheckpointError(field, Words("NaN or infinity"), "finite numbers")
     return int(saved["step"])
 
 
@@ -119,7 +119,7 @@ def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             allowed = f"{before.get(name)}, as in the checkpoint"
-            raise CheckpointError(bad_value(f"shape of the dataset's {name}", now.get(name), allowed))
+            raise CheckpointError(f"shape of the dataset's {name}", now.get(name), allowed)
 
 
 def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
@@ -169,7 +169,7 @@ def recorded_env(path: str | Path) -> EnvConfig:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
         allowed = f"env=NAME, as {where} does not name one ({hint})"
-        raise EnvError(bad_value("env", None, allowed))
+        raise EnvError("env", None, allowed)
     return env
 
 
@@ -181,16 +181,14 @@ def policy_folder(path: Path) -> Path:
         if candidate.is_dir() and (candidate.name == PRETRAINED or (candidate / "config.json").is_file()):
             return candidate
     allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
-    raise CheckpointError(bad_value("policy path", str(path), allowed))
+    raise CheckpointError("policy path", str(path), allowed)
 
 
 def require_files(folder: Path, names: tuple[str, ...]) -> None:
     """Raise a ``CheckpointError`` that names the first missing file."""
     for name in names:
         if not (folder / name).is_file():
-            raise CheckpointError(
-                bad_value("checkpoint without", str(folder / name), "a complete checkpoint")
-            )
+            raise CheckpointError("checkpoint without", str(folder / name), "a complete checkpoint")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from anyorder.datasets.read.episodes import check_fraction
 from anyorder.datasets.read.images import TOLERANCE_S
 from anyorder.devices import check_device
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
@@ -47,11 +47,9 @@ class MixEntry:
 
     def __post_init__(self) -> None:
         if self.root is None and self.repo_id is None:
-            raise ConfigError(
-                bad_value("dataset.mix root", None, "a dataset folder (or repo_id) in every entry")
-            )
+            raise ConfigError("dataset.mix root", None, "a dataset folder (or repo_id) in every entry")
         if not 0 < self.weight < math.inf:
-            raise ConfigError(bad_value("dataset.mix weight", self.weight, "a number > 0"))
+            raise ConfigError("dataset.mix weight", self.weight, "a number > 0")
 
 
 @dataclass
@@ -101,7 +99,7 @@ class DatasetConfig:
         check_image_size(self.image_size)
         for name in ("missing_cameras", "ignore_names"):
             if getattr(self, name) and not self.mix:
-                raise ConfigError(bad_value(f"dataset.{name}", True, "false, but with dataset.mix"))
+                raise ConfigError(f"dataset.{name}", True, "false, but with dataset.mix")
         check_cache_gb(self.cache_gb)
         check_number("dataset.workers", self.workers, 0, MAX_WORKERS, whole=True)
         check_number("dataset.seed", self.seed, 0, MAX_COUNT, whole=True)
@@ -113,10 +111,10 @@ class DatasetConfig:
             for name in ("root", "repo_id", "episodes", "exclude_episodes", "rename"):
                 if getattr(self, name) not in (None, [], {}):
                     allowed = "null beside dataset.mix, whose entries have their own"
-                    raise ConfigError(bad_value(f"dataset.{name}", getattr(self, name), allowed))
+                    raise ConfigError(f"dataset.{name}", getattr(self, name), allowed)
         elif self.root is None and self.repo_id is None:
             allowed = "a dataset folder (or dataset.repo_id, or dataset.mix)"
-            raise ConfigError(bad_value("dataset.root", None, allowed))
+            raise ConfigError("dataset.root", None, allowed)
 
     @property
     def entries(self) -> list[MixEntry]:
@@ -176,7 +174,7 @@ class RolloutDuringTraining:
         for name in ("episodes", "freq", "seed"):
             check_number(f"rollout.{name}", getattr(self, name), 0, MAX_COUNT, whole=True)
         if self.freq and not self.episodes:
-            raise ConfigError(bad_value("rollout.freq", self.freq, "0, but with rollout.episodes"))
+            raise ConfigError("rollout.freq", self.freq, "0, but with rollout.episodes")
 
 
 @dataclass
@@ -189,7 +187,7 @@ class WandbConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in WANDB_MODES:
-            raise ConfigError(bad_value("wandb.mode", self.mode, ", ".join(WANDB_MODES)))
+            raise ConfigError("wandb.mode", self.mode, ", ".join(WANDB_MODES))
 
 
 @dataclass

@@ -11,7 +11,7 @@ from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
 from anyorder.datasets.read.remarks import remarks
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
 from anyorder.training.config import DatasetConfig, TrainConfig
@@ -47,12 +47,12 @@ def load_chunks(
     for name in config.observations:
         if name not in offered:
             allowed = (", ".join(sorted(offered)) or no_observation(infos[0])) + did_you_mean(name, offered)
-            raise ConfigError(bad_value("dataset.observations", name, allowed))
+            raise ConfigError("dataset.observations", name, allowed)
     if config.image_size is not None and not any(
         name in i.cameras for name in config.observations for i in infos
     ):
         allowed = "null, as dataset.observations names no camera"
-        raise ConfigError(bad_value("dataset.image_size", config.image_size, allowed))
+        raise ConfigError("dataset.image_size", config.image_size, allowed)
     parts = [
         ActionChunks.load(
             info.root,
@@ -136,13 +136,11 @@ def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[i
     """Return the shapes of the observations the policy shall read."""
     offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith(OBSERVATION)}
     if not offered:
-        raise ConfigError(
-            bad_value("dataset features", list(chunks.info.features), no_observation(chunks.info))
-        )
+        raise ConfigError("dataset features", list(chunks.info.features), no_observation(chunks.info))
     for name in config.dataset.observations:
         if name not in offered:
             allowed = ", ".join(offered) + did_you_mean(name, offered)
-            raise ConfigError(bad_value("dataset.observations", name, allowed))
+            raise ConfigError("dataset.observations", name, allowed)
     return {name: offered[name] for name in config.dataset.observations or offered}
 
 

@@ -7,7 +7,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from anyorder.datasets.read.chunks import ActionChunks
-from anyorder.errors import DivergedError, bad_value
+from anyorder.errors import DivergedError
 from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 
@@ -83,7 +83,7 @@ def validate(
         return Validation(loss, None, None, None, None, None, len(rows))
     nll = torch.cat(nlls)
     if not bool(nll.isfinite().all()):
-        raise DivergedError(bad_value("validation NLL", float(nll.mean()), "a finite number"))
+        raise DivergedError("validation NLL", float(nll.mean()), "a finite number")
     values = policy.config.chunk_size * policy.config.action_size
     return Validation(
         loss=loss,

@@ -17,7 +17,7 @@ from anyorder.datasets.read.fingerprint import check_unchanged, fingerprint
 from anyorder.datasets.write.origin import recorded_in
 from anyorder.devices import devices
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError
 from anyorder.files import Words, read_json, write_json
 from anyorder.folders import owned
 from anyorder.policies import AnyOrderPolicy
@@ -119,7 +119,7 @@ def _train(config: TrainConfig) -> TrainResult:
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
         allowed = f"a multiple of the {world} processes"
-        raise ConfigError(bad_value("batch_size", config.batch_size, allowed))
+        raise ConfigError("batch_size", config.batch_size, allowed)
 
     torch.manual_seed(config.seed)
     policy = make_policy(config, train_chunks)
@@ -198,16 +198,14 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         return None
     if not config.resume:
         allowed = "a new folder, or resume=true to continue the run in it"
-        raise ConfigError(bad_value("output_dir", str(run), allowed))
+        raise ConfigError("output_dir", str(run), allowed)
     saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
         before, now = dotted(saved), dotted(as_json(to_plain(config)))
         for key in sorted(before.keys() | now.keys()):
             free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
             if not free and before.get(key) != now.get(key):
-                raise ConfigError(
-                    bad_value(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
-                )
+                raise ConfigError(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     logged = max((line["step"] for line in read_metrics(run)), default=0)
@@ -215,7 +213,7 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
         # To start again would drop what was measured.
         given = Words(f"metrics up to step {logged} without a checkpoint")
         allowed = f"the checkpoint in {run / 'checkpoints'}, or a new output_dir to begin again"
-        raise ConfigError(bad_value(f"resume of {run}", given, allowed))
+        raise ConfigError(f"resume of {run}", given, allowed)
     return checkpoint
 
 
@@ -288,7 +286,7 @@ def make_accelerator(device: str | None) -> Accelerator:
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[ddp])
     chosen = accelerator.device.type
     if device is not None and (chosen != kind or (number and accelerator.num_processes > 1)):
-        raise ConfigError(bad_value("device", device, f"null or {chosen}, as accelerate was launched"))
+        raise ConfigError("device", device, f"null or {chosen}, as accelerate was launched")
     return accelerator
 
 
@@ -367,7 +365,7 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
     env = recorded_env(chunks)
     if env is None:
         allowed = "an environment, as the dataset does not say where it was recorded"
-        raise ConfigError(bad_value("rollout.env", None, allowed))
+        raise ConfigError("rollout.env", None, allowed)
     return env
 
 

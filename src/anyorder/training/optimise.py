@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from anyorder.errors import DivergedError, bad_value
+from anyorder.errors import DivergedError
 from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import OptimizerConfig, TrainConfig
 from anyorder.training.order import seeded
@@ -58,7 +58,7 @@ def check_finite_norm(norm: Any) -> None:
         DivergedError: it is not finite.
     """
     if not math.isfinite(float(norm)):
-        raise DivergedError(bad_value("norm of the gradient", float(norm), "a finite number"))
+        raise DivergedError("norm of the gradient", float(norm), "a finite number")
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anyorder.datasets.read.images import BLOCK, FrameReader
-from anyorder.errors import MAX_SIDE, ConfigError, bad_value
+from anyorder.errors import MAX_SIDE, ConfigError
 
 Progress = Callable[[int, int], None]
 """Called with (finished, wanted)."""
@@ -99,7 +99,7 @@ MAX_GB = 1_000_000
 def check_cache_gb(cache_gb: float | None) -> None:
     """Raise a ConfigError unless ``cache_gb`` is None or a number >= 0."""
     if cache_gb is not None and not 0 <= cache_gb <= MAX_GB:
-        raise ConfigError(bad_value("dataset.cache_gb", cache_gb, f"a number >= 0 and <= {MAX_GB}, or null"))
+        raise ConfigError("dataset.cache_gb", cache_gb, f"a number >= 0 and <= {MAX_GB}, or null")
 
 
 def check_image_size(size: Sequence[int] | None) -> None:
@@ -108,9 +108,7 @@ def check_image_size(size: Sequence[int] | None) -> None:
         len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in size)
     ):
         raise ConfigError(
-            bad_value(
-                "dataset.image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
-            )
+            "dataset.image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words
 
 
@@ -29,7 +29,7 @@ def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> 
         if key.startswith("observation."):
             hint += ", dataset.observations may name fewer features"
         field = f"{key} in episode {episode}, frame {frame}"
-        raise DatasetError(bad_value(field, bad, f"finite numbers; {hint}"))
+        raise DatasetError(field, bad, f"finite numbers; {hint}")
 
 
 def check_order(columns: Mapping[str, Tensor]) -> None:
@@ -50,13 +50,11 @@ def check_order(columns: Mapping[str, Tensor]) -> None:
     if back.any():
         row = int(back.nonzero()[0])
         number, after = int(episode[row]), f"frame {int(frame[row + 1])} after frame {int(frame[row])}"
-        raise DatasetError(bad_value(f"rows of episode {number}", Words(after), allowed.format(number)))
+        raise DatasetError(f"rows of episode {number}", Words(after), allowed.format(number))
     runs, counts = torch.unique_consecutive(episode).unique(return_counts=True)
     if (counts > 1).any():
         number, times = int(runs[counts > 1][0]), int(counts[counts > 1][0])
-        raise DatasetError(
-            bad_value(f"rows of episode {number}", Words(f"{times} parts"), allowed.format(number))
-        )
+        raise DatasetError(f"rows of episode {number}", Words(f"{times} parts"), allowed.format(number))
 
 
 def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_short: bool) -> None:
@@ -75,10 +73,10 @@ def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_
         return
     if allow_short:
         allowed = f"at most {int(lengths.max())}, the frames of the longest episode"
-        raise DatasetError(bad_value("chunk_size", horizon, allowed))
+        raise DatasetError("chunk_size", horizon, allowed)
     field = f"frames of episode {episodes[short[0]]}"
     allowed = (
         f"at least chunk_size={horizon}; {len(short)} of {len(lengths)} episodes are shorter "
         f"(dataset.allow_short=true pads them by their last action)"
     )
-    raise DatasetError(bad_value(field, int(lengths[short[0]]), allowed))
+    raise DatasetError(field, int(lengths[short[0]]), allowed)

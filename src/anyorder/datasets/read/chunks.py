@@ -33,7 +33,7 @@ from anyorder.datasets.read.names import dimension_names, given_names
 from anyorder.datasets.read.places import task_names
 from anyorder.datasets.write.commit import check_recorded
 from anyorder.envs.features import flat_shape
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 
 ACTION = "action"
 OBSERVATION = "observation."
@@ -119,7 +119,7 @@ class ActionChunks(Episodes):
         """
         for name, count in (("chunk_size", horizon), ("n_obs_steps", history)):
             if count < 1:
-                raise DatasetError(bad_value(name, count, "an integer >= 1"))
+                raise DatasetError(name, count, "an integer >= 1")
         check_image_size(image_size)
         check_cache_gb(cache_gb)
         info = read_info(resolve_root(root, repo_id, images=bool(images))).renamed(rename or {})
@@ -238,7 +238,7 @@ class ActionChunks(Episodes):
         wrong = sorted(set(episodes) - set(held))
         if wrong or not set(held) - set(episodes):
             allowed = f"some of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}, not all"
-            raise DatasetError(bad_value("dataset.exclude_episodes", wrong or list(episodes), allowed))
+            raise DatasetError("dataset.exclude_episodes", wrong or list(episodes), allowed)
         return self._keep([e for e in held if e not in set(episodes)]) if episodes else self
 
     def _keep(self, chosen: Sequence[int]) -> Self:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,12 @@ def choose_episodes(held: list[int], episodes: int | Sequence[int], seed: int) -
     """
     if isinstance(episodes, int):
         if not 1 <= episodes <= len(held):
-            raise DatasetError(
-                bad_value("dataset.episodes", episodes, f"1 ... {len(held)}, what the dataset has")
-            )
+            raise DatasetError("dataset.episodes", episodes, f"1 ... {len(held)}, what the dataset has")
         return shuffled(held, seed)[:episodes]
     wrong = sorted(set(episodes) - set(held))
     if wrong or not episodes:
         allowed = f"a list out of the dataset's {len(held)} episodes, {held[0]} ... {held[-1]}"
-        raise DatasetError(bad_value("dataset.episodes", wrong, allowed))
+        raise DatasetError("dataset.episodes", wrong, allowed)
     return list(episodes)
 
 
@@ -111,7 +109,7 @@ def split_episodes(held: list[int], validation_fraction: float, seed: int) -> tu
         return list(held), []
     if len(held) < 2:
         allowed = "at least 2, to hold one out, or dataset.validation_fraction=0, which holds none out"
-        raise DatasetError(bad_value("dataset episodes", len(held), allowed))
+        raise DatasetError("dataset episodes", len(held), allowed)
     count = min(max(round(validation_fraction * len(held)), 1), len(held) - 1)
     order = shuffled(held, seed)
     return order[count:], order[:count]
@@ -121,7 +119,7 @@ def check_fraction(validation_fraction: float) -> None:
     """Raise a DatasetError unless it is a share that leaves something to learn from."""
     if not 0 <= validation_fraction < 1:
         allowed = "a number in [0, 1), 0 to hold none out"
-        raise DatasetError(bad_value("dataset.validation_fraction", validation_fraction, allowed))
+        raise DatasetError("dataset.validation_fraction", validation_fraction, allowed)
 
 
 def shuffled(held: list[int], seed: int) -> list[int]:

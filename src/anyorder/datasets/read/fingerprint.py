@@ -6,7 +6,7 @@ from typing import Any
 
 from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.datasets.read.images import FrameReader
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words, digest
 
 
@@ -61,7 +61,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], run: str)
             counts = isinstance(before.get(name), int | list) and isinstance(now.get(name), int | list)
             given, there = (now[name], f"{before[name]}, ") if counts else (Words("something else"), "")
             allowed = f"{there}as when {run} began; with another output_dir a new run learns from it"
-            raise DatasetError(bad_value(f"{name} in the dataset", given, allowed))
+            raise DatasetError(f"{name} in the dataset", given, allowed)
 
 
 def _tasks(parts: tuple[ActionChunks, ...]) -> set[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from anyorder.datasets.read.metadata import check_count, check_features, check_rate, check_shape, load_info
 from anyorder.datasets.read.tables import Array, parquet_files, read_table, stack
-from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
@@ -76,11 +76,11 @@ class DatasetInfo:
         for old, new in names.items():
             if old not in self.features:
                 allowed = ", ".join(self.features) + did_you_mean(old, self.features)
-                raise DatasetError(bad_value(setting, old, allowed))
+                raise DatasetError(setting, old, allowed)
             taken = [key for key in self.features if names.get(key, key) == new]
             if len(taken) > 1 or not new or {old, new} & set(INDEX_COLUMNS):
                 allowed = f"a name of its own, beside {', '.join(self.features)}"
-                raise DatasetError(bad_value(f"{setting} of {old}", new, allowed))
+                raise DatasetError(f"{setting} of {old}", new, allowed)
         features = {names.get(key, key): feature for key, feature in self.features.items()}
         sources = {new: self.source(old) for old, new in names.items()}
         return dataclasses.replace(self, features=features, sources={**self.sources, **sources})
@@ -100,7 +100,7 @@ def resolve_root(
         return Path(root)
     if repo_id is None:
         allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
-        raise DatasetError(bad_value("dataset.root", None, allowed))
+        raise DatasetError("dataset.root", None, allowed)
     # It tells at length of a decoder that nothing here needs.
     logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -114,7 +114,7 @@ def resolve_root(
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
-        raise DatasetError(bad_value(field, repo_id, allowed)) from error
+        raise DatasetError(field, repo_id, allowed) from error
 
 
 def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
@@ -125,23 +125,23 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
     """
     path = root / "meta" / "info.json"
     if not root.is_dir():
-        raise DatasetError(bad_value(field, str(root), "the folder of a LeRobot dataset"))
+        raise DatasetError(field, str(root), "the folder of a LeRobot dataset")
     try:
         info = load_info(path)
     except ValueError as error:
         reason = error if path.is_file() else "it is not there"
         allowed = f"a LeRobot dataset of version v3.0 (its meta/info.json cannot be read: {reason})"
-        raise DatasetError(bad_value(field, str(root), allowed)) from error
+        raise DatasetError(field, str(root), allowed) from error
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
         older = (
             f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
         )
         allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
-        raise DatasetError(bad_value("dataset version", version, allowed))
+        raise DatasetError("dataset version", version, allowed)
     pattern = info.get("video_path") or ""
     if not isinstance(pattern, str):
-        raise DatasetError(bad_value(f"video_path in {path}", pattern, "text, or null"))
+        raise DatasetError(f"video_path in {path}", pattern, "text, or null")
     found = DatasetInfo(
         root,
         check_rate(info.get("fps"), f"fps in {path}"),
@@ -151,7 +151,7 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
         pattern,
     )
     if found.total_episodes < 1:
-        raise DatasetError(bad_value("dataset episodes", found.total_episodes, "at least one episode"))
+        raise DatasetError("dataset episodes", found.total_episodes, "at least one episode")
     return found
 
 
@@ -174,7 +174,7 @@ def read_columns(info: DatasetInfo, keys: Sequence[str], partial: bool = False) 
     """
     files = parquet_files(info.root / "data")
     if not files:
-        raise DatasetError(bad_value("dataset files", f"{info.root}/data", "at least one parquet file"))
+        raise DatasetError("dataset files", f"{info.root}/data", "at least one parquet file")
     wanted = [key for key in keys if key != "index"]
     parts: dict[str, list[Array]] = {key: [] for key in wanted}
     for file in files:
@@ -182,7 +182,7 @@ def read_columns(info: DatasetInfo, keys: Sequence[str], partial: bool = False) 
         for key in wanted:
             values = stack(table.column(info.source(key)), info.shape(key), f"{info.source(key)} in {file}")
             if key.endswith("_index") and key in INDEX_COLUMNS and values.dtype != np.int64:
-                raise DatasetError(bad_value(f"{key} in {file}", Words(str(values.dtype)), "integers"))
+                raise DatasetError(f"{key} in {file}", Words(str(values.dtype)), "integers")
             parts[key].append(values)
     columns = {key: np.concatenate(values) for key, values in parts.items()}
     if "index" in keys:
@@ -206,9 +206,7 @@ def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     """
     numbers = np.unique(episode)
     if len(numbers) and numbers[0] < 0:
-        raise DatasetError(
-            bad_value(f"episode_index in {info.root / 'data'}", int(numbers[0]), "integers >= 0")
-        )
+        raise DatasetError(f"episode_index in {info.root / 'data'}", int(numbers[0]), "integers >= 0")
     if len(numbers) == info.total_episodes and len(episode) == info.total_frames:
         return np.ones(len(episode), dtype=bool)
     keep: Array = episode < info.total_episodes
@@ -216,7 +214,7 @@ def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
         allowed = f"{info.total_frames} of {info.total_episodes} episodes, as its meta/info.json says"
         if gaps := missing_numbers(numbers.tolist()):
             allowed += f"; of the episodes {numbers[0]} ... {numbers[-1]} these are missing: {gaps}"
-        raise DatasetError(bad_value("dataset frames", int(keep.sum()), allowed))
+        raise DatasetError("dataset frames", int(keep.sum()), allowed)
     return keep
 
 
@@ -245,11 +243,11 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
         close = [key for key in info.vectors if key.startswith("action")]
         hint = f" (dataset.rename={{{close[0]}: action}} calls {close[0]} so)" if close else ""
         allowed = f"features with an 'action' of numbers{hint}"
-        raise DatasetError(bad_value("dataset features", sorted(info.features), allowed))
+        raise DatasetError("dataset features", sorted(info.features), allowed)
     if features is None:
         return info.vectors
     for key in features:
         if key not in info.vectors:
             allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
-            raise DatasetError(bad_value("feature", key, allowed))
+            raise DatasetError("feature", key, allowed)
     return [key for key in info.vectors if key in features or key == "action"]

@@ -18,7 +18,7 @@ from anyorder.datasets.read.folder import DatasetInfo
 from anyorder.datasets.read.places import VideoPlace, video_places
 from anyorder.datasets.read.tables import damaged, is_pointer, parquet_files, read_schema
 from anyorder.datasets.write.commit import check_recorded_videos
-from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
 
 TOLERANCE_S = 1e-4
@@ -73,7 +73,7 @@ class FrameReader:
         for key, (_, height, width) in self.recorded.items():
             if self.size is not None and (self.size[0] > height or self.size[1] > width):
                 allowed = f"at most [{height}, {width}], as {key} was recorded"
-                raise DatasetError(bad_value("dataset.image_size", list(self.size), allowed))
+                raise DatasetError("dataset.image_size", list(self.size), allowed)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -128,7 +128,7 @@ class FrameReader:
             # From half a frame on, the nearest frame is another one.
             if (off_s := off_by(error)) is not None and off_s < 0.5 / self.info.fps:
                 allowed = f"above {off_s:.2g}: so many seconds a frame of {place.path} is from its time stamp"
-                raise DatasetError(bad_value("dataset.tolerance_s", self.tolerance_s, allowed)) from error
+                raise DatasetError("dataset.tolerance_s", self.tolerance_s, allowed) from error
             moments = f"a frame at {times[0]:.2f} s"
             if len(times) > 1:
                 moments = f"frames from {times[0]:.2f} to {times[-1]:.2f} s"
@@ -142,12 +142,12 @@ class FrameReader:
             pictures = self._table.select_columns(source)[numbers][source]
         except (OSError, SyntaxError, ValueError, IndexError, struct.error, DecompressionBombError) as error:
             where = f"{key}, frames {numbers[0]} ... {numbers[-1]}"
-            raise DatasetError(bad_value(where, str(error), "images that can be read")) from error
+            raise DatasetError(where, str(error), "images that can be read") from error
         frames = []
         for picture in pictures:
             pixels = np.array(picture)
             if pixels.dtype != np.uint8:
-                raise DatasetError(bad_value(f"type of {key}", str(pixels.dtype), "8-bit images"))
+                raise DatasetError(f"type of {key}", str(pixels.dtype), "8-bit images")
             frames.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
         return torch.stack(frames)
 
@@ -170,7 +170,7 @@ class FrameReader:
             (channels, height, width), (c, h, w) = self.recorded[key], frames.shape[1:]
             allowed = f"{height} x {width} with {channels} channels, as its meta/info.json says"
             given = Words(f"{h} x {w} with {c} channels")
-            raise DatasetError(bad_value(f"frame size (height x width) of {key}", given, allowed))
+            raise DatasetError(f"frame size (height x width) of {key}", given, allowed)
         return frames if self.size is None else downscale(frames, self.size)
 
     def __getstate__(self) -> dict[str, object]:
@@ -183,7 +183,7 @@ def unreadable_video(path: Path, allowed: str, error: Exception) -> DatasetError
         return damaged(path, "a whole video", "")
     # FFmpeg's errors have the reason by itself; LeRobot's name the file once more.
     reason = str(getattr(error, "strerror", None) or error).replace(str(path), "it")
-    return DatasetError(bad_value("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})"))
+    return DatasetError("video file", str(path), f"{allowed} ({' '.join(reason.split())[:160]})")
 
 
 def off_by(error: Exception) -> float | None:
@@ -208,9 +208,7 @@ def check_pictures(file: Path, columns: Sequence[str]) -> None:
         kind = schema.field(name).type
         known = {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
         if not known & {"bytes", "path"}:
-            raise DatasetError(
-                bad_value(f"{name} in {file}", Words(str(kind)), "pictures, as their bytes or paths")
-            )
+            raise DatasetError(f"{name} in {file}", Words(str(kind)), "pictures, as their bytes or paths")
 
 
 def camera_shape(info: DatasetInfo, key: str) -> tuple[int, int, int]:
@@ -234,11 +232,9 @@ def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
     for key in wanted:
         if key not in info.cameras:
             allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
-            raise DatasetError(bad_value("dataset.observations", key, allowed))
+            raise DatasetError("dataset.observations", key, allowed)
         if is_depth(info, key):
-            raise DatasetError(
-                bad_value("dataset.observations", key, "cameras that record colour, not depth")
-            )
+            raise DatasetError("dataset.observations", key, "cameras that record colour, not depth")
     return wanted
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anyorder.datasets.read.tables import is_pointer
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words
 from anyorder.folders import inside
 
@@ -45,7 +45,7 @@ def check_rate(value: Any, field: str) -> float:
         DatasetError: it is no number, or none that frames can come at.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_FPS:
-        raise DatasetError(bad_value(field, value, f"a number above 0, at most {MOST_FPS:,}"))
+        raise DatasetError(field, value, f"a number above 0, at most {MOST_FPS:,}")
     return int(value) if value == int(value) else value
 
 
@@ -57,7 +57,7 @@ def check_count(info: Mapping[str, Any], name: str, path: Path, most: int) -> in
     """
     value = info.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise DatasetError(bad_value(f"{name} in {path}", value, f"an integer, 0 to {most}"))
+        raise DatasetError(f"{name} in {path}", value, f"an integer, 0 to {most}")
     return value
 
 
@@ -70,11 +70,11 @@ def check_features(info: Mapping[str, Any], path: Path) -> dict[str, dict[str, A
     features = info.get("features")
     if not isinstance(features, dict) or not features:
         given = Words(type(features).__name__) if features else features
-        raise DatasetError(bad_value(f"features in {path}", given, "an object, a feature a name"))
+        raise DatasetError(f"features in {path}", given, "an object, a feature a name")
     for key, feature in features.items():
         if not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str):
             given = feature.get("dtype") if isinstance(feature, dict) else Words(type(feature).__name__)
-            raise DatasetError(bad_value(f"dtype of {key} in {path}", given, "text, as 'float32'"))
+            raise DatasetError(f"dtype of {key} in {path}", given, "text, as 'float32'")
     return features
 
 
@@ -88,11 +88,9 @@ def check_shape(feature: Mapping[str, Any], field: str) -> tuple[int, ...]:
     camera = feature["dtype"] in ("image", "video")
     whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and n is not True for n in shape)
     if not whole or not all(0 < n <= MOST_NUMBERS for n in shape) or math.prod(shape) > MOST_NUMBERS:
-        raise DatasetError(
-            bad_value(field, shape, f"a list of integers >= 1, {MOST_NUMBERS:,} numbers at most")
-        )
+        raise DatasetError(field, shape, f"a list of integers >= 1, {MOST_NUMBERS:,} numbers at most")
     if camera and len(shape) != 3:
-        raise DatasetError(bad_value(field, list(shape), "[height, width, channels]"))
+        raise DatasetError(field, list(shape), "[height, width, channels]")
     return tuple(shape) or (1,)
 
 
@@ -120,15 +118,15 @@ def file_of(root: Path, pattern: str, field: str, **values: str | int) -> Path:
     try:
         parts = list(string.Formatter().parse(pattern))
     except ValueError as error:
-        raise DatasetError(bad_value(field, pattern, allowed)) from error
+        raise DatasetError(field, pattern, allowed) from error
     for _, name, spec, conversion in parts:
         if name is None:
             continue
         specs = r"0?\d?\dd?|d?" if isinstance(values.get(name), int) else ""
         if name not in values or conversion is not None or not re.fullmatch(specs, spec or ""):
-            raise DatasetError(bad_value(field, pattern, allowed))
+            raise DatasetError(field, pattern, allowed)
     name = pattern.format(**values)
     steps = [len(step.encode(errors="surrogatepass")) for step in name.split("/")]
     if max(steps) > LONGEST_NAME or sum(steps) > LONGEST_PATH:
-        raise DatasetError(bad_value(field, name[:80] + "...", f"names of at most {LONGEST_NAME} bytes"))
+        raise DatasetError(field, name[:80] + "...", f"names of at most {LONGEST_NAME} bytes")
     return inside(root, name, field, DatasetError)

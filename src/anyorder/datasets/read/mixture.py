@@ -12,7 +12,7 @@ from anyorder.datasets.read.folder import INDEX_COLUMNS
 from anyorder.datasets.read.images import FrameReader
 from anyorder.datasets.read.names import given_names, given_units
 from anyorder.envs.features import FPS_TOLERANCE
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 
 
 def mix(
@@ -39,7 +39,7 @@ def mix(
         DatasetError: the datasets do not fit together.
     """
     if len(parts) != len(weights) or not parts or not all(weight > 0 for weight in weights):
-        raise DatasetError(bad_value("dataset.mix weights", list(weights), "one number > 0 a dataset"))
+        raise DatasetError("dataset.mix weights", list(weights), "one number > 0 a dataset")
     check_rates(parts)
     keys = check_vectors(parts, ignore_names)
     tasks = list(dict.fromkeys(task for part in parts for task in part.tasks))
@@ -73,7 +73,7 @@ def check_rates(parts: Sequence[ActionChunks]) -> None:
     for part in parts:
         if part.fps > (1 + FPS_TOLERANCE) * slowest:
             allowed = f"at most {FPS_TOLERANCE:.0%} above {slowest}, that of the slowest dataset"
-            raise DatasetError(bad_value(f"fps of {part.info.root}", part.fps, allowed))
+            raise DatasetError(f"fps of {part.info.root}", part.fps, allowed)
 
 
 def check_vectors(parts: Sequence[ActionChunks], ignore_names: bool) -> list[str]:
@@ -84,15 +84,13 @@ def check_vectors(parts: Sequence[ActionChunks], ignore_names: bool) -> list[str
         root = part.info.root
         if wanted - set(part.names):
             allowed = f"{sorted(wanted)}, as in the other datasets; dataset.observations may name fewer"
-            raise DatasetError(bad_value(f"features of {root}", sorted(part.names), allowed))
+            raise DatasetError(f"features of {root}", sorted(part.names), allowed)
         for key in sorted(wanted):
             found, expected = (
                 (p.shapes[key], str(p.columns[key].dtype).removeprefix("torch.")) for p in (part, first)
             )
             if found != expected:
-                raise DatasetError(
-                    bad_value(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")
-                )
+                raise DatasetError(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")
     for key in sorted(wanted):
         check_names(parts, key, ignore_names)
     return [key for key in first.names if key in wanted]
@@ -117,7 +115,7 @@ def check_names(parts: Sequence[ActionChunks], key: str, ignore_names: bool) -> 
                 if ignore_names:
                     continue
                 allowed += ", or dataset.ignore_names=true, which takes dimensions by their place"
-            raise DatasetError(bad_value(f"{about} of {key} in {root}", names, allowed))
+            raise DatasetError(f"{about} of {key} in {root}", names, allowed)
 
 
 def join_cameras(
@@ -134,13 +132,13 @@ def join_cameras(
         for key, shape in cameras.shapes.items():
             if shapes.setdefault(key, shape) != shape:
                 allowed = f"{shapes[key]}, as in the other datasets; dataset.image_size makes them equal"
-                raise DatasetError(bad_value(f"frame size of {key}", shape, allowed))
+                raise DatasetError(f"frame size of {key}", shape, allowed)
     readers, numbers, first = [], [], 0
     for part in parts:
         held = [] if part.cameras is None else list(part.cameras.shapes)
         if set(shapes) - set(held) and not missing_cameras:
             allowed = f"{list(shapes)}, as in the other datasets, or dataset.missing_cameras=true"
-            raise DatasetError(bad_value(f"cameras of {part.info.root}", held, allowed))
+            raise DatasetError(f"cameras of {part.info.root}", held, allowed)
         if part.cameras is None or part.numbers is None:
             reader, places = FrameReader(part.info, [], None, part.columns), torch.arange(part.frames)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyorder.datasets.read.folder import DatasetInfo
 from anyorder.datasets.read.metadata import file_of
 from anyorder.datasets.read.tables import entries, parquet_files, read_table, whole_numbers
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words
 
 
@@ -47,7 +47,7 @@ def video_places(
             if episode not in needed and episodes is not None:
                 continue
             if not isinstance(start_s, int | float) or not 0 <= start_s < math.inf:
-                raise DatasetError(bad_value(f"{start} in {file}", start_s, "seconds, >= 0"))
+                raise DatasetError(f"{start} in {file}", start_s, "seconds, >= 0")
             keys = {"video_key": source, "chunk_index": in_chunk, "file_index": in_file}
             path = file_of(
                 info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys
@@ -55,15 +55,15 @@ def video_places(
             place = VideoPlace(path, float(start_s))
             if places.setdefault(episode, place) != place:
                 allowed = "one row an episode"
-                raise DatasetError(bad_value(f"rows of episode {episode} in {file}", Words("two"), allowed))
+                raise DatasetError(f"rows of episode {episode} in {file}", Words("two"), allowed)
     if partial:
         return {episode: place for episode, place in places.items() if place.path.is_file()}
     for path in {place.path for place in places.values()}:
         if not path.is_file():
-            raise DatasetError(bad_value("video file", str(path), "a file, which the dataset's tables name"))
+            raise DatasetError("video file", str(path), "a file, which the dataset's tables name")
     missing = sorted(needed - set(places))
     if missing:
-        raise DatasetError(bad_value(f"episodes of {camera} without a video", missing[:8], "none"))
+        raise DatasetError(f"episodes of {camera} without a video", missing[:8], "none")
     return places
 
 
@@ -83,13 +83,11 @@ def task_names(root: Path, used: Collection[int]) -> dict[int, str]:
     names = [n for n in ("task", "__index_level_0__") if n in table.column_names]
     names = names or [name for name in table.column_names if name != "task_index"]
     if not names or "task_index" not in table.column_names:
-        raise DatasetError(
-            bad_value("dataset file", str(path), "a table with the columns task_index and task")
-        )
+        raise DatasetError("dataset file", str(path), "a table with the columns task_index and task")
     sentences = entries(table, names[0], path)
     found = dict(zip(whole_numbers(table, "task_index", path), sentences, strict=True))
     for number in sorted(used):
         if not isinstance(found.get(number), str):
             allowed = "a sentence for every task_index of the data"
-            raise DatasetError(bad_value(f"task {number} in {path}", found.get(number), allowed))
+            raise DatasetError(f"task {number} in {path}", found.get(number), allowed)
     return {number: found[number] for number in sorted(found) if isinstance(found[number], str)}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyorder.datasets.read.chunks import ActionChunks
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 
 QUANTILES = (0.01, 0.99)
 
@@ -45,9 +45,9 @@ class Statistics:
         """
         for quantile in quantiles:
             if not 0 <= quantile <= 1:
-                raise DatasetError(bad_value("quantile", quantile, "a number in [0, 1]"))
+                raise DatasetError("quantile", quantile, "a number in [0, 1]")
         if len(values) == 0:
-            raise DatasetError(bad_value("frames", 0, "at least one frame to compute statistics of"))
+            raise DatasetError("frames", 0, "at least one frame to compute statistics of")
         exact = values.astype(np.float64)
         found = np.quantile(exact, list(quantiles), axis=0) if quantiles else []
         return cls(

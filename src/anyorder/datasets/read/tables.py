@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words
 
 Array = npt.NDArray[Any]
@@ -39,7 +39,7 @@ def damaged(path: Path, what: str, reason: str) -> DatasetError:
     """
     if is_pointer(path):
         reason = "Git LFS has not fetched it: `git lfs pull` does"
-    return DatasetError(bad_value("dataset file", str(path), f"{what} ({' '.join(reason.split())[:160]})"))
+    return DatasetError("dataset file", str(path), f"{what} ({' '.join(reason.split())[:160]})")
 
 
 def is_pointer(path: Path) -> bool:
@@ -62,7 +62,7 @@ def read_schema(path: Path, columns: Sequence[str]) -> pa.Schema:
     except UNREADABLE as error:
         raise damaged(path, "a whole parquet file", str(error)) from error
     if missing := sorted(set(columns) - set(schema.names)):
-        raise DatasetError(bad_value("dataset file", str(path), f"a file with the columns {missing}"))
+        raise DatasetError("dataset file", str(path), f"a file with the columns {missing}")
     return schema
 
 
@@ -110,23 +110,21 @@ def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
         if (found != length).any():
             row = int(np.argmax(found != length))
             given = Words("nothing" if found[row] < 0 else f"{found[row]} values")
-            raise DatasetError(bad_value(wanted.format(row * frames // rows), given, f"shape {sizes}"))
+            raise DatasetError(wanted.format(row * frames // rows), given, f"shape {sizes}")
         array, rows, level = array.flatten(), rows * length, level + 1
     if rows != frames * math.prod(sizes):
         given = Words(f"{rows // max(frames, 1)} values a row")
-        raise DatasetError(bad_value(where, given, f"shape {sizes}, as its meta/info.json says"))
+        raise DatasetError(where, given, f"shape {sizes}, as its meta/info.json says")
     kind = array.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DatasetError(bad_value(where, Words(str(kind)), f"numbers of shape {sizes}"))
+        raise DatasetError(where, Words(str(kind)), f"numbers of shape {sizes}")
     if array.null_count and not pa.types.is_floating(kind):
         row = array.is_null().index(True).as_py() * frames // rows
-        raise DatasetError(bad_value(wanted.format(row), Words("nothing"), f"shape {sizes}"))
+        raise DatasetError(wanted.format(row), Words("nothing"), f"shape {sizes}")
     values: Array = array.to_numpy(zero_copy_only=False)
     if values.dtype == np.uint64 and (large := values > LARGEST).any():
         first = int(np.argmax(large))
-        raise DatasetError(
-            bad_value(wanted.format(first * frames // rows), int(values[first]), "integers below 2^63")
-        )
+        raise DatasetError(wanted.format(first * frames // rows), int(values[first]), "integers below 2^63")
     values = values.reshape(frames, *(() if sizes == [1] else sizes))
     if values.dtype == np.bool_:
         return values
@@ -156,5 +154,5 @@ def whole_numbers(table: pa.Table, name: str, path: Path, most: int = 2**31) -> 
     values = entries(table, name, path)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise DatasetError(bad_value(f"{name} in {path}", value, f"integers, 0 to {most}"))
+            raise DatasetError(f"{name} in {path}", value, f"integers, 0 to {most}")
     return values

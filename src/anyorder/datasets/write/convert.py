@@ -20,7 +20,7 @@ from anyorder.datasets.read.tables import Array, read_schema, read_table
 from anyorder.datasets.write.old_dataset import RECORDED_TIME, OldDataset, OldEpisode, read_old
 from anyorder.datasets.write.old_statistics import measure, statistics
 from anyorder.datasets.write.old_videos import restamp
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.folders import owned
 
 DATA = "data/chunk-{:06d}/episode_{:09d}.parquet"
@@ -119,11 +119,11 @@ def _convert(source: Path, root: Path, staging: Path, videos: Mapping[str, str |
 def check_places(source: Path, root: Path, staging: Path) -> None:
     """Refuse folders of which one would be written inside the other."""
     if root.exists() or root.is_symlink():
-        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet"))
+        raise DatasetError("root", str(root), "a folder that does not exist yet")
     there, here = source.resolve(), root.resolve()
     for folder in (here, staging.resolve()):
         if folder == there or folder in there.parents or there in folder.parents:
-            raise DatasetError(bad_value("root", str(root), f"a folder outside of the source {source}"))
+            raise DatasetError("root", str(root), f"a folder outside of the source {source}")
 
 
 def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
@@ -251,7 +251,7 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
     except (LookupError, TypeError, ValueError, AttributeError, pa.ArrowException, DatasetsError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:160]
         allowed = f"one that LeRobot's converter takes ({type(error).__name__}: {reason})"
-        raise DatasetError(bad_value("source", str(source), allowed)) from error
+        raise DatasetError("source", str(source), allowed) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pyarrow as pa
 from anyorder.datasets.read.metadata import check_features, check_shape, file_of, load_info
 from anyorder.datasets.read.tables import Array, damaged, read_schema, read_table, stack, whole_numbers
 from anyorder.datasets.write.old_videos import OldVideo, read_video
-from anyorder.errors import DatasetError, bad_value, did_you_mean
+from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
 from anyorder.folders import inside
 
@@ -97,17 +97,17 @@ def read_old_info(source: Path) -> dict[str, Any]:
     except ValueError as error:
         reason = error if path.is_file() else "it is not there"
         allowed = f"a LeRobot dataset of version {' or '.join(VERSIONS)} (its meta/info.json cannot be read: {reason})"
-        raise DatasetError(bad_value("source", str(source), allowed)) from error
+        raise DatasetError("source", str(source), allowed) from error
     version = info.get("codebase_version")
     if version not in VERSIONS:
         hint = "; this one needs no conversion" if str(version).startswith("v3.") else ""
-        raise DatasetError(bad_value("source version", version, f"{' or '.join(VERSIONS)}{hint}"))
+        raise DatasetError("source version", version, f"{' or '.join(VERSIONS)}{hint}")
     fps, chunk = info.get("fps"), info.setdefault("chunks_size", 1000)
     if isinstance(fps, bool) or not isinstance(fps, int | float) or fps != int(fps) or not 1 <= fps <= 10_000:
-        raise DatasetError(bad_value("source fps", fps, "an integer >= 1, as version v3 needs"))
+        raise DatasetError("source fps", fps, "an integer >= 1, as version v3 needs")
     info["fps"] = int(fps)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise DatasetError(bad_value("source chunks_size", chunk, "an integer >= 1"))
+        raise DatasetError("source chunks_size", chunk, "an integer >= 1")
     for key, feature in check_features(info, path).items():
         if feature["dtype"] in ("image", "video"):
             feature["shape"] = list(check_shape(feature, f"shape of {key} in {path}"))
@@ -115,11 +115,11 @@ def read_old_info(source: Path) -> dict[str, Any]:
             if inside(Path(), key, f"camera in {path}", DatasetError) != Path(Path(key).name) or set(
                 key
             ) & set("\\*?[]"):
-                raise DatasetError(bad_value(f"camera in {path}", key, "a name without / \\ * ? [ ]"))
+                raise DatasetError(f"camera in {path}", key, "a name without / \\ * ? [ ]")
     films = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     for name, needed in (("data_path", True), ("video_path", bool(films))):
         if needed and not isinstance(info.get(name), str):
-            raise DatasetError(bad_value(f"{name} in {path}", info.get(name), "a pattern of paths"))
+            raise DatasetError(f"{name} in {path}", info.get(name), "a pattern of paths")
     return info
 
 
@@ -142,13 +142,13 @@ def read_lines(source: Path, name: str, fields: tuple[str, ...]) -> list[dict[st
         numbers = [row[field] for field in fields if field.endswith(("_index", "length"))] if whole else []
         if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             allowed = f"rows with {', '.join(fields)}, whole numbers"
-            raise DatasetError(bad_value(f"source file {path.name}", Words(str(row)[:120]), allowed))
+            raise DatasetError(f"source file {path.name}", Words(str(row)[:120]), allowed)
     found = Counter(row[fields[0]] for row in rows)
     for number, times in found.items():
         if times > 1:
-            raise DatasetError(bad_value(f"{fields[0]} in {path}", Words(f"{number} twice"), "each once"))
+            raise DatasetError(f"{fields[0]} in {path}", Words(f"{number} twice"), "each once")
     if not found:
-        raise DatasetError(bad_value(f"rows of {path}", 0, "at least one"))
+        raise DatasetError(f"rows of {path}", 0, "at least one")
     return sorted(rows, key=lambda row: int(row[fields[0]]))
 
 
@@ -172,7 +172,7 @@ def read_episodes(source: Path, info: dict[str, Any], tasks: Mapping[int, str]) 
         table = read_table(path, known)
         if table.num_rows != row["length"] or not table.num_rows:
             allowed = f"{row['length']}, the length of episode {number} in meta/episodes.jsonl"
-            raise DatasetError(bad_value(f"rows of {path}", table.num_rows, allowed))
+            raise DatasetError(f"rows of {path}", table.num_rows, allowed)
         times = stack(table.column("timestamp"), (1,), f"timestamp in {path}").astype(np.float64)
         task = task_of(table, path, tasks)
         found = stats.get(number)
@@ -187,13 +187,11 @@ def task_of(table: pa.Table, path: Path, tasks: Mapping[int, str]) -> Array:
     if "task_index" not in table.column_names:
         if len(tasks) > 1:
             allowed = "a column that says which of them a row belongs to"
-            raise DatasetError(
-                bad_value(f"task_index in {path}", Words(f"none, of {len(tasks)} tasks"), allowed)
-            )
+            raise DatasetError(f"task_index in {path}", Words(f"none, of {len(tasks)} tasks"), allowed)
         return np.full(table.num_rows, next(iter(tasks)))
     found = np.array(whole_numbers(table, "task_index", path))
     if unknown := sorted(set(found.tolist()) - set(tasks)):
-        raise DatasetError(bad_value(f"task_index in {path}", unknown[0], "one of meta/tasks.jsonl"))
+        raise DatasetError(f"task_index in {path}", unknown[0], "one of meta/tasks.jsonl")
     return found
 
 
@@ -213,7 +211,7 @@ def read_videos(
     for key in folders:
         if key not in cameras:
             allowed = (", ".join(cameras) or "no camera") + did_you_mean(key, cameras)
-            raise DatasetError(bad_value("videos", key, allowed))
+            raise DatasetError("videos", key, allowed)
     videos: dict[str, list[OldVideo]] = {}
     spare = max(1, int(SPARE_S * info["fps"]))
     for key in cameras:
@@ -233,12 +231,12 @@ def read_videos(
                     f"{episode.rows}, the rows of episode {episode.number}, or at most {spare} more or less; without "
                     f"its line in meta/episodes.jsonl the episode is left out"
                 )
-                raise DatasetError(bad_value(f"frames of {path}", video.frames, allowed))
+                raise DatasetError(f"frames of {path}", video.frames, allowed)
             videos[key].append(video)
         formats = {video.format for video in videos[key]}
         if len(formats) != 1:
             given = Words(", ".join(sorted(map(str, formats))))
-            raise DatasetError(bad_value(f"videos of {key}", given, "one format for all"))
+            raise DatasetError(f"videos of {key}", given, "one format for all")
         (found,) = formats
         feature = info["features"][key]
         feature["shape"] = [found.height, found.width, channels(feature)]

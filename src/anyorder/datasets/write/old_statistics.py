@@ -11,7 +11,7 @@ import pyarrow as pa
 from anyorder.datasets.read.folder import INDEX_COLUMNS
 from anyorder.datasets.read.tables import Array, read_schema, read_table, stack
 from anyorder.datasets.write.old_dataset import RECORDED_TIME, OldDataset, has_stats
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.files import Words
 
 NUMBERS = ("float", "int", "uint", "bool")
@@ -97,5 +97,5 @@ def pixels_of(column: pa.ChunkedArray, row: int, key: str) -> Array:
             pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
         allowed = "pictures that can be read, inside the table"
-        raise DatasetError(bad_value(f"{key}, row {row}", Words(str(error)[:120]), allowed)) from error
+        raise DatasetError(f"{key}, row {row}", Words(str(error)[:120]), allowed) from error
     return pixels.reshape(*pixels.shape[:2], -1)

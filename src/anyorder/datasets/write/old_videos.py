@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from anyorder.datasets.read.images import TOLERANCE_S, unreadable_video
 from anyorder.datasets.read.tables import damaged, is_pointer
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 
 TICKS = 12_800
 """Of a restamped video's clock, per frame. The mp4 writer doubles a clock of less than 10,000 a second."""
@@ -105,7 +105,7 @@ def restamp(video: OldVideo, target: Path, fps: int) -> None:
         if None in times or len(set(times)) < len(times):
             if has_b_frames(video.path):
                 allowed = "frames with times of their own, or without B-frames"
-                raise DatasetError(bad_value("video file", str(video.path), allowed))
+                raise DatasetError("video file", str(video.path), allowed)
             order = list(range(len(times)))
         else:
             order = np.argsort(np.argsort(np.array(times))).tolist()

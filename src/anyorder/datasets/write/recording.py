@@ -23,7 +23,7 @@ from anyorder.datasets.write.commit import (
 )
 from anyorder.datasets.write.origin import Origin
 from anyorder.envs.base import EnvConfig, Expert, Observation
-from anyorder.errors import DatasetError, bad_value
+from anyorder.errors import DatasetError
 from anyorder.folders import owned
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def record(
     """
     root = Path(root)
     if episodes < 1:
-        raise DatasetError(bad_value("episodes", episodes, "an integer >= 1"))
+        raise DatasetError("episodes", episodes, "an integer >= 1")
     with owned(root, "root"):
         origin = _open(root, Origin.of(env_config, seed=seed, only_successful=only_successful), resume)
         return _record(env_config, root, origin, episodes, repo_id, use_videos, progress)
@@ -119,7 +119,7 @@ def _record(
                 message = (
                     f"an environment whose expert succeeds; here {MAX_FAILURES} episodes in a row failed"
                 )
-                raise DatasetError(bad_value("env", task, message))
+                raise DatasetError("env", task, message)
             frames, success = roll_out(env, expert, next_seed)
             if success or not origin.only_successful:
                 origin.episodes.append({"seed": next_seed, "success": success})
@@ -159,7 +159,7 @@ def roll_out(env: gym.Env, expert: Expert, seed: int) -> tuple[list[Frame], bool
 def _open(root: Path, origin: Origin, resume: bool) -> Origin:
     """Check that ``root`` may be written; return what it holds so far."""
     if root.exists() and not resume:
-        raise DatasetError(bad_value("root", str(root), "a folder that does not exist yet, or resume=true"))
+        raise DatasetError("root", str(root), "a folder that does not exist yet, or resume=true")
     recover(root) if resume else discard(root)
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -167,11 +167,11 @@ def _open(root: Path, origin: Origin, resume: bool) -> Origin:
     check_recorded(root)
     found = Origin.load(root)
     if found is None or not (root / INFO_PATH).is_file():
-        raise DatasetError(bad_value("root", str(root), "a dataset that anyorder recorded, to resume it"))
+        raise DatasetError("root", str(root), "a dataset that anyorder recorded, to resume it")
     for name in ("env", "seed", "only_successful"):
         if getattr(found, name) != getattr(origin, name):
             allowed = f"{getattr(found, name)!r}, as in the recording to resume"
-            raise DatasetError(bad_value(name, getattr(origin, name), allowed))
+            raise DatasetError(name, getattr(origin, name), allowed)
     del found.episodes[read_info(root, "root").total_episodes :]
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import MAX_COUNT, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, check_number
 
 _SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
@@ -51,9 +51,9 @@ class AlohaConfig(EnvConfig, choice="aloha"):
 
     def __post_init__(self) -> None:
         if self.task not in _SENTENCES:
-            raise ConfigError(bad_value("env.task", self.task, ", ".join(_SENTENCES)))
+            raise ConfigError("env.task", self.task, ", ".join(_SENTENCES))
         if any(camera not in _CAMERAS for camera in self.cameras):
-            raise ConfigError(bad_value("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
+            raise ConfigError("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}")
         check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
 
     @classmethod

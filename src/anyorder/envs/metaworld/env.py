@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean
 
 _SENTENCES = {
     "assembly-v3": "Pick up the nut and place it onto the peg.",
@@ -96,14 +96,14 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
     def __post_init__(self) -> None:
         if self.task not in _SENTENCES:
             allowed = "a Meta-World v3 task such as pick-place-v3" + did_you_mean(self.task, _SENTENCES)
-            raise ConfigError(bad_value("env.task", self.task, allowed))
+            raise ConfigError("env.task", self.task, allowed)
         if any(camera not in _CAMERAS for camera in self.cameras):
-            raise ConfigError(bad_value("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}"))
+            raise ConfigError("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}")
         if not 1 <= self.max_episode_steps <= BENCHMARK_STEPS:
             allowed = f"an integer in 1 ... {BENCHMARK_STEPS}"
-            raise ConfigError(bad_value("env.max_episode_steps", self.max_episode_steps, allowed))
+            raise ConfigError("env.max_episode_steps", self.max_episode_steps, allowed)
         if not 0 <= self.expert_noise <= 1:
-            raise ConfigError(bad_value("env.expert_noise", self.expert_noise, "a number from 0 to 1"))
+            raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 1")
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

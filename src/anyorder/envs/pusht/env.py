@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
-from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
 
 WORKSPACE = 512.0
 """Side of the square table in pixels, the unit of all lengths."""
@@ -62,14 +62,14 @@ class PushtConfig(EnvConfig, choice="pusht"):
 
     def __post_init__(self) -> None:
         if self.task != "pusht":
-            raise ConfigError(bad_value("env.task", self.task, "pusht"))
+            raise ConfigError("env.task", self.task, "pusht")
         if list(self.cameras) not in ([], list(_CAMERAS)):
-            raise ConfigError(bad_value("env.cameras", list(self.cameras), "[] or [top]"))
+            raise ConfigError("env.cameras", list(self.cameras), "[] or [top]")
         for name in ("image_width", "image_height", "max_episode_steps"):
             most = MAX_SIDE if name.startswith("image") else MAX_COUNT
             check_number(f"env.{name}", getattr(self, name), 1, most, whole=True)
         if not 0 <= self.expert_noise <= 100:
-            raise ConfigError(bad_value("env.expert_noise", self.expert_noise, "a number from 0 to 100"))
+            raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 100")
 
     def build(self) -> gym.Env:
         """Make the environment.

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 from anyorder.envs.base import EnvConfig, Expert
-from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, bad_value, check_number
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
 
 _TASK_IDS = {
     "lift": "anyorder/So101Lift-v0",
@@ -54,20 +54,16 @@ class So101Config(EnvConfig, choice="so101"):
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(bad_value(f"env.{name}", getattr(self, name), ", ".join(allowed)))
+                raise ConfigError(f"env.{name}", getattr(self, name), ", ".join(allowed))
         if any(camera not in _CAMERAS for camera in self.cameras) or len(set(self.cameras)) < len(
             self.cameras
         ):
-            raise ConfigError(
-                bad_value("env.cameras", list(self.cameras), "each of front, wrist at most once")
-            )
+            raise ConfigError("env.cameras", list(self.cameras), "each of front, wrist at most once")
         for name, least in (("image_width", 16), ("image_height", 16), ("max_episode_steps", 0)):
             most = MAX_SIDE if name.startswith("image") else MAX_COUNT
             check_number(f"env.{name}", getattr(self, name), least, most, whole=True)
         if not 0.0 <= self.expert_noise_deg <= 10.0:
-            raise ConfigError(
-                bad_value("env.expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10")
-            )
+            raise ConfigError("env.expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10")
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

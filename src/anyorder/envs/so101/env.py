@@ -15,7 +15,7 @@ from anyorder.envs.so101.scene import Scene, build_model
 from anyorder.envs.so101.servo import SERVOS
 from anyorder.envs.so101.tasks import TASKS
 from anyorder.envs.so101.units import HIGH_RAD, JOINTS, LOW_RAD, MOTOR_NAMES, from_radians, to_radians
-from anyorder.errors import EnvError, bad_value
+from anyorder.errors import EnvError
 
 if TYPE_CHECKING:
     from anyorder.envs.so101 import So101Config
@@ -102,7 +102,7 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         """
         motors = np.asarray(action, dtype=np.float64)
         if motors.shape != (6,) or not math.isfinite(motors.sum()):
-            raise EnvError(bad_value("action", np.asarray(action).tolist(), "6 finite numbers"))
+            raise EnvError("action", np.asarray(action).tolist(), "6 finite numbers")
         self._advance(np.minimum(np.maximum(to_radians(motors), LOW_RAD), HIGH_RAD))
         self._steps += 1
         self._held_steps = self._held_steps + 1 if self._task.is_done(self.scene) else 0

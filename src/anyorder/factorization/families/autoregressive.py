@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.base import (
     FactorizationConfig,
     LogProb,
@@ -228,7 +228,7 @@ class Autoregressive(TokenFactorization):
         moved = known_first(order, known)
         if self.exact and not torch.equal(moved, order):
             allowed = "a prefix of the order, or random orders"
-            raise ConfigError(bad_value("known", "positions with gaps", allowed))
+            raise ConfigError("known", "positions with gaps", allowed)
         return moved
 
 

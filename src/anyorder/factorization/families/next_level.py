@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from anyorder.errors import ConfigError, bad_value
+from anyorder.errors import ConfigError
 from anyorder.factorization.base import FactorizationConfig, TokenNetwork
 from anyorder.factorization.blocks import Block, split
 from anyorder.factorization.families.chunked import Chunked
@@ -39,7 +39,7 @@ class NextLevel(Chunked):
         """
         if network.levels is None:
             allowed = f"a tokenizer whose code has {self.meaning} as levels, {TOKENIZERS[self.meaning]}"
-            raise ConfigError(bad_value("tokenizer", "a code without levels", allowed))
+            raise ConfigError("tokenizer", "a code without levels", allowed)
         return split(network.levels, network.length)
 
     def forwards(self, length: int) -> int:
