@@ -7,6 +7,8 @@ study, and the laws fitted to the runs of ``docs/scaling-laws``. Nothing is time
     python benchmarks/behavior.py outputs/before      # on one commit
     python benchmarks/behavior.py outputs/after       # on another
     diff outputs/before/behavior.json outputs/after/behavior.json
+
+Further words choose parts, by what their names contain: ``python benchmarks/behavior.py outputs/after masked study``.
 """
 
 import hashlib
@@ -20,6 +22,8 @@ from safetensors.torch import load_file
 
 from anyorder import cli
 from anyorder.policies import AnyOrderPolicy
+from anyorder.training.config import DatasetConfig
+from anyorder.training.data import load_chunks
 
 torch.set_num_threads(1)
 
@@ -48,6 +52,8 @@ gaussian_diffusion factorization.prediction=v_prediction factorization.scheduler
 mip factorization.weighted=true
 regression factorization.norm=l2
 """
+USES = {"next_scale": "multiscale_vq", "next_frequency": "dct"}
+"""Tokenizers of the families that do not take any."""
 TOKENIZERS = "bins bspline dct fast multiscale_vq registers residual_vq"
 STUDY = """
 families:
@@ -93,7 +99,7 @@ def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words
         "progress=false",
         *words,
     )
-    times = ("seconds", "_s", "samples_per", "time")
+    times = ("seconds", "_s", "samples_per", "time", "crc32")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     said = [{k: v for k, v in line.items() if not any(word in k for word in times)} for line in lines]
     saved = folder / "checkpoints" / "last" / "pretrained_model"
@@ -127,35 +133,8 @@ def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words
     return found
 
 
-def main(out: Path) -> None:
-    """Write ``behavior.json`` into a new folder."""
-    data = out / "lift"
-    run("record", "env=so101_lift", "episodes=6", f"root={data}")
-    from anyorder.training.config import DatasetConfig
-    from anyorder.training.data import load_chunks  # type: ignore[attr-defined,unused-ignore]
-
-    chunks, _ = load_chunks(DatasetConfig(str(data), validation_fraction=0.0), 8, 2)
-    batch = chunks.batch(torch.arange(0, chunks.frames, chunks.frames // 8))
-    found: dict[str, object] = {}
-    variants = [line.split() for line in VARIANTS.strip().splitlines()]
-    trained = [[name] for name in FAMILIES.split()] + variants
-    for name, *words in trained:
-        tokenizer = {"next_scale": "multiscale_vq", "next_frequency": "dct"}.get(name, "fast")
-        key = " ".join([name, *words])
-        found[key] = behavior_of(
-            out / f"run{len(found)}", data, batch, f"factorization={name}", f"tokenizer={tokenizer}", *words
-        )
-    for tokenizer in TOKENIZERS.split():
-        quick = ["tokenizer.steps=100"] if tokenizer == "registers" else []
-        for name in ("autoregressive", "masked_diffusion"):
-            found[f"{name} of {tokenizer}"] = behavior_of(
-                out / f"run{len(found)}",
-                data,
-                batch,
-                f"factorization={name}",
-                f"tokenizer={tokenizer}",
-                *quick,
-            )
+def study_of(out: Path, data: Path) -> list[dict[str, object]]:
+    """Run a small study and return its table."""
     (out / "study.yaml").write_text(STUDY)
     held = (
         "dataset.validation_fraction=0.34",
@@ -166,25 +145,50 @@ def main(out: Path) -> None:
     run("study", "run", f"study={out / 'study.yaml'}", f"dataset.root={data}", f"out={out / 'study'}", *held)
     run("study", "collect", f"out={out / 'study'}")
     table = parquet.read_table(out / "study" / "runs.parquet").to_pylist()
-    found["study"] = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in table]
+    return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in table]
+
+
+def laws_of(folder: Path, loss: str) -> dict[str, object]:
+    """Fit the laws of two families to the published runs and return ``laws.json``."""
+    families = ("bootstrap=100", "families=[ar,masked]", f"out={folder}")
+    run("fit", "runs=docs/scaling-laws/runs.parquet", f"loss={loss}", *families)
+    laws = json.loads((folder / "laws.json").read_text())
+    return {k: v for k, v in laws.items() if k not in ("sha256", "version", "made")}
+
+
+def main(out: Path, *words: str) -> None:
+    """Write ``behavior.json`` into a new folder: all parts, or those whose names contain one of the words."""
+
+    def wanted(part: str) -> bool:
+        return not words or any(word in part for word in words)
+
+    data = out / "lift"
+    run("record", "env=so101_lift", "episodes=6", f"root={data}")
+    chunks, _ = load_chunks(DatasetConfig(str(data), validation_fraction=0.0), 8, 2)
+    batch = chunks.batch(torch.arange(0, chunks.frames, chunks.frames // 8))
+    found: dict[str, object] = {}
+    chosen = [[f"factorization={name}", f"tokenizer={USES.get(name, 'fast')}"] for name in FAMILIES.split()]
+    for line in VARIANTS.strip().splitlines():
+        name, *changes = line.split()
+        chosen.append([f"factorization={name}", "tokenizer=fast", *changes])
+    for tokenizer in TOKENIZERS.split():
+        quick = ["tokenizer.steps=100"] if tokenizer == "registers" else []
+        for name in ("autoregressive", "masked_diffusion"):
+            chosen.append([f"factorization={name}", f"tokenizer={tokenizer}", *quick])
+    for overrides in chosen:
+        part = " ".join(overrides)
+        if wanted(part) and part not in found:
+            found[part] = behavior_of(out / f"run{len(found)}", data, batch, *overrides)
+    if wanted("study"):
+        found["study"] = study_of(out, data)
     for loss in ("loss_final", "loss_best"):
-        folder = out / f"fit_{loss}"
-        run(
-            "fit",
-            "runs=docs/scaling-laws/runs.parquet",
-            f"loss={loss}",
-            "bootstrap=100",
-            "families=[ar,masked]",
-            f"out={folder}",
-        )
-        laws = json.loads((folder / "laws.json").read_text())
-        found[f"laws of {loss}"] = {k: v for k, v in laws.items() if k not in ("sha256", "version", "made")}
+        if wanted("laws"):
+            found[f"laws of {loss}"] = laws_of(out / f"fit_{loss}", loss)
     text = json.dumps(found, indent=1, sort_keys=True, default=str).replace(str(out), "OUT")
     (out / "behavior.json").write_text(text)
-    print(
-        f"{out / 'behavior.json'}: {len(found)} parts, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    print(f"{out / 'behavior.json'}: {len(found)} parts, sha256 {digest}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
