@@ -38,11 +38,11 @@ class Conditionals(ABC):
 class Categorical(Conditionals):
     """A free softmax over the vocabulary.
 
-    >>> answer = Categorical(torch.tensor([[[0.0, 0.0], [0.0, 9.0]]]))
+    >>> answer = Categorical(torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]))
     >>> answer.log_prob(torch.tensor([[0, 1]]))
-    tensor([[-6.9315e-01, -1.2338e-04]])
+    tensor([[-0.6931, -0.3133]])
     >>> answer.at(torch.tensor([1])).logits
-    tensor([[0., 9.]])
+    tensor([[0., 1.]])
     """
 
     logits: Tensor
