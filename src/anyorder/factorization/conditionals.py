@@ -7,7 +7,7 @@ from typing import Any, Self, override
 import torch
 from torch import Tensor
 
-from anyorder.factorization.categorical import token_scores
+from anyorder.factorization.precision import at_least_float32
 
 
 class Conditionals(ABC):
@@ -49,7 +49,8 @@ class Categorical(Conditionals):
 
     @override
     def log_prob(self, tokens: Tensor) -> Tensor:
-        return token_scores(self.logits, tokens)
+        scores = torch.log_softmax(at_least_float32(self.logits), -1)
+        return scores.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
     @override
     def __getitem__(self, index: Any) -> Self:

@@ -198,7 +198,7 @@ class FirstHitting(Sampler):
 
 
 @dataclass(frozen=True)
-class LeftToRight(Ranked):
+class CodeOrder(Ranked):
     """Reveal in code order; with one token a step, the chain rule in that order.
 
     For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
@@ -231,7 +231,7 @@ class Spread(Ranked):
 
 
 ROUNDING = 1e-9
-"""More than what rounding adds to a share of a code, less than any share of one token."""
+"""This is more than rounding adds to a share of a code, and less than the share of any token."""
 
 
 def mask_chances(schedule: Schedule, step: int, steps: int) -> tuple[float, float]:

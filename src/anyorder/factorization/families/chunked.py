@@ -10,7 +10,7 @@ from anyorder.factorization.base import FactorizationConfig, TokenFactorization
 from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
 from anyorder.factorization.checks import require
 from anyorder.factorization.draft import Draft
-from anyorder.factorization.samplers import LeftToRight
+from anyorder.factorization.samplers import CodeOrder
 from anyorder.factorization.slots import TokenNetwork
 
 
@@ -81,7 +81,7 @@ class Chunked(TokenFactorization):
     def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
         # Tokens of a block are independent: one that is known must not be shown to the others.
         reader = Reader(network, context, self.blocks(network), joint=self.joint, show=False)
-        sample_blocks(draft, reader, LeftToRight(1))
+        sample_blocks(draft, reader, CodeOrder(1))
 
 
 def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:

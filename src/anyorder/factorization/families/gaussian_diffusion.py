@@ -20,7 +20,7 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
 
 LOWEST_LOG_SIGNAL = -5.1
-"""Least logarithm of signal over noise that ``dpm_solver`` begins at."""
+"""The scheduler ``dpm_solver`` begins at no lower logarithm of signal over noise than this."""
 
 
 class GaussianDiffusion(ValueFactorization):
@@ -37,7 +37,7 @@ class GaussianDiffusion(ValueFactorization):
         train_steps: noise levels in training.
         inference_steps: network calls per chunk.
         prediction: ``epsilon``, ``sample`` or ``v_prediction``.
-        clip: predicted values are clipped to the network's ``limit``, that of normalised actions (``clip_sample_range``
+        clip: predicted values are clipped to the network's ``limit``, that of normalized actions (``clip_sample_range``
             of diffusers); not by ``dpm_solver``.
 
     References:

@@ -17,7 +17,7 @@ from anyorder.factorization.strata import stratified
 from anyorder.factorization.unmasking import UnmaskingConfig, unmask
 
 SMALLEST_TIME = 1e-3
-"""Least time of the Bernoulli loss, whose variance grows with the logarithm of its inverse."""
+"""The Bernoulli loss draws no earlier time: its variance grows with the logarithm of the time's inverse."""
 
 
 class MaskedDiffusion(ExactCounts):

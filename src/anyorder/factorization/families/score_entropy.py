@@ -16,7 +16,7 @@ from anyorder.factorization.slots import TokenNetwork, in_place_slots
 
 
 class ScoreEntropy(ExactCounts):
-    """Absorbing diffusion with the network's outputs as unnormalised concrete scores (SEDD, arXiv 2310.16834).
+    """Absorbing diffusion with the network's outputs as unnormalized concrete scores (SEDD, arXiv 2310.16834).
 
     The score is ``s_i(y) = r exp(l_i(y))`` with r the known ratio of shown to masked at the time, so time drops out
     (arXiv 2406.03736). Formula: the denoising score entropy, integrated over time, is

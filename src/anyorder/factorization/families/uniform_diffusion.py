@@ -152,7 +152,7 @@ class UniformDiffusion(TokenFactorization):
         before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
         step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
         seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
-        # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
+        # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normalizer q(x_t | x) as a function of x.
         likelihood = step * seen + jump / vocab
         evidence = now * seen + gone / vocab
         weighted = clean / evidence
