@@ -2,7 +2,6 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,28 +50,6 @@ class EnvConfig(Choice, ABC):
     @abstractmethod
     def expert(self) -> Expert:
         """Make the task's scripted expert."""
-
-
-def observation_space(
-    state: int, environment: int, cameras: Sequence[str], height: int, width: int
-) -> gym.spaces.Dict:
-    """Return the space of an ``Observation``.
-
-    Args:
-        state: size of ``agent_pos``.
-        environment: size of ``environment_state``.
-        cameras: names; none leaves ``pixels`` out.
-        height: of a picture, in pixels.
-        width: likewise.
-    """
-    sizes = {"agent_pos": state, "environment_state": environment}
-    spaces: dict[str, gym.Space[Any]] = {
-        name: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in sizes.items()
-    }
-    if cameras:
-        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-        spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(cameras, picture))
-    return gym.spaces.Dict(spaces)
 
 
 def require_simulator(package: str, extra: str) -> None:
