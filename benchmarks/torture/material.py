@@ -284,6 +284,7 @@ def dataset(folder: Path) -> Any:
 def pictures(folder: Path) -> Any:
     """Read the frames of a dataset."""
     chunks = ActionChunks.load(folder / "dataset", horizon=6, allow_short=True, images=True)
+    chunks.cache()
     return chunks.batch(range(0, chunks.frames, 5), raw=True)
 
 

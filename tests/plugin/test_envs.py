@@ -18,7 +18,7 @@ from lerobot.scripts.lerobot_eval import eval_policy_all
 
 import lerobot_policy_anyorder  # noqa: F401  (registers the types)
 from anyorder.envs import EnvConfig
-from anyorder.envs.features import env_features
+from anyorder.envs.lerobot_names import policy_shapes
 from anyorder.errors import ConfigError
 from anyorder.plugin.envs import describe, register_env_types
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
@@ -110,7 +110,7 @@ def test_types_describe_what_their_environment_gives(family):
     env = config.settings().build()
     features = env_to_policy_features(config)
     action = features.pop("action")
-    assert {name: tuple(f.shape) for name, f in features.items()} == env_features(env)
+    assert {name: tuple(f.shape) for name, f in features.items()} == policy_shapes(env)
     assert (action.type, action.shape) == (FeatureType.ACTION, env.action_space.shape)
     assert config.fps == env.metadata["render_fps"]
     env.close()

@@ -17,7 +17,7 @@ import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors.torch import load_file, save_file
 
-from anyorder.datasets.write.origin import recorded_in
+from anyorder.datasets.write.origin import Origin
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
 from anyorder.files import Words, flush_folder, read_json, write_json
@@ -164,7 +164,7 @@ def recorded_env(path: str | Path) -> EnvConfig:
     if settings.get(RECORDED_ENV) is not None:
         env = convert(EnvConfig, settings[RECORDED_ENV], f"{folder / TRAIN_CONFIG}: {RECORDED_ENV}")
     elif root is not None:
-        env = recorded_in([Path(root)])
+        env = Origin.shared_env([Path(root)])
     if env is None:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"

@@ -5,7 +5,6 @@ faster (``benchmarks/bench_loader.py``) and hold the same values.
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from anyorder.datasets.quiet import VIDEO_BACKEND, quiet
 from anyorder.datasets.read.metadata import check_count, check_features, check_rate, check_shape, load_info
 from anyorder.datasets.read.tables import Array, parquet_files, read_table, stack
 from anyorder.errors import DatasetError, did_you_mean
@@ -101,8 +101,6 @@ def resolve_root(
     if repo_id is None:
         allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
         raise DatasetError("dataset.root", None, allowed)
-    # It tells at length of a decoder that nothing here needs.
-    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -110,7 +108,8 @@ def resolve_root(
     if (cached / "meta" / "info.json").is_file():
         return Path(cached)
     try:
-        return Path(LeRobotDataset(repo_id, download_videos=images).root)
+        with quiet(VIDEO_BACKEND):
+            return Path(LeRobotDataset(repo_id, download_videos=images).root)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from anyorder.datasets.quiet import quiet
 from anyorder.datasets.read.episodes import episode_borders
 from anyorder.datasets.read.folder import INDEX_COLUMNS, read_columns, read_info
 from anyorder.datasets.read.images import TOLERANCE_S, FrameReader, is_depth
@@ -242,7 +243,8 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
 
     try:
-        with quiet():
+        # It would warn about fields of the old version.
+        with quiet("lerobot"), without_bars():
             lerobot.convert_info(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
             lerobot.convert_tasks(old, new)
             data = lerobot.convert_data(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB)
@@ -255,20 +257,15 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars of LeRobot's steps, and its warnings about fields of the old version."""
-    import logging
-
+def without_bars() -> Iterator[None]:
+    """Hide the progress bars of LeRobot's steps."""
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
     from lerobot.utils.utils import SuppressProgressBars
 
-    shown, logger = lerobot.tqdm.tqdm, logging.getLogger("lerobot")
-    level = logger.level
+    shown = lerobot.tqdm.tqdm
     lerobot.tqdm.tqdm = lambda items, **_: items
-    logger.setLevel(logging.ERROR)
     try:
         with SuppressProgressBars():
             yield
     finally:
         lerobot.tqdm.tqdm = shown
-        logger.setLevel(level)
