@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 VIDEO_BACKEND = "lerobot.utils.import_utils"
-"""LeRobot's logger that warns at length about a video decoder which nothing here needs."""
+"""This logger of LeRobot warns at length about a video decoder which nothing here needs."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from anyorder.choices import Choice
 from anyorder.errors import EnvError, installed
 
 Observation = dict[str, Any]
-"""Raw observation: ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
+"""A raw observation holds ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
 poses, which a real arm never has) and, with cameras, ``pixels`` {camera: (height, width, 3) uint8}."""
 
 
@@ -45,11 +45,19 @@ class EnvConfig(Choice, ABC):
 
     @abstractmethod
     def build(self) -> gym.Env:
-        """Make the environment."""
+        """Make the environment.
+
+        Raises:
+            EnvError: its simulator is not installed.
+        """
 
     @abstractmethod
     def expert(self) -> Expert:
-        """Make the task's scripted expert."""
+        """Make the task's scripted expert.
+
+        Raises:
+            EnvError: see ``build``.
+        """
 
 
 def require_simulator(package: str, extra: str) -> None:

@@ -26,7 +26,7 @@ NUMBERS = {"agent_pos": "observation.state", "environment_state": "observation.e
 NAMES = {"agent_pos": "state_names", "environment_state": "environment_names"}
 """The attributes of an environment that name their dimensions."""
 IMAGES = "observation.images."
-"""What LeRobot's name of a camera begins with."""
+"""LeRobot's name of a camera begins with this."""
 
 
 @dataclass(frozen=True)

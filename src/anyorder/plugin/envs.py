@@ -53,7 +53,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
-        """Settings by name."""
+        """Return the settings by name, which LeRobot would pass to ``gym.make``."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self.family)}
 
     def create_envs(

@@ -34,7 +34,7 @@ class RunningEpisode:
         self._forwards: int | None = None
 
     def reset(self) -> None:
-        """Begin the episode."""
+        """Begin the episode and look at its first moment."""
         observation, info = self.env.reset(seed=self.seed)
         # What came before the first moment repeats it, as where an episode of a dataset begins.
         self.observations.extend([observation] * (self.observations.maxlen or 1))
@@ -44,7 +44,7 @@ class RunningEpisode:
         self._look(observation)
 
     def step(self, action: np.ndarray) -> None:
-        """Act once."""
+        """Play one step with ``action``; the episode may end with it."""
         if not np.isfinite(action).all():
             self.fail(f"action not finite: {action.tolist()}")
             return

@@ -13,7 +13,7 @@ from anyorder.datasets.read.images import BLOCK, FrameReader
 from anyorder.errors import MAX_SIDE, ConfigError
 
 Progress = Callable[[int, int], None]
-"""Called with (finished, wanted)."""
+"""A function that long work calls with how much of it is (finished, wanted)."""
 
 GIB = 2**30
 

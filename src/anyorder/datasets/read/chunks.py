@@ -31,7 +31,7 @@ ACTION = "action"
 OBSERVATION = "observation."
 
 Batch = dict[str, Any]
-"""LeRobot's training batch: tensors by feature name, and ``task``, a list of str."""
+"""A batch as LeRobot trains on it: it holds tensors by feature name, and ``task``, a list of str."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class ActionChunks(NamedEpisodes):
         return replace(self, pictures=None)
 
     def subset(self, episodes: int | Sequence[int], seed: int = 0) -> Self:
-        """Keep some episodes.
+        """Return the same chunks of some episodes only.
 
         A number n keeps the first n of a random order of the episodes held, the same for the same ``seed``:
         the 20 episodes of a seed are among its 50. A list keeps exactly those dataset episodes.

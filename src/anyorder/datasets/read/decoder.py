@@ -25,7 +25,7 @@ from torch import Tensor
 from anyorder.datasets.quiet import VIDEO_BACKEND, quiet
 
 START_S, REQUEST_S, FRAME_S = 180.0, 60.0, 1.0
-"""Seconds that the process may take to start, and for each request and frame of it, before it counts as hung."""
+"""The process counts as hung when it takes more seconds than these to start, or for a request and each frame of it."""
 
 
 class DecoderError(Exception):
@@ -138,7 +138,7 @@ def died(process: "subprocess.Popen[bytes]") -> str:
 
 
 DECODER = Decoder()
-"""The one of this process."""
+"""The decoder that all readers of this process share."""
 
 
 def decode_here(path: Path, times: Sequence[float], tolerance_s: float, backend: str) -> Tensor:

@@ -21,7 +21,7 @@ from anyorder.files import Words
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
 MOST_EPISODES, MOST_FRAMES = 10**7, 2**40
 OLD_VERSIONS = ("v2.0", "v2.1")
-"""That ``anyorder convert`` reads."""
+"""The versions of datasets that ``anyorder convert`` reads."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 LeRobot 0.6.1 stores as ``q01`` and ``q99`` the frame-weighted mean of every episode's own quantile. Where
 episodes differ, that lies far inside the data (on random walks a quarter of the values leave the range), so
-normalisation must not use it; mean, std, min and max agree with what is computed here.
+normalization must not use it; mean, std, min and max agree with what is computed here.
 """
 
 from collections.abc import Sequence

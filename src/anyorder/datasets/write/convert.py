@@ -22,11 +22,13 @@ from anyorder.datasets.write.old_dataset import RECORDED_TIME, OldDataset, OldEp
 from anyorder.datasets.write.old_statistics import measure, statistics
 from anyorder.datasets.write.old_videos import restamp
 from anyorder.errors import DatasetError
-from anyorder.folders import owned
+from anyorder.folders import becoming, owned
 
 DATA = "data/chunk-{:06d}/episode_{:09d}.parquet"
 VIDEO = "videos/chunk-{:06d}/{}/episode_{:09d}.mp4"
-"""Places in the dataset that LeRobot's functions convert, whatever the source's are; wide enough to sort."""
+"""Files have these places in the dataset that LeRobot's functions convert, whatever the source's are.
+
+Their names sort by number."""
 PER_CHUNK = 1000
 
 
@@ -94,12 +96,12 @@ def convert(
 def _convert(source: Path, root: Path, staging: Path, videos: Mapping[str, str | Path]) -> Conversion:
     old = read_old(source, {key: Path(folder) for key, folder in videos.items()})
     shutil.rmtree(staging, ignore_errors=True)
-    staged, new = staging / "v21", staging / root.name
+    staged = staging / "v21"
     try:
         shift_s, described = stage(old, staged)
-        run_lerobot(staged, new, source)
-        check_new(new)
-        new.rename(root)
+        with becoming(root, staging / root.name) as new:
+            run_lerobot(staged, new, source)
+            check_new(new)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     films = [(video, old.episodes[i]) for files in old.videos.values() for i, video in enumerate(files)]

@@ -27,7 +27,7 @@ from anyorder.errors import DatasetError
 from anyorder.folders import owned
 
 MAX_FAILURES = 50
-"""So many failed episodes in a row end a recording: the expert cannot do this task."""
+"""A recording ends when so many episodes in a row failed: the expert cannot do this task."""
 
 Frame = dict[str, Any]
 

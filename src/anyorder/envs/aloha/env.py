@@ -25,7 +25,7 @@ _SUCCESS_REWARD = 4
 FPS = 50
 ARM_JOINTS = 6
 FULL_QPOS = 16
-"""Joint positions of both arms in the simulator: six joints and two fingers each."""
+"""The simulator has so many joint positions of both arms: six joints and two fingers each."""
 
 
 @dataclass
@@ -54,21 +54,17 @@ class AlohaConfig(EnvConfig, choice="aloha"):
         check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
 
     @classmethod
+    @override
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Offer each task by name."""
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: gym-aloha is not installed.
-        """
         require_simulator("gym_aloha", "aloha")
         return AlohaEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the scripted expert."""
         require_simulator("gym_aloha", "aloha")
         from anyorder.envs.aloha.expert import AlohaExpert
 

@@ -103,21 +103,17 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
             raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 1")
 
     @classmethod
+    @override
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Offer each task by name."""
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: Meta-World is not installed.
-        """
         require_simulator("metaworld", "metaworld")
         return MetaworldEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the expert that Meta-World ships for the task."""
         require_simulator("metaworld", "metaworld")
         return MetaworldExpert(self.task, self.expert_noise)
 

@@ -17,9 +17,9 @@ from anyorder.envs.simulator import Array, SimulatorEnv
 from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
 
 WORKSPACE = 512.0
-"""Side of the square table in pixels, the unit of all lengths."""
+"""The side of the square table in pixels, the unit of all lengths."""
 GOAL_POSE = (256.0, 256.0, math.pi / 4)
-"""Place of the middle of the bar's outer edge, px, and angle, rad, of the block on its outline."""
+"""A block on its outline has the middle of the bar's outer edge here, px, and this angle, rad."""
 BLOCK_KEYPOINTS = (
     (-60.0, 0.0),
     (60.0, 0.0),
@@ -30,7 +30,7 @@ BLOCK_KEYPOINTS = (
     (15.0, 120.0),
     (-15.0, 120.0),
 )
-"""Corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
+"""The corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
 
 _SENTENCE = "Push the T-shaped block onto the T-shaped target."
 _CAMERAS = ("top",)
@@ -69,17 +69,13 @@ class PushtConfig(EnvConfig, choice="pusht"):
         if not 0 <= self.expert_noise <= 100:
             raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 100")
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: gym-pusht is not installed.
-        """
         require_simulator("gym_pusht", "pusht")
         return PushtEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the scripted expert."""
         require_simulator("gym_pusht", "pusht")
         from anyorder.envs.pusht.expert import PushtExpert
 

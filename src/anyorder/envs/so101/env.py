@@ -13,7 +13,7 @@ from anyorder.envs.simulator import RENDER_SIZE, SimulatorEnv
 from anyorder.envs.so101.randomization import RANDOMIZATIONS, Randomizer
 from anyorder.envs.so101.scene import Scene, build_model
 from anyorder.envs.so101.servo import SERVOS
-from anyorder.envs.so101.tasks import TASKS
+from anyorder.envs.so101.tasks import make_task
 from anyorder.envs.so101.units import HIGH_RAD, LOW_RAD, MOTOR_NAMES, from_radians, to_radians
 from anyorder.errors import EnvError
 
@@ -42,7 +42,7 @@ class So101Env(SimulatorEnv):
 
     def __init__(self, config: "So101Config", render_mode: str | None = None) -> None:
         self.servo = SERVOS[config.servo]
-        self._task = TASKS[config.task]()
+        self._task = make_task(config.task)
         width, height = max(config.image_width, RENDER_SIZE[0]), max(config.image_height, RENDER_SIZE[1])
         cubes = self._task.cubes
         model = build_model(cubes, goal=self._task.has_goal, servo=self.servo, width=width, height=height)
