@@ -21,15 +21,16 @@ import numpy as np
 from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
-from anyorder.commands.study import span
 from anyorder.laws.advise import advise
 from anyorder.laws.config import FitConfig
 from anyorder.laws.facts import facts_of
 from anyorder.laws.law import AUTO, CONSTANTS
-from anyorder.laws.laws import Laws, fit_laws
+from anyorder.laws.laws import FittedLaws, fit_laws
 from anyorder.laws.laws_file import LAWS_FILE, read_laws, write_laws
 from anyorder.laws.runs import Runs, of_families, read_table, runs_of
+from anyorder.reports.laws import pair_text, sentences
 from anyorder.reports.scaling_plots import law_plots
+from anyorder.reports.studies import span
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling-laws.md"
 FOLDER = DOCUMENT.with_suffix("")
@@ -78,7 +79,7 @@ def families_of(rows: Sequence[Row]) -> list[str]:
     return [family for family, count in counts.items() if count >= LEAST_RUNS]
 
 
-def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
+def fitted(study: str, protocol: str, law: str) -> tuple[FittedLaws, Runs]:
     """Fit all families of a study that have runs enough; ``auto`` takes the law that held-out runs choose."""
     table = read_table(FOLDER / f"runs{study}.parquet")
     chosen, column = of_families(table, families_of(table.to_pylist())), f"loss_{protocol}"
@@ -87,7 +88,7 @@ def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
     return fit_laws(runs, config, choose=law == AUTO, facts=facts_of(chosen, runs, column)), runs
 
 
-def laws_text(papers: Laws, chosen: Laws) -> str:
+def laws_text(papers: FittedLaws, chosen: FittedLaws) -> str:
     """Return the constants of the paper's law and of the one that was chosen, how, and where masked crosses others."""
     held_out = ", ".join(f"{score.law} {score.median:.1%}" for score in chosen.held_out)
     parts = [
@@ -97,16 +98,18 @@ def laws_text(papers: Laws, chosen: Laws) -> str:
     if chosen.config.law != papers.config.law:
         parts.append(constants_table(chosen))
     parts.append(
-        "\n".join(f"- {pair.text()}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families)
+        "\n".join(
+            f"- {pair_text(pair)}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families
+        )
     )
     return "\n\n".join(parts)
 
 
-def constants_table(laws: Laws) -> str:
+def constants_table(laws: FittedLaws) -> str:
     """Return a row a family: its constants with their joint intervals, weakly identified ones in italics."""
     names = laws.config.fitted()
     rows = []
-    for family, law in laws.laws.items():
+    for family, law in laws.families.items():
         cells = [family, f"{law.r2:.3f}"]
         for name in names:
             interval = law.intervals[name]
@@ -117,13 +120,13 @@ def constants_table(laws: Laws) -> str:
     return markdown(("family", "R²", *names), rows)
 
 
-def advice_table(laws: Laws) -> str:
+def advice_table(laws: FittedLaws) -> str:
     """Return what the main study's laws of early stopping expect of other datasets, and what training gave there.
 
     Both at the same compute and all unique tokens of the other table; there, validation chose size and epochs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_laws(laws, Path(folder) / LAWS_FILE)
+        write_laws(laws, sentences(laws), Path(folder) / LAWS_FILE)
         known = read_laws(folder)
     lines = []
     for name in ADVISED:
