@@ -42,7 +42,7 @@ bench: setup ## measure speed and memory; prints Markdown
 torture: setup ## kills, two at once, full disks, damaged files, codes: a table of what came of thousands (an hour)
 	@$(RUN)/python benchmarks/torture $(ARGS)
 
-scaling-laws: setup ## tables and figures of docs/scaling-laws.md from its runs (minutes)
+scaling-laws: setup ## tables and figures of docs/scaling-laws.md and its appendix from their runs (minutes)
 	@$(RUN)/python benchmarks/scaling_laws.py
 
 wheel: setup ## build the wheel into dist/
