@@ -1,11 +1,24 @@
-"""The notebook-like script among the documents runs, and its numbers are what its words say."""
+"""What a reader tries first runs: the Python of the README, and the script whose numbers are what its words say."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "first_look.py"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "docs" / "first_look.py"
+
+
+def test_the_python_of_the_readme_runs():
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    seen = {}
+    exec(compile(source, "README.md", "exec"), seen)
+    assert seen["code"].shape == (8, 3)
+    assert seen["nats"].shape == (8,)
+    assert bool((seen["nats"] < 0).all())
+    assert torch.isfinite(seen["nats"]).all()
 
 
 def test_the_first_look_shows_what_it_says(capsys):
