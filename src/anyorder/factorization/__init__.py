@@ -12,6 +12,7 @@ from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.draft import Draft, Request, Sample
+from anyorder.factorization.joint import Joint
 from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
 
 import_members(families.__name__, list(families.__path__))
@@ -23,6 +24,7 @@ __all__ = [
     "Draft",
     "Factorization",
     "FactorizationConfig",
+    "Joint",
     "LegalTokens",
     "LogProb",
     "Request",
