@@ -1,8 +1,8 @@
 """The contract: a factorization says which conditionals a joint over a chunk is written as.
 
-It owns the loss, the likelihood and the sampler, and no weights. The network answers one question: given slots, give
-logits. A *slot* is (token, position, target): the token it carries (or MASK, or START), where that token sits in the
-code, and which position its logits predict. Which slots see which is data, too, so every family shares one network.
+It owns the loss, the likelihood and the sampler, and no weights. The network answers one question: given slots, say
+what is likely there. A *slot* is (token, position, target): the token it carries (or MASK, or START), where that token sits in the
+code, and which position the answer predicts. Which slots see which is data, too, so every family shares one network.
 """
 
 from abc import ABC, abstractmethod
@@ -33,6 +33,9 @@ class LogProb:
 
 class Factorization(ABC):
     """One way to write p(chunk | context) as conditionals.
+
+    A family says how its loss is computed and, in ``_sample``, in which order a draft is filled; ``sample`` is written
+    once, here.
 
     Attributes:
         discrete: the chunk is tokens (True) or continuous values (False).

@@ -20,7 +20,7 @@ ROWS = 4000
 
 Check = Callable[[Any], None]
 CHECKS: dict[str, tuple[Check, Callable[[Factorization], bool]]] = {}
-"""Every check by name, with the predicate that says whether it applies to a family."""
+"""The contract has these checks, by name, each with the predicate that says whether it applies to a family."""
 
 
 def check(applies: Callable[[Any], bool] = lambda family: True) -> Callable[[Check], Check]:
