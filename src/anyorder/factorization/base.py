@@ -1,8 +1,9 @@
 """The contract: a factorization says which conditionals a joint over a chunk is written as.
 
 It owns the loss, the likelihood and the sampler, and no weights. The network answers one question: given slots, say
-what is likely there. A *slot* is (token, position, target): the token it carries (or MASK, or START), where that token sits in the
-code, and which position the answer predicts. Which slots see which is data, too, so every family shares one network.
+what is likely there. A *slot* is (token, position, target): the token it carries (or MASK, or START), where that token
+sits in the code, and which position the answer predicts. Which slots see which is data, too, so every family shares one
+network.
 """
 
 from abc import ABC, abstractmethod
