@@ -14,7 +14,7 @@ from anyorder.datasets.read.folder import read_info
 from anyorder.datasets.read.metadata import file_of
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, DatasetError, UserError
-from anyorder.policies.fitting import action_reference
+from anyorder.policies.codec import action_reference
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks
 from tests.datasets import handmade

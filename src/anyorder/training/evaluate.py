@@ -77,7 +77,7 @@ def validate(
         losses.append(loss)
         if policy.tokenizer is not None and isinstance(policy.factorization, TokenFactorization):
             nlls.append(-policy.log_prob(batch, generator=generator, samples=samples).value)
-            tokens += int(policy.tokenizer.token_count(policy.chunk(batch)).sum())
+            tokens += int(policy.tokenizer.token_count(policy.codec.encode(batch)).sum())
     loss = float(torch.cat(losses).mean())
     if not nlls:
         return Validation(loss, None, None, None, None, None, len(rows))

@@ -307,7 +307,7 @@ def open_run(
     tokens = None
     if policy.tokenizer is not None:
         vectors = train_chunks.without_images().to(next(policy.parameters()).device)
-        codes = policy.chunk(vectors.batch(torch.arange(0, vectors.frames, config.chunk_size)))
+        codes = policy.codec.encode(vectors.batch(torch.arange(0, vectors.frames, config.chunk_size)))
         tokens = int(policy.tokenizer.token_count(codes).sum())
     data = {
         "train_episodes": train_chunks.episodes,
