@@ -18,7 +18,8 @@ from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.settings import to_plain
 from anyorder.studies.config import HELD_OUT, StudyConfig, check_episodes
 from anyorder.training.config import DatasetConfig, TrainConfig
-from anyorder.training.data import load_chunks, policy_config
+from anyorder.training.data import load_chunks
+from anyorder.training.fresh import policy_config
 from anyorder.training.order import seeded
 
 CODE_BATCH = 4096
