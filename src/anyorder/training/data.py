@@ -6,6 +6,7 @@ from lerobot.utils.constants import ACTION
 
 from anyorder.datasets.read.cameras import Progress
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
+from anyorder.datasets.read.episodes import EpisodeChoice
 from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
 from anyorder.datasets.read.remarks import remarks
@@ -53,17 +54,14 @@ def load_chunks(
         ActionChunks.load(
             info.root,
             horizon=horizon,
-            episodes=entry.episodes,
-            seed=config.seed,
             features=vectors_read(config, info)
             if features is None
             else [f for f in features if f in info.vectors],
             history=history,
             images=[name for name in config.observations if name in info.cameras],
             image_size=config.image_size,
-            cache_gb=0,
             allow_short=config.allow_short,
-            exclude=entry.exclude_episodes,
+            choice=EpisodeChoice(entry.episodes, config.seed, entry.exclude_episodes),
             rename=entry.rename,
             tolerance_s=config.tolerance_s,
         )

@@ -10,7 +10,7 @@ import torch
 
 from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.datasets.read.fingerprint import fingerprint
-from anyorder.datasets.write.origin import recorded_in
+from anyorder.datasets.write.origin import Origin
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError
 from anyorder.files import write_json
@@ -203,13 +203,8 @@ def open_run(
 
 def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
-    env = recorded_env(chunks)
+    env = Origin.shared_env(chunks.roots)
     return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
-
-
-def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
-    """Return the environment that the data came from, if that is known and one."""
-    return recorded_in([info.root for info in (chunks.info, *chunks.others)])
 
 
 def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
@@ -223,7 +218,7 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return None
     if config.rollout.env is not None:
         return config.rollout.env
-    env = recorded_env(chunks)
+    env = Origin.shared_env(chunks.roots)
     if env is None:
         allowed = "an environment, as the dataset does not say where it was recorded"
         raise ConfigError("rollout.env", None, allowed)
