@@ -30,11 +30,11 @@ from anyorder.training.order import BatchOrder
 
 def ours(family: str, **changes: Any) -> dict[str, Any]:
     """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
-    regularised = family in REGULARIZED
+    regularized = family in REGULARIZED
     return {
         "factorization": FactorizationConfig.from_options(family, changes.pop("options", {})),
-        "network": TransformerConfig(dropout=DROPOUT if regularised else 0.0),
-        "observation_noise": OBSERVATION_NOISE if regularised else 0.0,
+        "network": TransformerConfig(dropout=DROPOUT if regularized else 0.0),
+        "observation_noise": OBSERVATION_NOISE if regularized else 0.0,
         "chunk_size": HORIZON,
         "n_action_steps": EXECUTED,
         **changes,

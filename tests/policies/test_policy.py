@@ -138,7 +138,7 @@ def test_loss_falls_with_training(family):
 
 
 @every_family
-def test_every_parameter_is_optimised_once(family):
+def test_every_parameter_is_optimized_once(family):
     policy = make(family)
     listed = [p for group in policy.get_optim_params() for p in group["params"]]
     assert sorted(map(id, listed)) == sorted(map(id, policy.parameters()))

@@ -31,7 +31,7 @@ class Inputs:
 
     Attributes:
         codes: tokens, (rows, length) int64.
-        observations: normalised, by name, each (rows, 1, size).
+        observations: normalized, by name, each (rows, 1, size).
         tasks: a sentence for each row.
         episodes: which episode each row is from, (rows,) int64.
     """
@@ -105,7 +105,7 @@ def prefix(chunks: ActionChunks, frames: int, seed: int) -> ActionChunks:
 class StudyData:
     """The dataset of a study, split, with everything that is fitted to it once: all runs model the same tokens.
 
-    Normalisation and tokenizer come from all training episodes, however few a run learns from.
+    Normalization and tokenizer come from all training episodes, however few a run learns from.
 
     Attributes:
         train: episodes to learn from.

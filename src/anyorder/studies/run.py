@@ -35,6 +35,9 @@ from anyorder.training.watch import check_trained
 SAVE_S, PROGRESS_S = 60.0, 5.0
 """Seconds between states that a killed run continues from, and between signs of life."""
 SCORE_SEED = 0
+"""Seed of the draws that score a run: the same for all, so that what differs between two runs is the runs."""
+STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
+"""What the state of a run says beside its tensors."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Training:
         }
         self.step = 0
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, torch.Tensor] = {}
+        self.best: dict[str, Tensor] = {}
         self.wall_s = self.cpu_s = 0.0
 
     @property
@@ -157,9 +160,6 @@ class Training:
         }
         self.step, self.history = facts["step"], facts["history"]
         self.wall_s, self.cpu_s = facts["seconds"]
-
-
-STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
 
 
 def run_member(

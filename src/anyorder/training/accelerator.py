@@ -23,7 +23,7 @@ def make_accelerator(device: str | None) -> Accelerator:
     kind, _, number = (device or devices()[0]).partition(":")
     if number:
         torch.cuda.set_device(int(number))  # accelerate takes the current one
-    # The buffers are the tokenizer and the normalisation: the same everywhere and never changed.
+    # The buffers are the tokenizer and the normalization: the same everywhere and never changed.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     precision = "bf16" if kind == "cuda" else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[ddp])
