@@ -9,7 +9,7 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from anyorder.factorization import Factorization
+from anyorder.factorization import Factorization, Request
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, SlotNetwork
 from anyorder.policies.checks import required
@@ -26,7 +26,7 @@ class ActingPolicy(PreTrainedPolicy):
     theirs for each episode (``rollouts.rollout``), since the episodes of a batch end apart, and ask for whole chunks.
 
     Attributes:
-        forwards: running count of network calls made to predict chunks.
+        calls: running count of network calls made to predict chunks.
     """
 
     config_class = AnyOrderConfig
@@ -35,7 +35,7 @@ class ActingPolicy(PreTrainedPolicy):
     codec: ActionCodec
     factorization: Factorization
     network: SlotNetwork | ChunkNetwork
-    forwards: int = 0
+    calls: int = 0
 
     @abstractmethod
     def context(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -74,13 +74,15 @@ class ActingPolicy(PreTrainedPolicy):
         sample = self.factorization.sample(
             network,
             context,
-            generator=generator,
-            temperature=self.config.temperature,
-            nucleus=self.config.nucleus,
-            constraint=None if self.tokenizer is None else self.tokenizer.constraint,
+            Request(
+                generator,
+                temperature=self.config.temperature,
+                nucleus=self.config.nucleus,
+                constraint=None if self.tokenizer is None else self.tokenizer.constraint,
+            ),
         )
         # Guidance asks with and without the observation.
-        self.forwards += sample.forwards * (2 if guided else 1)
+        self.calls += sample.calls * (2 if guided else 1)
         return self.codec.decode(sample.chunk, batch)
 
     @override

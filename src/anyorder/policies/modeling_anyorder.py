@@ -194,8 +194,7 @@ class AnyOrderPolicy(ActingPolicy):
             generator: source of the loss's randomness.
             progress: how far training is, from 0 to 1.
         """
-        family = self.factorization.at(progress)
-        return family.loss(self.network, code, context, generator=generator)
+        return self.factorization.loss(self.network, code, context, generator=generator, progress=progress)
 
     def forward(
         self,
