@@ -108,12 +108,7 @@ class ActionCodec:
         return normalized
 
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what a factorization models of a raw batch: codes (batch, length), or the normalized chunks.
-
-        Raises:
-            DatasetError: the chunks have another shape.
-            NotFiniteError: an action is NaN or infinite.
-        """
+        """Return what a factorization models of a raw batch: codes (batch, length), or what ``normalize`` gives."""
         values = self.normalize(batch)
         return values if self.tokenizer is None else self.tokenizer.encode(values)
 

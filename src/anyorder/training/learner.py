@@ -1,9 +1,9 @@
 """The trainer: one step of learning, and the state from which learning goes on."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -15,19 +15,11 @@ from anyorder.policies import AnyOrderPolicy
 from anyorder.training.optimizer import Schedule, make_optimizer, ramped_average
 from anyorder.training.order import seeded
 
+Objective = Callable[..., Tensor]
+"""Gives the loss to be minimized, a scalar, for ``(model, batch, generator=..., progress=...)``.
 
-class Objective(Protocol):
-    """What is minimized."""
-
-    def __call__(self, model: Any, batch: Any, /, *, generator: torch.Generator, progress: float) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            model: the policy, as it is wrapped for its devices.
-            batch: of whatever the objective reads.
-            generator: source of the loss's randomness.
-            progress: how far training is, from 0 to 1.
-        """
+``model`` is the policy as it is wrapped for its devices, and ``progress`` says how far training is, from 0 to 1.
+"""
 
 
 def policy_loss(model: Any, batch: Any, *, generator: torch.Generator, progress: float) -> Tensor:
@@ -45,8 +37,8 @@ class OneDevice:
 
     process_index = 0
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in full precision."""
@@ -104,7 +96,7 @@ class Learner:
         self.average = average
         self.schedule = schedule
         self.objective = objective
-        self.place: Accelerator | OneDevice = OneDevice()
+        self.place: Accelerator | OneDevice = OneDevice(next(policy.parameters()).device)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self._model: Any = policy
         self._stepper: Any = optimizer
