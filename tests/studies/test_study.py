@@ -526,7 +526,7 @@ def test_annealed_orders_are_random_in_the_first_half_of_a_run(lift_root, data):
         seen = []
         while training.step < training.steps:
             training.advance()
-            seen.append(torch.cat([p.detach().flatten() for p in training.parameters]))
+            seen.append(torch.cat([p.detach().flatten() for p in training.learner.policy.parameters()]))
         return seen
 
     annealed, random = losses("annealed"), losses("random")
