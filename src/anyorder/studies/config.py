@@ -1,4 +1,4 @@
-"""What a study is: families over sizes, unique tokens, epochs, regularisation and seeds, on one dataset."""
+"""What a study is: variants over sizes, unique tokens, epochs, regularization and seeds, on one dataset."""
 
 from dataclasses import dataclass, field
 
@@ -10,8 +10,9 @@ from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import OptimizerConfig
 
 HELD_OUT = 2
-"""Episodes for validation, and for test, at least: their spread is the standard error."""
+"""At least this many episodes validate, and as many test: their spread is the standard error."""
 LEAST_EPISODES = 3 * HELD_OUT
+"""A study needs at least this many episodes."""
 WEIGHTS = ("final", "best", "none")
 
 
@@ -28,15 +29,15 @@ def check_episodes(count: int) -> None:
 
 @dataclass
 class StudyDataset:
-    """Which demonstrations, and who is held out: the same episodes whatever a run learns from.
+    """Which demonstrations, and which of them are held out: the same episodes whatever a run learns from.
 
     Attributes:
         root: folder of a LeRobot dataset (v3).
         repo_id: its name on the hub, used when ``root`` is not given.
         episodes: use so many episodes, a reproducible choice, or a list of which; all when null.
         seed: of that choice and of what is held out.
-        validation_fraction: share of the episodes that choose: the best moment of a run.
-        test_fraction: share of the episodes that report.
+        validation_fraction: share of the episodes that choose the best moment of a run.
+        test_fraction: share of the episodes whose losses are reported.
         observations: features the models read, numbers only; all low-dimensional ones when empty.
         allow_short: accept episodes shorter than a chunk.
         exclude_episodes: episodes to leave out, by number.
@@ -218,7 +219,7 @@ class StudyConfig:
     """A study; ``configs/study.yaml`` explains it.
 
     Attributes:
-        families: factorizations by the name they have in tables.
+        families: variants, a family with its settings each, by the name they have in tables.
         grids: what to cross, by name.
         batch_scale: tokens in a batch = this times the square root of the tokens a run sees, so that steps and batch
             grow alike.

@@ -8,8 +8,9 @@ from anyorder.files import write_json
 from anyorder.rollouts.rollout import rollout
 from anyorder.studies.config import StudyConfig, SuccessConfig
 from anyorder.studies.data import StudyData
-from anyorder.studies.files import RESULT, SUCCESS, WEIGHTS, read_file, run_folder
+from anyorder.studies.files import RESULT, SUCCESS, WEIGHTS, is_open, read_file, run_folder
 from anyorder.studies.grid import Member
+from anyorder.studies.workers import Task
 from anyorder.tensors import read_tensors
 
 
@@ -21,6 +22,11 @@ def chosen(members: list[Member], config: StudyConfig, out: Path) -> list[Member
     ranked = sorted(done, key=lambda m: (read_file(results[m.id])[column], m.id))
     count = min(config.success.runs, len(ranked))
     return [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def open_rollouts(members: list[Member], config: StudyConfig, out: Path) -> list[Task]:
+    """Return what is left to roll out of the runs that are trained."""
+    return [Task(m, success=True) for m in chosen(members, config, out) if is_open(out, m.id, SUCCESS)]
 
 
 def check_success(config: StudyConfig, data: StudyData) -> None:

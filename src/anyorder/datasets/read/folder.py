@@ -250,3 +250,21 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
             allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
             raise DatasetError("feature", key, allowed)
     return [key for key in info.vectors if key in features or key == "action"]
+
+
+def named_info(dataset: str, rename: Mapping[str, str]) -> DatasetInfo:
+    """Return the head of a dataset with actions: a folder, or a name on the hub.
+
+    Args:
+        dataset: the folder or the name.
+        rename: other names for features, by the dataset's own.
+
+    Raises:
+        UserError: there is none, or it has no actions.
+    """
+    folder = Path(dataset)
+    named = not folder.is_dir() and dataset.count("/") == 1
+    root = resolve_root(None if named else folder, dataset if named else None, images=False, field="dataset")
+    info = read_info(root, "dataset").renamed(rename, "rename")
+    vector_keys(info, [])
+    return info

@@ -1,6 +1,6 @@
 """Which slot sees which in every family, drawn from the slots and masks that the families themselves ask with.
 
-``python -m anyorder.reports.attention FILE.png`` makes the picture of ``docs/factorizations.md``.
+``python scripts/attention.py FILE.png`` makes the picture of ``docs/factorizations.md``.
 """
 
 import sys
@@ -48,7 +48,11 @@ class Recorder:
 
 
 def pattern(name: str, options: dict[str, Any]) -> tuple[Slots, Tensor]:
-    """Return the slots of one training call of a family, (1, slots), and who sees whom, (slots, slots)."""
+    """Return the slots of one training call of a family, (1, slots), and who sees whom, (slots, slots).
+
+    >>> pattern("independent", {})[1].int()[2].tolist()
+    [0, 0, 1, 0, 0, 0]
+    """
     network = Recorder()
     tokens = torch.tensor([[0, 1, 2, 3, 0, 1]])
     family = FactorizationConfig.from_options(name, options).build()
