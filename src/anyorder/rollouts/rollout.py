@@ -184,7 +184,7 @@ def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
     chunk = policy.predict_action_chunk(batch).detach().float().cpu().numpy()
     latency_ms = 1000 * (time.perf_counter() - start)
-    forwards = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
+    calls = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
     size = alive[0].env.action_space.shape
     if chunk.ndim != 3 or len(chunk) != len(alive) or chunk.shape[2:] != size:
         allowed = f"({len(alive)}, steps, {size[0]}), as the environment's action"  # type: ignore[index]
@@ -193,7 +193,7 @@ def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
         allowed = f"at most {chunk.shape[1]}, the length of its chunks"
         raise EnvError("n_action_steps of the policy", policy.n_action_steps, allowed)
     for episode in alive:
-        episode.count(latency_ms, forwards)
+        episode.count(latency_ms, calls)
     return np.asarray(chunk)
 
 
