@@ -19,7 +19,7 @@ from anyorder.folders import inside
 
 VERSIONS = ("v2.0", "v2.1")
 SPARE_S = 0.2
-"""A video may be longer or shorter than its episode by so many seconds, as recorders stop one by one."""
+"""A video may be longer or shorter than its episode by this many seconds, as recorders stop one by one."""
 RECORDED_TIME = "recorded_timestamp"
 """This column keeps the source's time stamps where the converted ``timestamp`` differs."""
 COLOURS = ("channel", "channels")
