@@ -1,8 +1,8 @@
-"""The figures and tables of docs/scaling-laws.md, from the runs in docs/scaling-laws; takes minutes.
+"""The figures and tables of docs/scaling-laws.md and its appendix, from the runs in docs/scaling-laws; takes minutes.
 
     python benchmarks/scaling_laws.py
 
-``runs.parquet`` and its sisters are what ``anyorder study collect`` wrote. Tables stand in the document
+``runs.parquet`` and its sisters are what ``anyorder study collect`` wrote. Tables stand in the documents
 between ``<!-- name -->`` and ``<!-- /name -->``; what is said about them is written by hand.
 """
 
@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,9 @@ from anyorder.reports.laws import pair_text, sentences
 from anyorder.reports.scaling_plots import law_plots
 from anyorder.reports.studies import span
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling-laws.md"
-FOLDER = DOCUMENT.with_suffix("")
+DOCS = Path(__file__).parents[1] / "docs"
+DOCUMENTS = (DOCS / "scaling-laws.md", DOCS / "scaling-laws-appendix.md")
+FOLDER = DOCS / "scaling-laws"
 STUDIES = ("", "-so101", "-cr5")
 ADVISED = ("so101", "cr5", "drawer")
 PROTOCOLS = {"final": "at the end of a run", "best": "early stopping"}
@@ -70,7 +71,9 @@ def main() -> None:
             for name, svg in law_plots(runs, laws).items():
                 save(f"{name}-{protocol}{study}", svg)
     tables["advice"] = advice_table(found["", "best", AUTO][0])
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables))
+    texts = filled([document.read_text() for document in DOCUMENTS], tables)
+    for document, text in zip(DOCUMENTS, texts, strict=True):
+        document.write_text(text)
 
 
 def families_of(rows: Sequence[Row]) -> list[str]:
@@ -294,19 +297,21 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def filled(document: str, tables: dict[str, str]) -> str:
-    """Put tables between their marks.
+def filled(documents: Sequence[str], tables: dict[str, str]) -> list[str]:
+    """Put every table between its marks, in the document that has them.
 
     Raises:
-        ValueError: the document has no marks for one of them.
+        ValueError: no document has marks for one of them.
     """
-    for name, text in tables.items():
+    texts = list(documents)
+    for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not marks.search(document):
-            raise ValueError(f"{DOCUMENT.name} has no place for {name!r}")
-        put: Callable[[re.Match[str]], str] = lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}"  # noqa: E731
-        document = marks.sub(put, document)
-    return document
+        places = [i for i, text in enumerate(texts) if marks.search(text)]
+        if not places:
+            raise ValueError(f"no document has a place for {name!r}")
+        for i in places:
+            texts[i] = marks.sub(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", texts[i])
+    return texts
 
 
 def save(name: str, svg: str) -> None:

@@ -26,7 +26,7 @@ from anyorder.rollouts.results import EPISODES
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 
-POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
+POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "mip", "regression")
 POLL_S = 0.5
 # The autoregressive policy overfits within the demo's steps and the masked one does not, so it alone is regularized.
 REGULARIZED = ("autoregressive",)

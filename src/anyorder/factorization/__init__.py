@@ -14,6 +14,7 @@ from anyorder.factorization.base import (
 )
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.joint import Joint
 
 import_members(families.__name__, list(families.__path__))
 
@@ -21,6 +22,7 @@ __all__ = [
     "UNKNOWN",
     "Factorization",
     "FactorizationConfig",
+    "Joint",
     "LegalTokens",
     "LogProb",
     "Sample",
