@@ -42,6 +42,9 @@ OLD_NAMES = {
     r"factorisation\w*": "factorization",
     r"optimised|optimising": "optimized",
     r"serialis\w+": "serialize",
+    r"quantis\w+": "quantize",
+    r"minimis\w+": "minimize",
+    r"colours?": "color",
     r"nfe": "calls",
     r"n_tokens|num_tokens": "length, or the name of what is counted",
 }
