@@ -47,7 +47,7 @@ for name in nats:
     cell = (drawn.chunk * torch.tensor([16, 4, 1])).sum(1)
     share = torch.bincount(cell, minlength=64).double() / len(cell)
     distance[name] = float((share - network.joint.flatten()).abs().sum() / 2)
-    print(f"{name:17} {drawn.forwards} calls, total variation {distance[name]:.3f}")
+    print(f"{name:17} {drawn.calls} calls, total variation {distance[name]:.3f}")
 
 # %% [markdown]
 # ## What fewer calls cost

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anyorder.factorization import FactorizationConfig, Slots
+from anyorder.factorization import Categorical, FactorizationConfig, Slots
 
 LENGTH, VOCAB = 6, 4
 SHOWN: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -39,12 +39,12 @@ class Recorder:
 
     def __call__(
         self, slots: Slots, cache: Any, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Categorical, None]:
         """Keep the slots and who sees whom."""
         self.slots = slots
         count = slots.tokens.shape[1]
         self.visible = torch.ones(count, count, dtype=torch.bool) if visible is None else visible
-        return torch.zeros(slots.tokens.shape[0], count, VOCAB), None
+        return Categorical(torch.zeros(slots.tokens.shape[0], count, VOCAB)), None
 
 
 def pattern(name: str, options: dict[str, Any]) -> tuple[Slots, Tensor]:

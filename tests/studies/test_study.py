@@ -182,7 +182,7 @@ def test_the_objective_and_the_score_are_a_policys(config, data, held_out, name)
     assert torch.equal(found, expected)
     scored = score(training.policy, held_out.validation, draws=2, seed=0)
     # Its generator has drawn nothing before the likelihood's.
-    training.policy.factorization.loss = lambda network, chunk, context, generator: torch.zeros(len(chunk))
+    training.policy.factorization.loss = lambda network, code, context, **_: torch.zeros(len(code))
     validation = validate(training.policy, data.validation, samples=2, limit=16, seed=0)
     assert scored.nll == pytest.approx(validation.nll_nats_per_token, rel=1e-5)
     assert scored.se * data.length == pytest.approx(validation.nll_standard_error, rel=1e-4)

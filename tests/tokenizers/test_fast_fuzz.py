@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anyorder.errors import DecodeError
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, Request
 from anyorder.testing.chunks import recorded_like
 from anyorder.testing.probes import generator, network_for
 from anyorder.testing.tokenizers import legal_sequences
@@ -87,7 +87,7 @@ def test_untrained_networks_under_the_constraint_always_decode(name):
     seen = torch.randn(64, 2, 16, generator=generator(5), dtype=torch.float64)
     for temperature in (0.0, 1.0, 5.0):
         tokens = family.sample(
-            network, seen, generator=generator(6), temperature=temperature, constraint=tokenizer.constraint
+            network, seen, Request(generator(6), temperature=temperature, constraint=tokenizer.constraint)
         ).chunk
         chunks = tokenizer.decode(tokens)
         assert chunks.shape == (64, 6, 3)

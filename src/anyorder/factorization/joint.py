@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError
-from anyorder.factorization.base import Factorization, LogProb, Sample, TokenFactorization
+from anyorder.factorization.base import Factorization, LogProb, TokenFactorization
 from anyorder.factorization.checks import require
+from anyorder.factorization.draft import Request, Sample
 
 
 def seeded() -> torch.Generator:
@@ -67,7 +68,7 @@ class Joint:
             ConfigError: the context has several rows, and another number is asked.
         """
         context = self.rows(len(self.context) if rows is None else rows)
-        return self.family.sample(self.network, context, generator=self.generator, temperature=temperature)
+        return self.family.sample(self.network, context, Request(self.generator, temperature))
 
     def rows(self, count: int) -> Tensor:
         """Return the context of ``count`` codes."""

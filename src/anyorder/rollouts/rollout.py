@@ -29,7 +29,7 @@ class BatchedPolicy(Protocol):
     """What a rollout needs of a policy.
 
     More attributes may be there: ``required_features`` (feature -> shape), ``action_size`` and ``fps``, checked
-    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``forwards``, a running
+    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``calls``, a running
     count of network passes, which then appears in the results.
     """
 
@@ -179,12 +179,12 @@ def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
     """Ask for the next chunk of every running episode: (B, T, A) float32."""
     batch = to_batch([episode.observations for episode in alive])
     batch.update(labels([episode.env for episode in alive], [episode.index for episode in alive]))
-    before = getattr(policy, "forwards", None)
+    before = getattr(policy, "calls", None)
     start = time.perf_counter()
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
     chunk = policy.predict_action_chunk(batch).detach().float().cpu().numpy()
     latency_ms = 1000 * (time.perf_counter() - start)
-    forwards = None if before is None else int(policy.forwards - before)  # type: ignore[attr-defined]
+    forwards = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
     size = alive[0].env.action_space.shape
     if chunk.ndim != 3 or len(chunk) != len(alive) or chunk.shape[2:] != size:
         allowed = f"({len(alive)}, steps, {size[0]}), as the environment's action"  # type: ignore[index]
