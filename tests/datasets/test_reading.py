@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from anyorder.datasets import ActionChunks
+from anyorder.datasets.read.episodes import EpisodeChoice
 from anyorder.datasets.read.folder import read_info
 from anyorder.datasets.read.metadata import file_of
 from anyorder.datasets.read.remarks import remarks
@@ -29,8 +30,11 @@ def refused(call, error=UserError):
     return str(caught.value)
 
 
-def load(root, **options):
-    return ActionChunks.load(root, **{"horizon": 4, **options})
+def load(root, cache_gb=None, exclude=(), **options):
+    choice = EpisodeChoice(exclude=exclude)
+    chunks = ActionChunks.load(root, **{"horizon": 4, "choice": choice, **options})
+    chunks.cache(cache_gb)
+    return chunks
 
 
 def both(root, **options):
