@@ -107,9 +107,7 @@ class RightPolicy:
 
 
 def records(result):
-    return [
-        (e.index, e.seed, e.success, e.return_, e.max_reward, e.length, e.calls) for e in result.episodes
-    ]
+    return [(e.index, e.seed, e.success, e.return_, e.max_reward, e.length, e.calls) for e in result.episodes]
 
 
 @pytest.fixture(autouse=True)
