@@ -4,6 +4,7 @@ The order of the rooms is design: a room may import from itself and from rooms t
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_no_arrow_runs_back_up() -> None:
 
 def test_no_circle() -> None:
     assert circles(SOURCE) == []
+
+
+def test_only_what_talks_to_people_draws_tables() -> None:
+    talks = {"reports", "commands", "bars", "cli", "training"}  # training for its progress bar
+    drawing = {
+        room_of(name_of(file, SOURCE))
+        for file in (SOURCE / "anyorder").rglob("*.py")
+        if re.search(r"^\s*(from|import) rich\b", file.read_text(), re.MULTILINE)
+    }
+    assert drawing <= talks
 
 
 @pytest.mark.parametrize(
