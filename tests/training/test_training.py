@@ -232,7 +232,7 @@ def test_a_copy_whose_last_became_a_folder_goes_on(lift_root, tmp_path):
     settings = config(lift_root, run, steps=4, save_freq=2, resume=True)
     assert again(settings) == "goes on from step 2"
     with pytest.raises(DivergedError, match="from the checkpoint of step 2"), Watch(run, settings):
-        raise DivergedError
+        raise DivergedError("loss")
     card = write_model_card(folder / "last" / "pretrained_model", run)
     assert "| optimiser steps | 2 |" in card.read_text()
     train(settings)
