@@ -19,7 +19,7 @@ from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
 from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantize
-from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
+from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, fewest_tokens, learn_merges
 from anyorder.weights import Rule
 
 FEATURE_COEFFICIENTS = 3
@@ -200,18 +200,6 @@ class FastTokenizer(ActionTokenizer):
                 f"allowed: {needed} coefficients, then END once, then only PAD"
             )
         return content
-
-
-def fewest_tokens(counts: list[int], values: int) -> int:
-    """Return how many tokens, each of one of ``counts`` coefficients, it takes at least to write ``values`` of them.
-
-    >>> fewest_tokens([1, 4], 11)
-    5
-    """
-    fewest = [0]
-    for total in range(1, values + 1):
-        fewest.append(1 + min((fewest[total - count] for count in counts if count <= total), default=values))
-    return fewest[values]
 
 
 @dataclass

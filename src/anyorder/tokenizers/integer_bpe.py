@@ -243,3 +243,15 @@ def _derive_tables(bpe: IntegerBPE, _: object) -> None:
     bpe.pairs = packed.flatten().to(device)
     bpe.spelling = torch.tensor([symbol for s in spelling for symbol in s]).to(device)
     bpe.spelling_start = (count.cumsum(0) - count).to(device)
+
+
+def fewest_tokens(counts: list[int], values: int) -> int:
+    """Return how many tokens, each of one of ``counts`` symbols, it takes at least to write ``values`` of them.
+
+    >>> fewest_tokens([1, 4], 11)
+    5
+    """
+    fewest = [0]
+    for total in range(1, values + 1):
+        fewest.append(1 + min((fewest[total - count] for count in counts if count <= total), default=values))
+    return fewest[values]
