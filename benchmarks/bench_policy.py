@@ -50,7 +50,7 @@ def record(root: Path, episodes: int) -> None:
     from anyorder.envs import EnvConfig
 
     env = EnvConfig.from_options("so101", {"task": "lift"})
-    record.run(record.RecordConfig(env, str(root), episodes), Console(quiet=True))
+    record.run(record.RecordConfig(env=env, root=str(root), episodes=episodes), Console(quiet=True))
 
 
 def measure(root: Path, family: str, steps: int, calls: int) -> str:

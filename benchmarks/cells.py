@@ -83,7 +83,8 @@ def record(folder: Path, task: str, count: int) -> None:
         if task in (presets := kind.presets())
     )
     env = EnvConfig.from_options(options.pop("type"), options)
-    record.run(record.RecordConfig(env, str(folder / "data" / task), count, resume=True), Console(quiet=True))
+    root = str(folder / "data" / task)
+    record.run(record.RecordConfig(env=env, root=root, episodes=count, resume=True), Console(quiet=True))
 
 
 def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = TEST_SEED) -> tuple[int, int]:

@@ -17,7 +17,6 @@ ORDER = [
     ["folders"],
     ["sums"],
     ["settings", "tensors", "weights", "processes"],
-    ["choices"],
     ["factorization", "laws"],
     ["networks", "tokenizers", "envs"],
     ["testing"],
@@ -27,6 +26,7 @@ ORDER = [
     ["studies"],
     ["reports"],
     ["commands", "plugin"],
+    ["composition"],
     ["cli"],
 ]
 """Rooms from the ground up; those of one row may not import each other."""

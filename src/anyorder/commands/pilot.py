@@ -49,7 +49,7 @@ def run_pilot(config: "AdviseConfig", console: Console) -> Path:
     """
     started = time.perf_counter()
     fitted = FitCommandConfig(
-        str(Path(config.pilot_out) / TABLE), str(free_folder(config)), loss=LOSS, law="auto"
+        runs=str(Path(config.pilot_out) / TABLE), out=str(free_folder(config)), loss=LOSS, law="auto"
     )
     info = dataset_of(config)
     with console.status("reading the dataset"):

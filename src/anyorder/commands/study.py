@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ from rich.console import Console
 
 from anyorder.bars import duration
 from anyorder.commands.fit import rich_table
-from anyorder.errors import MAX_COUNT, ConfigError, UserError, check_number
+from anyorder.errors import MAX_COUNT, ConfigError, UserError
 from anyorder.files import read_json, writable
 from anyorder.folders import owned
+from anyorder.settings import setting
 from anyorder.studies.config import StudyConfig
 from anyorder.studies.files import ERROR, RESULT, STUDY, SUCCESS, is_open, run_folder
 
@@ -32,25 +33,21 @@ LOOK_S = 2.0
 
 @dataclass
 class StudyCommandConfig(StudyConfig):
-    """Settings; ``configs/study.yaml`` explains them."""
+    """Settings of ``anyorder study``."""
 
-    action: str = "status"
-    study: str | None = None
-    out: str = "outputs/study"
-    workers: int = 0
-    retries: int = 1
-    retry_failed: bool = False
-    dry_run: bool = False
-    launcher: str = LOCAL
-    jobs: int = 1
-    launcher_options: dict[str, str] = field(default_factory=dict)
+    action: str = setting("status", "run, status or collect: the first word.", among=ACTIONS)
+    study: str | None = setting(None, "The study: FILE.yaml, or small, actions, pilot of this package.")
+    out: str = setting("outputs/study", "The study's folder.")
+    workers: int = setting(0, "Processes, one thread each; all cores when 0.", least=0, most=MAX_COUNT)
+    retries: int = setting(1, "Further tries of a run that fails.", least=0, most=MAX_COUNT)
+    retry_failed: bool = setting(False, "Try again what failed in an earlier call.")
+    dry_run: bool = setting(False, "Only say how many runs, FLOPs and hours.")
+    launcher: str = setting(LOCAL, "local, or one of Hydra's: basic, joblib, submitit_local, submitit_slurm.")
+    jobs: int = setting(1, "Jobs of a launcher.", least=1, most=MAX_COUNT)
+    launcher_options: dict[str, str] = setting({}, "Settings of a launcher, as partition=gpu.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.action not in ACTIONS:
-            raise ConfigError("action", self.action, ", ".join(ACTIONS))
-        for name, least in (("workers", 0), ("retries", 0), ("jobs", 1)):
-            check_number(name, getattr(self, name), least, MAX_COUNT, whole=True)
         if self.launcher == LOCAL and self.launcher_options:
             allowed = "none with launcher=local"
             raise ConfigError("launcher_options", self.launcher_options, allowed)

@@ -1,6 +1,5 @@
 """The core: one joint over a chunk, many ways to write it. Needs torch alone (Gaussian diffusion also diffusers)."""
 
-from anyorder.choices import import_members
 from anyorder.factorization import families
 from anyorder.factorization.base import (
     Factorization,
@@ -14,6 +13,7 @@ from anyorder.factorization.base import (
 )
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.settings import import_members
 
 import_members(families.__name__, list(families.__path__))
 

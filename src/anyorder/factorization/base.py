@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from anyorder.choices import Choice
 from anyorder.factorization.checks import check_codes, check_finite
 from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.settings import Choice
 
 
 class Slots(NamedTuple):

@@ -3,7 +3,7 @@
 A tokenizer is chosen by name: ``TokenizerConfig.from_options("fast", {"scale": 10.0}).fit(chunks)``.
 """
 
-from anyorder.choices import import_members
+from anyorder.settings import import_members
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig
 
 import_members(__name__, __path__)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from anyorder.choices import Choice
 from anyorder.errors import ConfigError, DecodeError, UserError
 from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.settings import Choice
 
 MAX_VOCABULARY = 65_536
 """Most different tokens: every one costs the network an embedding and an output."""

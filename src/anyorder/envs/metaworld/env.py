@@ -110,6 +110,12 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
         """Offer each task by name."""
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
+    @classmethod
+    def in_short(cls) -> str:
+        """Stand for all tasks in one line."""
+        names = sorted(cls.presets())
+        return f"{names[0]} ... {names[-1]}: the {len(names)} tasks of Meta-World"
+
     def build(self) -> gym.Env:
         """Make the environment.
 

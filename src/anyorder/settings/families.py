@@ -6,14 +6,17 @@ A member joins its family by being defined, so a new one needs one file and no r
 import dataclasses
 import importlib
 import pkgutil
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from anyorder.errors import ConfigError, did_you_mean
-from anyorder.settings import from_plain
+from anyorder.settings.declaration import Settings
+from anyorder.settings.plain import from_plain
 
 
-class Choice:
+@dataclasses.dataclass
+class Choice(Settings):
     """Base of a family of dataclass configs; direct subclasses start a family, named ones join it.
 
     >>> @dataclasses.dataclass
@@ -55,7 +58,7 @@ class Choice:
         for key in options:
             if key not in fields:
                 raise ConfigError(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
-        return from_plain(member, options)  # type: ignore[no-any-return]
+        return typing.cast(Self, from_plain(member, options))
 
     @classmethod
     def member(cls, name: str, field: str) -> type[Any]:
@@ -65,9 +68,19 @@ class Choice:
             raise ConfigError(field, name, allowed)
         return cls.choices[name]
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Return the settings that the command line offers by name; a member alone is one of its own name."""
+        return {cls.choice: {}}
+
+    @classmethod
+    def in_short(cls) -> str:
+        """Return the line of the help that stands for all presets; empty where each has a line of its own."""
+        return ""
+
     def options(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict; ``from_options(self.choice, ...)`` undoes it."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+        return dataclasses.asdict(self)
 
 
 def import_members(package: str, path: list[str]) -> None:
