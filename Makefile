@@ -39,6 +39,9 @@ lint: setup ## ruff and mypy
 bench: setup ## measure speed and memory; prints Markdown
 	@for script in benchmarks/bench_*.py; do $(RUN)/python $$script || exit 1; done
 
+gpu-check: setup ## every family trains, resumes, samples and rolls out on the GPU: a table; without one it says so
+	@$(RUN)/python benchmarks/gpu_check.py $(ARGS)
+
 torture: setup ## kills, two at once, full disks, damaged files, codes: a table of what came of thousands (an hour)
 	@$(RUN)/python benchmarks/torture $(ARGS)
 
@@ -48,4 +51,4 @@ scaling-laws: setup ## tables and figures of docs/scaling-laws.md from its runs 
 wheel: setup ## build the wheel into dist/
 	@bash scripts/setup.sh --uv build --wheel --quiet
 
-.PHONY: help setup demo test test-slow coverage mutate lint bench torture scaling-laws wheel
+.PHONY: help setup demo test test-slow coverage mutate lint bench gpu-check torture scaling-laws wheel
