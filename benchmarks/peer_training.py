@@ -31,7 +31,7 @@ def ours(family: str, **changes: Any) -> dict[str, Any]:
     """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
     regularised = family in REGULARISED
     return {
-        "factorization": FactorizationConfig.from_options(family, changes.pop("options", {})),
+        "factorization": FactorizationConfig.named(family, **changes.pop("options", {})),
         "network": TransformerConfig(dropout=DROPOUT if regularised else 0.0),
         "observation_noise": OBSERVATION_NOISE if regularised else 0.0,
         "chunk_size": HORIZON,
@@ -41,7 +41,7 @@ def ours(family: str, **changes: Any) -> dict[str, Any]:
 
 
 def tokens(name: str, **options: Any) -> TokenizerConfig:
-    return TokenizerConfig.from_options(name, options)
+    return TokenizerConfig.named(name, **options)
 
 
 OURS = {

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
+from yaml import YAMLError, safe_load
 
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.settings.plain import to_plain

@@ -273,7 +273,7 @@ def test_import_is_cheap_and_missing_opengl_only_stops_rendering():
     code = """
 import sys, anyorder.envs
 assert not {"mujoco", "torch", "lerobot"} & set(sys.modules)
-env = anyorder.envs.EnvConfig.from_options("so101", {}).build()
+env = anyorder.envs.EnvConfig.named("so101").build()
 env.reset(seed=0)
 env.step(env.action_space.sample())
 try:

@@ -15,7 +15,7 @@ def test_the_documented_family_passes_the_contract():
     scope = {"__name__": "even_odd"}
     try:
         exec(compile(source, "even_odd.py", "exec"), scope)
-        done = check_factorization(FactorizationConfig.from_options("even_odd", {}).build())
+        done = check_factorization(FactorizationConfig.named("even_odd").build())
     finally:
         FactorizationConfig.choices.pop("even_odd", None)
     assert "probabilities_sum_to_one" in done

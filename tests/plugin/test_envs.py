@@ -120,9 +120,7 @@ def test_settings_are_options_of_the_command_line():
     env = parse(
         "--env.type=anyorder_so101", "--env.task=push", '--env.cameras=["front"]', "--env.image_width=64"
     )
-    assert env.settings() == EnvConfig.from_options(
-        "so101", {"task": "push", "cameras": ["front"], "image_width": 64}
-    )
+    assert env.settings() == EnvConfig.named("so101", task="push", cameras=["front"], image_width=64)
     features = env_to_policy_features(env)
     assert features["observation.images.front"].shape == (3, 96, 64)
     assert features["observation.images.front"].type is FeatureType.VISUAL
@@ -155,7 +153,7 @@ def test_wrong_settings_are_one_line(words, message):
 def test_workers_load_neither_lerobot_nor_torch():
     code = (
         "import sys; import anyorder.plugin.episodes; from anyorder.envs import EnvConfig;"
-        "EnvConfig.from_options('so101', {}).build();"
+        "EnvConfig.named('so101').build();"
         "sys.exit(any(name in sys.modules for name in ('torch', 'lerobot')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -186,5 +184,5 @@ def test_workers_do_not_load_the_running_program(hidden, method, tmp_path):
 
 
 def test_describing_an_environment_builds_it_once():
-    options = json.dumps(EnvConfig.from_options("so101", {}).options(), sort_keys=True)
+    options = json.dumps(EnvConfig.named("so101").options(), sort_keys=True)
     assert describe("so101", options) is describe("so101", options)

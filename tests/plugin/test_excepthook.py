@@ -60,7 +60,7 @@ def test_other_errors_and_other_programs_keep_their_traceback(tmp_path):
         (
             PreTrainedConfig,
             {"type": "anyorder", "factorization_options": {"stepps": 3}},
-            "option: 'stepps' given",
+            "factorization.stepps: 3 given",
         ),
         (EnvConfig, {"type": "anyorder_metaworld", "task": "drawer-opn-v3"}, "did you mean"),
     ],

@@ -100,7 +100,7 @@ def config(root, run, **dataset):
     return TrainConfig(
         output_dir=str(run),
         dataset=DatasetConfig(mix=mix, **dataset),
-        factorization=FactorizationConfig.from_options("regression", {}),
+        factorization=FactorizationConfig.named("regression"),
         network=TransformerConfig(16, 1, 2),
         chunk_size=2,
         n_action_steps=2,

@@ -225,7 +225,7 @@ def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
     return TrainConfig(
         output_dir=str(folder / name),
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
-        factorization=FactorizationConfig.from_options(name, {}),
+        factorization=FactorizationConfig.named(name),
         tokenizer=config.tokenizer,
         network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
         observation_noise=OBSERVATION_NOISE if regularised else 0.0,

@@ -10,7 +10,7 @@ from rich.console import Console
 from anyorder.commands.progress import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, check_number
-from anyorder.settings import Settings, setting
+from anyorder.settings import TYPE_KEY, Settings, setting
 
 
 @dataclass
@@ -80,7 +80,7 @@ def run(config: RolloutConfig, console: Console) -> None:
         "temperature": policy.config.temperature,
         "single_chunk_latency_ms": None if latency_ms is None else round(latency_ms, 3),
     }
-    with counting(policy.config.factorization, console) as progress:
+    with counting(policy.config.factorization[TYPE_KEY], console) as progress:
         result = rollout(
             env,
             policy,

@@ -105,7 +105,7 @@ class Description:
 @cache
 def describe(choice: str, options: str) -> Description:
     """Build the environment ``choice`` with ``options`` (JSON) once, and read its rate and features."""
-    env = EnvConfig.from_options(choice, json.loads(options)).build()
+    env = EnvConfig.named(choice, **json.loads(options)).build()
     try:
         spaces: Any = env.observation_space
         action: Any = env.action_space

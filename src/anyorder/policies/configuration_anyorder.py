@@ -1,9 +1,10 @@
 """Settings of the policy, as LeRobot stores them in ``config.json``."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
@@ -16,9 +17,13 @@ from anyorder.errors import ConfigError, check_number
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
-from anyorder.settings import completed
+from anyorder.settings import TYPE_KEY, completed, from_plain
+from anyorder.settings.plain import check_settings
 from anyorder.sums import read_sums, update_sums
 from anyorder.tokenizers import TokenizerConfig
+
+MEMBERS = ("factorization", "tokenizer")
+"""The fields that hold a member of a family, as ``{type: name, ...}``."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")
@@ -29,10 +34,12 @@ class AnyOrderConfig(PreTrainedConfig):
     Attributes:
         chunk_size: time steps in a predicted chunk.
         n_action_steps: how many of them are executed before the next prediction.
-        factorization: ``autoregressive``, ``masked_diffusion``, ``gaussian_diffusion``, ``regression``, ...
-        factorization_options: its settings, by name; ``fitting.fit`` adds those that are left out.
-        tokenizer: which one (see ``anyorder tokenize``); continuous factorizations use none.
-        tokenizer_options: its settings, by name.
+        factorization: its name under ``type`` and its settings; ``fitting.fit`` adds those that are left out. A name
+            alone, as of a command line, is taken, too.
+        factorization_options: settings by name that go into ``factorization``, beside a name alone or over what is
+            there; none after that.
+        tokenizer: likewise (see ``anyorder tokenize``); continuous factorizations use none.
+        tokenizer_options: likewise.
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
         network: the trunk, the same for every factorization.
         encoder: the observation encoder.
@@ -58,9 +65,9 @@ class AnyOrderConfig(PreTrainedConfig):
     device: str | None = None  # LeRobot's; the one there is when null
     chunk_size: int = 6
     n_action_steps: int = 5
-    factorization: str = "autoregressive"
+    factorization: Any = field(default_factory=lambda: {TYPE_KEY: "autoregressive"})
     factorization_options: dict[str, Any] = field(default_factory=dict)
-    tokenizer: str = "fast"
+    tokenizer: Any = field(default_factory=lambda: {TYPE_KEY: "fast"})
     tokenizer_options: dict[str, Any] = field(default_factory=dict)
     tokenizer_spec: dict[str, Any] | None = None
     network: TransformerConfig = field(default_factory=TransformerConfig)
@@ -90,6 +97,10 @@ class AnyOrderConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         # LeRobot would warn of None, and takes any number of a GPU.
         self.device = device_here(self.device)
+        for name in MEMBERS:
+            chosen, options = getattr(self, name), getattr(self, f"{name}_options")
+            setattr(self, name, member(name, chosen) | options)
+            setattr(self, f"{name}_options", {})
         super().__post_init__()
         self.check()
 
@@ -130,8 +141,13 @@ class AnyOrderConfig(PreTrainedConfig):
         self.tokenizer_config()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write ``config.json``; where its digest is listed, the list follows."""
+        """Write ``config.json``, of each chosen member one form; where its digest is listed, the list follows."""
         super()._save_pretrained(save_directory)
+        path = save_directory / CONFIG_NAME
+        plain = json.loads(path.read_text())
+        for name in MEMBERS:
+            del plain[f"{name}_options"]
+        path.write_text(json.dumps(plain, indent=4))
         if CONFIG_NAME in read_sums(save_directory):
             update_sums(save_directory, [CONFIG_NAME])
 
@@ -140,14 +156,14 @@ class AnyOrderConfig(PreTrainedConfig):
 
         A policy that was fitted names all of them; where one of an earlier version does not, it means those of then.
         """
-        options = self.factorization_options
+        plain = self.factorization
         if self.fps is not None:
-            options = completed(FactorizationConfig.member(self.factorization, "factorization"), options)
-        return FactorizationConfig.from_options(self.factorization, options)
+            plain = completed(FactorizationConfig, plain, "factorization")
+        return cast(FactorizationConfig, from_plain(FactorizationConfig, plain, "factorization"))
 
     def tokenizer_config(self) -> TokenizerConfig:
         """Return the tokenizer's settings."""
-        return TokenizerConfig.from_options(self.tokenizer, self.tokenizer_options)
+        return cast(TokenizerConfig, from_plain(TokenizerConfig, self.tokenizer, "tokenizer"))
 
     def validate_features(self) -> None:
         """Check that there is an action to predict and an observation to predict it from."""
@@ -219,6 +235,21 @@ class AnyOrderConfig(PreTrainedConfig):
             peak_lr=self.optimizer_lr,
             decay_lr=self.optimizer_lr / 10,
         )
+
+
+def member(name: str, chosen: Any) -> dict[str, Any]:
+    """Return a chosen member of a family as ``{type: name, ...}``, also where its name alone is given.
+
+    Raises:
+        ConfigError: it is neither; ``name`` is what a message calls it.
+
+    >>> member("tokenizer", "fast"), member("tokenizer", {"type": "fast", "scale": 10.0})
+    ({'type': 'fast'}, {'type': 'fast', 'scale': 10.0})
+    """
+    if isinstance(chosen, str):
+        return {TYPE_KEY: chosen}
+    check_settings(chosen, name)
+    return dict(chosen)
 
 
 def check_sizes(field: str, given: Any) -> None:

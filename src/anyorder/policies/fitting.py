@@ -14,6 +14,7 @@ from anyorder.errors import ConfigError
 from anyorder.networks.language import text_size
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import Normalizer
+from anyorder.settings import to_plain
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def fit(
         tasks: its sentences.
         names: of the dimensions of ``observation.state`` and ``action``, for relative actions.
     """
-    config.factorization_options = config.factorization_config().options()
+    config.factorization = to_plain(config.factorization_config())
     config.fps = fps
     config.tasks = list(tasks)
     if config.encoder.language == "auto":

@@ -29,6 +29,7 @@ from anyorder.policies.normalizer import Normalizer, limit_of
 from anyorder.policies.observing import collect, past
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.policies.sizes import check_weights, weights_file
+from anyorder.settings import TYPE_KEY
 from anyorder.sums import check_sums, update_sums
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 from anyorder.weights import check_state
@@ -88,7 +89,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if self.factorization.discrete:
             if config.tokenizer_spec is None:
                 raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
-            self.tokenizer = TokenizerConfig.load(config.tokenizer, config.tokenizer_spec)
+            self.tokenizer = TokenizerConfig.load(config.tokenizer[TYPE_KEY], config.tokenizer_spec)
             length, vocab = self.tokenizer.length, self.tokenizer.vocab_size
             if self.factorization.reads == "values":
                 # Values that stand for tokens: the digits of their numbers.
@@ -288,7 +289,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         """Return log p(chunk | observation) in nats per chunk, or its bound; token families only."""
         if not isinstance(self.factorization, TokenFactorization) or isinstance(self.network, ChunkNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
-            raise ConfigError("factorization", self.config.factorization, allowed)
+            raise ConfigError("factorization", self.config.factorization[TYPE_KEY], allowed)
         tokens = self.chunk(batch)
         return self.factorization.log_prob(
             self.network, tokens, self.context(batch), generator=generator, samples=samples

@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import pkgutil
 import typing
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from anyorder.errors import ConfigError, did_you_mean
@@ -24,7 +23,7 @@ class Choice(Settings):
     >>> @dataclasses.dataclass
     ... class Circle(Shape, choice="circle"):
     ...     radius: float = 1.0
-    >>> Shape.from_options("circle", {"radius": 2.0})
+    >>> Shape.named("circle", radius=2.0)
     Circle(radius=2.0)
     >>> Circle(3.0).choice, Circle(3.0).options()
     ('circle', {'radius': 3.0})
@@ -42,22 +41,18 @@ class Choice(Settings):
             cls.choices[choice] = cls
 
     @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+    def named(cls, name: str, /, **options: Any) -> Self:
         """Build the member called ``name`` with ``options`` as its fields.
 
         Raises:
             ConfigError: the name, or one of the options, does not exist, or a value is of the wrong type.
 
         >>> from anyorder.factorization import FactorizationConfig
-        >>> FactorizationConfig.from_options("masked_diffusion", {"steps": 8.5})
+        >>> FactorizationConfig.named("masked_diffusion", steps=8.5)
         Traceback (most recent call last):
         anyorder.errors.ConfigError: steps: 8.5 given, allowed: an integer
         """
         member = cls.member(name, cls.__name__.removesuffix("Config").lower())
-        fields = [f.name for f in dataclasses.fields(member)]
-        for key in options:
-            if key not in fields:
-                raise ConfigError(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
         return typing.cast(Self, from_plain(member, options))
 
     @classmethod
@@ -79,7 +74,7 @@ class Choice(Settings):
         return ""
 
     def options(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict; ``from_options(self.choice, ...)`` undoes it."""
+        """Return the fields as a JSON-ready dict; ``named(self.choice, **...)`` undoes it."""
         return dataclasses.asdict(self)
 
 

@@ -60,7 +60,7 @@ def to_plain(config: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts, the name of each chosen member under ``type``.
 
     >>> from anyorder.factorization import FactorizationConfig
-    >>> to_plain(FactorizationConfig.from_options("block_diffusion", {"steps": 4}))  # doctest: +ELLIPSIS
+    >>> to_plain(FactorizationConfig.named("block_diffusion", steps=4))  # doctest: +ELLIPSIS
     {'type': 'block_diffusion', 'sampler': 'left_to_right', 'steps': 4, ..., 'block_size': 6}
     """
     plain: dict[str, Any] = {TYPE_KEY: config.choice} if getattr(config, "choice", "") else {}

@@ -164,7 +164,7 @@ class StudyData:
         self.template = policy_config(settings, self.train)
         self.fitted: Fitted = fit_to_chunks(self.template, self.train)
         self._coder = self.policy(
-            FactorizationConfig.from_options("autoregressive", {}), settings.network, settings.encoder
+            FactorizationConfig.named("autoregressive"), settings.network, settings.encoder
         )
         assert self._coder.tokenizer is not None
         if self._coder.tokenizer.pad_token is not None:
@@ -197,7 +197,7 @@ class StudyData:
             ConfigError: the factorization is not one of tokens, which has a likelihood.
         """
         config: AnyOrderConfig = copy.deepcopy(self.template)
-        config.factorization, config.factorization_options = factorization.choice, factorization.options()
+        config.factorization = to_plain(factorization)
         config.network = network
         config.encoder = replace(encoder, language=self.template.encoder.language)
         policy = AnyOrderPolicy(config, self.fitted)

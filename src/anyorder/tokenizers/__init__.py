@@ -1,6 +1,6 @@
 """Tokenizers: normalised action chunk <-> a fixed number of integer tokens.
 
-A tokenizer is chosen by name: ``TokenizerConfig.from_options("fast", {"scale": 10.0}).fit(chunks)``.
+A tokenizer is chosen by name: ``TokenizerConfig.named("fast", scale=10.0).fit(chunks)``.
 """
 
 from anyorder.settings import import_members

@@ -14,6 +14,7 @@ from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, did_you_mean
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
+from anyorder.settings import to_plain
 from anyorder.training.config import DatasetConfig, TrainConfig
 
 
@@ -113,10 +114,8 @@ def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
         chunk_size=config.chunk_size,
         n_action_steps=config.n_action_steps,
         n_obs_steps=config.n_obs_steps,
-        factorization=config.factorization.choice,
-        factorization_options=config.factorization.options(),
-        tokenizer=config.tokenizer.choice,
-        tokenizer_options=config.tokenizer.options(),
+        factorization=to_plain(config.factorization),
+        tokenizer=to_plain(config.tokenizer),
         network=config.network,
         # A copy: fitting fills in what depends on the data.
         encoder=replace(config.encoder),
