@@ -17,7 +17,7 @@ setup: .venv/ready ## make the environment in .venv
 	@bash scripts/setup.sh
 	@touch $@
 
-demo: setup ## record, train four policies, roll out, compare: outputs/demo/report.html
+demo: setup ## record, train five policies, roll out, compare: outputs/demo/report.html
 	@$(RUN)/anyorder demo $(ARGS)
 
 test: setup ## all tests but the slow ones
@@ -45,7 +45,7 @@ gpu-check: setup ## every family trains, resumes, samples and rolls out on the G
 torture: setup ## kills, two at once, full disks, damaged files, codes: a table of what came of thousands (an hour)
 	@$(RUN)/python benchmarks/torture $(ARGS)
 
-scaling-laws: setup ## tables and figures of docs/scaling-laws.md from its runs (minutes)
+scaling-laws: setup ## tables and figures of docs/scaling-laws.md and its appendix from their runs (minutes)
 	@$(RUN)/python benchmarks/scaling_laws.py
 
 wheel: setup ## build the wheel into dist/

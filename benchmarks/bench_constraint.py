@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, Request
 from anyorder.networks import SlotNetwork, TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 
@@ -71,7 +71,7 @@ def seconds(family, network, batch, constraint) -> float:  # type: ignore[no-unt
     """Return the CPU time of one call."""
     context, source = torch.zeros(batch, 4, WIDTH), torch.Generator().manual_seed(1)
     start = time.process_time()
-    family.sample(network, context, generator=source, constraint=constraint)
+    family.sample(network, context, Request(source, constraint=constraint))
     return time.process_time() - start
 
 

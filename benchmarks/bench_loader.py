@@ -62,7 +62,7 @@ def rate(batches: Iterator[dict], batch_size: int, seconds: float, clock: Callab
 def ours(chunks: ActionChunks, batch_size: int) -> Iterator[dict]:
     generator = torch.Generator().manual_seed(0)
     while True:
-        for rows in chunks.policy_epoch(generator).split(batch_size):
+        for rows in torch.randperm(len(chunks), generator=generator).split(batch_size):
             if len(rows) == batch_size:
                 yield chunks.batch(rows)
 

@@ -86,9 +86,9 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     policy.eval()
     env = Origin.load(root).env_config()
     latency = [chunk_latency_ms(env, policy, batch_size=size, calls=calls) for size in (1, 64)]
-    calls_before = policy.forwards
+    calls_before = policy.calls
     chunk_latency_ms(env, policy, calls=1)
-    forwards = (policy.forwards - calls_before) // 2
+    forwards = (policy.calls - calls_before) // 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return (
         f"| {family} | {policy.trainable:,} | {rate:.1f} | {rate * config.batch_size:.0f} | {latency[0]:.1f} | "

@@ -8,7 +8,7 @@ import argparse
 
 import torch
 
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, Request
 from anyorder.testing.toy import ChainNetwork, mean_jumps
 
 SAMPLERS = {
@@ -43,7 +43,7 @@ def main() -> None:
 def drawn_jumps(chain: ChainNetwork, codes: int, options: dict[str, object]) -> float:
     """Return the mean jumps in codes that a sampler draws."""
     family = FactorizationConfig.named("masked_diffusion", **options).build()
-    sample = family.sample(chain, torch.zeros(codes, 1, 1), generator=torch.Generator().manual_seed(0))
+    sample = family.sample(chain, torch.zeros(codes, 1, 1), Request(torch.Generator().manual_seed(0)))
     return mean_jumps(sample.chunk)
 
 

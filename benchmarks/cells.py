@@ -96,7 +96,7 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
     import torch
 
     from anyorder.commands import rollout, train
-    from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
+    from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARIZED
     from anyorder.factorization import FactorizationConfig
     from anyorder.networks import TransformerConfig
     from anyorder.tokenizers import TokenizerConfig
@@ -107,7 +107,7 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
     summary = run / "rollout" / "summary.json"
     if not summary.exists():
         shutil.rmtree(run / "rollout", ignore_errors=True)
-        regularised = cell.family in REGULARISED
+        regularised = cell.family in REGULARIZED
         settings = TrainConfig(
             output_dir=str(run),
             dataset=DatasetConfig(

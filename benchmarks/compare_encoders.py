@@ -17,7 +17,7 @@ from typing import Any
 from cells import arguments
 from peers import success
 
-from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
+from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARIZED
 
 HEADS = ("regression", "mip", "autoregressive", "gaussian_diffusion", "masked_diffusion")
 ENCODERS = {
@@ -66,7 +66,7 @@ def cell(data: Path, head: str, encoder: str, options: Any) -> dict[str, Any]:
         settings = [f"dataset.root={data}", f"factorization={head}", *SETTINGS, *MEASURING]
         settings += [f"dataset.observations=[{','.join(ENCODERS[encoder])}]"]
         settings += [f"steps={options.steps}", f"seed={options.seed}", f"output_dir={folder}"]
-        if head in REGULARISED:
+        if head in REGULARIZED:
             settings += [f"network.dropout={DROPOUT}", f"observation_noise={OBSERVATION_NOISE}"]
         run("train", *settings)
         rolling = [f"episodes={options.episodes}", "batch_size=25", "videos=0", "device=cpu"]

@@ -15,7 +15,7 @@ from peer_policies import EXECUTED, HORIZON, make_peer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARISED
+from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARIZED
 from anyorder.datasets.read.chunks import ActionChunks, Batch
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
@@ -29,7 +29,7 @@ from anyorder.training.order import BatchOrder
 
 def ours(family: str, **changes: Any) -> dict[str, Any]:
     """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
-    regularised = family in REGULARISED
+    regularised = family in REGULARIZED
     return {
         "factorization": FactorizationConfig.named(family, **changes.pop("options", {})),
         "network": TransformerConfig(dropout=DROPOUT if regularised else 0.0),

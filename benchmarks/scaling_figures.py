@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from anyorder.reports.palette import family_colours
+from anyorder.reports.palette import family_colors
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
 
 Row = dict[str, Any]
@@ -15,14 +15,14 @@ def success_plot(rows: Sequence[Row]) -> str:
     axes = plot.subplots()
     dress(axes, "test NLL at the end of the run, nats per action token", "success, %")
     rolled = [row for row in rows if row["success"] is not None]
-    colours = family_colours(row["factorization"].split()[0] for row in rolled)
-    for name, colour in colours.items():
+    colors = family_colors(row["factorization"].split()[0] for row in rolled)
+    for name, color in colors.items():
         mine = [row for row in rolled if row["factorization"].split()[0] == name]
         x, y = ([scale * row[k] for row in mine] for k, scale in (("test_final", 1), ("success", 100)))
         spread = [
             [100 * abs(row["success"] - row[k]) for row in mine] for k in ("success_low", "success_high")
         ]
-        axes.errorbar(x, y, yerr=spread, fmt="o", color=colour, label=name, elinewidth=0.8, markersize=4)
+        axes.errorbar(x, y, yerr=spread, fmt="o", color=color, label=name, elinewidth=0.8, markersize=4)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return to_svg(plot, "success", "Success in simulation over test NLL, one point a run")
 
@@ -31,12 +31,12 @@ def epochs_plot(rows: Sequence[Row]) -> str:
     """Return test NLL against epochs, a panel a U: early stopping solid, end of run dotted; validation chose sizes."""
     shown = [row for row in rows if row["grid"] in ("main", "regularised")]
     uniques = sorted({rounded(row["unique_tokens"]) for row in shown})
-    colours = family_colours(row["factorization"] for row in shown)
+    colors = family_colors(row["factorization"] for row in shown)
     plot = figure(8.4, 2.9 * -(-len(uniques) // 3))
     panels = plot.subplots(-(-len(uniques) // 3), 3, squeeze=False).ravel()
     for axes, unique in zip(panels, uniques, strict=False):
         dress(axes, "epochs", "test NLL, nats a token", f"U = {unique:,}")
-        for name, colour in colours.items():
+        for name, color in colors.items():
             mine = [r for r in shown if r["factorization"] == name and rounded(r["unique_tokens"]) == unique]
             counts = sorted({row["epochs"] for row in mine})
             for protocol, dashes in (("best", "-"), ("final", ":")):
@@ -46,7 +46,7 @@ def epochs_plot(rows: Sequence[Row]) -> str:
                 ]
                 if counts:
                     losses = [row[f"test_{protocol}"] for row in chosen]
-                    axes.plot(counts, losses, dashes, marker=".", color=colour, label=name)
+                    axes.plot(counts, losses, dashes, marker=".", color=color, label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
         plain_numbers(axes.xaxis)

@@ -1,8 +1,8 @@
-"""The figures and tables of docs/scaling-laws.md, from the runs in docs/scaling-laws; takes minutes.
+"""The figures and tables of docs/scaling-laws.md and its appendix, from the runs in docs/scaling-laws; takes minutes.
 
     python benchmarks/scaling_laws.py
 
-``runs.parquet`` and its sisters are what ``anyorder study collect`` wrote. Tables stand in the document
+``runs.parquet`` and its sisters are what ``anyorder study collect`` wrote. Tables stand in the documents
 between ``<!-- name -->`` and ``<!-- /name -->``; what is said about them is written by hand.
 """
 
@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +21,20 @@ import numpy as np
 from scaling_figures import Row, epochs_plot, rounded, success_plot
 from scipy import stats
 
-from anyorder.commands.study import span
 from anyorder.laws.advise import advise
 from anyorder.laws.config import FitConfig
 from anyorder.laws.facts import facts_of
 from anyorder.laws.law import AUTO, CONSTANTS
-from anyorder.laws.laws import Laws, fit_laws
+from anyorder.laws.laws import FittedLaws, fit_laws
 from anyorder.laws.laws_file import LAWS_FILE, read_laws, write_laws
 from anyorder.laws.runs import Runs, of_families, read_table, runs_of
+from anyorder.reports.laws import pair_text, sentences
 from anyorder.reports.scaling_plots import law_plots
+from anyorder.reports.studies import span
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling-laws.md"
-FOLDER = DOCUMENT.with_suffix("")
+DOCS = Path(__file__).parents[1] / "docs"
+DOCUMENTS = (DOCS / "scaling-laws.md", DOCS / "scaling-laws-appendix.md")
+FOLDER = DOCS / "scaling-laws"
 STUDIES = ("", "-so101", "-cr5")
 ADVISED = ("so101", "cr5", "drawer")
 PROTOCOLS = {"final": "at the end of a run", "best": "early stopping"}
@@ -69,7 +71,9 @@ def main() -> None:
             for name, svg in law_plots(runs, laws).items():
                 save(f"{name}-{protocol}{study}", svg)
     tables["advice"] = advice_table(found["", "best", AUTO][0])
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables))
+    texts = filled([document.read_text() for document in DOCUMENTS], tables)
+    for document, text in zip(DOCUMENTS, texts, strict=True):
+        document.write_text(text)
 
 
 def families_of(rows: Sequence[Row]) -> list[str]:
@@ -78,7 +82,7 @@ def families_of(rows: Sequence[Row]) -> list[str]:
     return [family for family, count in counts.items() if count >= LEAST_RUNS]
 
 
-def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
+def fitted(study: str, protocol: str, law: str) -> tuple[FittedLaws, Runs]:
     """Fit all families of a study that have runs enough; ``auto`` takes the law that held-out runs choose."""
     table = read_table(FOLDER / f"runs{study}.parquet")
     chosen, column = of_families(table, families_of(table.to_pylist())), f"loss_{protocol}"
@@ -87,7 +91,7 @@ def fitted(study: str, protocol: str, law: str) -> tuple[Laws, Runs]:
     return fit_laws(runs, config, choose=law == AUTO, facts=facts_of(chosen, runs, column)), runs
 
 
-def laws_text(papers: Laws, chosen: Laws) -> str:
+def laws_text(papers: FittedLaws, chosen: FittedLaws) -> str:
     """Return the constants of the paper's law and of the one that was chosen, how, and where masked crosses others."""
     held_out = ", ".join(f"{score.law} {score.median:.1%}" for score in chosen.held_out)
     parts = [
@@ -97,16 +101,18 @@ def laws_text(papers: Laws, chosen: Laws) -> str:
     if chosen.config.law != papers.config.law:
         parts.append(constants_table(chosen))
     parts.append(
-        "\n".join(f"- {pair.text()}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families)
+        "\n".join(
+            f"- {pair_text(pair)}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families
+        )
     )
     return "\n\n".join(parts)
 
 
-def constants_table(laws: Laws) -> str:
+def constants_table(laws: FittedLaws) -> str:
     """Return a row a family: its constants with their joint intervals, weakly identified ones in italics."""
     names = laws.config.fitted()
     rows = []
-    for family, law in laws.laws.items():
+    for family, law in laws.families.items():
         cells = [family, f"{law.r2:.3f}"]
         for name in names:
             interval = law.intervals[name]
@@ -117,13 +123,13 @@ def constants_table(laws: Laws) -> str:
     return markdown(("family", "R²", *names), rows)
 
 
-def advice_table(laws: Laws) -> str:
+def advice_table(laws: FittedLaws) -> str:
     """Return what the main study's laws of early stopping expect of other datasets, and what training gave there.
 
     Both at the same compute and all unique tokens of the other table; there, validation chose size and epochs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_laws(laws, Path(folder) / LAWS_FILE)
+        write_laws(laws, sentences(laws), Path(folder) / LAWS_FILE)
         known = read_laws(folder)
     lines = []
     for name in ADVISED:
@@ -291,19 +297,21 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def filled(document: str, tables: dict[str, str]) -> str:
-    """Put tables between their marks.
+def filled(documents: Sequence[str], tables: dict[str, str]) -> list[str]:
+    """Put every table between its marks, in the document that has them.
 
     Raises:
-        ValueError: the document has no marks for one of them.
+        ValueError: no document has marks for one of them.
     """
-    for name, text in tables.items():
+    texts = list(documents)
+    for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not marks.search(document):
-            raise ValueError(f"{DOCUMENT.name} has no place for {name!r}")
-        put: Callable[[re.Match[str]], str] = lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}"  # noqa: E731
-        document = marks.sub(put, document)
-    return document
+        places = [i for i, text in enumerate(texts) if marks.search(text)]
+        if not places:
+            raise ValueError(f"no document has a place for {name!r}")
+        for i in places:
+            texts[i] = marks.sub(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", texts[i])
+    return texts
 
 
 def save(name: str, svg: str) -> None:

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+from anyorder import laws
 
 CORE = ("factorization", "tokenizers", "networks", "testing")
 
@@ -9,6 +12,20 @@ CORE = ("factorization", "tokenizers", "networks", "testing")
 def test_the_core_imports_neither_lerobot_nor_hydra():
     code = "import sys, " + ", ".join(f"anyorder.{part}" for part in CORE)
     code += "; print([m for m in ('lerobot', 'hydra', 'mujoco', 'gymnasium') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_laws_need_neither_torch_nor_lerobot():
+    names = sorted(file.stem for file in Path(laws.__file__).parent.glob("*.py") if file.stem != "__init__")
+    code = "import sys, " + ", ".join(f"anyorder.laws.{name}" for name in names)
+    code += "; print([m for m in ('torch', 'lerobot', 'scipy', 'rich', 'hydra') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_tokenizers_draw_no_tables():
+    code = "import sys, anyorder.tokenizers; print([m for m in ('rich', 'matplotlib') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
 

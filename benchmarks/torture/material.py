@@ -36,7 +36,6 @@ from anyorder.settings import to_plain
 from anyorder.studies import files as study_files
 from anyorder.studies.collect import (
     data_facts,
-    read_history,
     read_study,
     standings,
     table,
@@ -284,6 +283,7 @@ def dataset(folder: Path) -> Any:
 def pictures(folder: Path) -> Any:
     """Read the frames of a dataset."""
     chunks = ActionChunks.load(folder / "dataset", horizon=6, allow_short=True, images=True)
+    chunks.cache()
     return chunks.batch(range(0, chunks.frames, 5), raw=True)
 
 
@@ -300,7 +300,7 @@ def study(folder: Path) -> Any:
     out = folder / "study"
     data, (done, begun) = study_data(folder)
     read = read_study(out)
-    found = standings(out, read["members"])
+    found = standings(out, read.members)
     weights, _ = read_tensors(study_files.run_folder(out, done.id) / study_files.WEIGHTS)
     training = Training(begun.settings, data)
     training.load(study_files.run_folder(out, begun.id) / study_files.STATE)
@@ -308,7 +308,7 @@ def study(folder: Path) -> Any:
         read,
         [(s.member, s.state, s.left, s.took_s, s.spent_s) for s in found],
         table(out),
-        read_history(out, done.id),
+        study_files.read_file(study_files.run_folder(out, done.id) / study_files.RESULT)["history"],
         weights,
         clone(training.policy.state_dict()),
         clone(training.average.state_dict()),

@@ -1,11 +1,23 @@
 """Progress bars that give way to the numbers beside them, so that every verb's fit 80 columns; times in words."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
 LEAST_BAR = 4
+"""A bar keeps at least this many columns."""
 
 
 def progress_bars(
@@ -22,6 +34,15 @@ def progress_bars(
     for column in columns:
         column._table_column = Column(no_wrap=True)
     return Progress(TextColumn(description), bar, *columns, expand=True, **settings)
+
+
+@contextlib.contextmanager
+def counting(description: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs; it gives the function of (finished, wanted) that moves it."""
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with progress_bars(*columns, console=console) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda finished, wanted: bar.update(task, completed=finished, total=wanted)
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ import torch
 from anyorder.errors import ConfigError
 
 NAMES = re.compile(r"cpu|mps|xpu|cuda(:\d+)?")
-"""The names that LeRobot understands, of this machine or another."""
+"""The pattern of the device names that LeRobot understands, of this machine or another."""
 
 
 def devices() -> list[str]:

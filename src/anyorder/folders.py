@@ -108,16 +108,33 @@ def whole_folder(folder: Path, field: str) -> Iterator[Path]:
         ConfigError: it exists.
         UserError: another process is making it.
     """
-    with owned(folder, field, new="a new folder"):
-        staged = staged_folder(folder)
+    with owned(folder, field, new="a new folder"), becoming(folder, staged_folder(folder)) as staged:
+        yield staged
+
+
+@contextmanager
+def becoming(folder: Path, staged: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give the new folder ``staged``, which becomes ``folder`` at once when the block ends well, on disk for good.
+
+    It is the one way in which a folder becomes whole, except an episode that joins a dataset: see
+    ``anyorder.datasets.write.commit``. The caller sees to it that nobody else writes there, see ``owned``.
+
+    Args:
+        folder: where it shall be.
+        staged: a place on the same disk, of which nothing is kept: neither what a killed process left nor what a
+            block that fails leaves.
+        replace: ``folder`` may exist, and is replaced.
+    """
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        staged.mkdir(parents=True)
+        yield staged
+        flush_folder(staged)
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.replace(staged, folder)
+    finally:
         shutil.rmtree(staged, ignore_errors=True)
-        try:
-            staged.mkdir(parents=True)
-            yield staged
-            flush_folder(staged)
-            os.replace(staged, folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
 
 def staged_folder(folder: Path) -> Path:

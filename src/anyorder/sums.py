@@ -14,7 +14,7 @@ SUMS = "SHA256SUMS"
 
 
 READS_OF_SUMS = 10
-"""How often that list is read while it changes, as that of a dataset does with each episode recorded."""
+"""A list that changes meanwhile, as that of a dataset does with each episode recorded, is read at most so often."""
 
 
 SUMS_LINE = re.compile("[0-9a-f]{64}  .+")

@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from anyorder import cli, composition
+from anyorder.envs import EnvConfig
 from anyorder.errors import DatasetError
 from anyorder.reports.rollouts import read_summary
 from anyorder.settings.text import rows
@@ -140,9 +141,10 @@ def test_the_environment_of_rollouts_along_the_way_is_chosen_by_its_place():
 
 def test_every_environment_preset_builds_its_settings():
     composition.register_groups()
-    families = ("so101_", "aloha_", "metaworld_", "pusht")
-    shipped = [name for name in composition.group_names("env") if name.startswith(families)]
-    assert len(shipped) == 5 + 2 + 50 + 1
+    ours = [kind for kind in EnvConfig.choices.values() if kind.__module__.startswith("anyorder.")]
+    shipped = [name for kind in ours for name in kind.presets()]
+    assert set(shipped) <= set(composition.group_names("env"))
+    assert len(shipped) >= 5 + 2 + 50 + 1
     # To offer a choice is to build it; some are read back.
     for name in [*shipped[:8], *shipped[8::10]]:
         assert cli.settings("record", [f"env={name}", "root=x"]).env.task in name

@@ -73,13 +73,13 @@ def test_after_training_a_rollout_is_offered_where_it_runs(lift_root, pictures_r
 
 def test_hints_of_a_study_are_taken(monkeypatch, tmp_path):
     out = tmp_path / "a study"
-    member = {"family": "ar", "flops": 1.0, "id": "x", "estimated_s": 1.0}
+    member = SimpleNamespace(family="ar", flops=1.0, id="x", estimated_s=1.0)
     done = SimpleNamespace(member=member, state="done", left=0.0, took_s=1.0, spent_s=1.0)
-    monkeypatch.setattr("anyorder.studies.collect.read_study", lambda _: {"members": [member]})
+    monkeypatch.setattr("anyorder.studies.collect.read_study", lambda _: SimpleNamespace(members=[member]))
     monkeypatch.setattr("anyorder.studies.collect.standings", lambda *_: [done])
     monkeypatch.setattr("anyorder.studies.collect.table", lambda _: [{}])
     monkeypatch.setattr("anyorder.studies.collect.write_table", lambda *_: None)
-    settings = study.StudyCommandConfig(out=str(out))
+    settings = study.Execution(out=str(out))
     for action, expected in ((study.status, "study"), (study.collect, "fit")):
         hint = printed(action, settings).split("next: ")[1]
         (words,) = commands(hint)

@@ -6,8 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from anyorder.bars import progress_bars
-from anyorder.commands.progress import counting
+from anyorder.bars import counting, progress_bars
 from anyorder.factorization import FactorizationConfig
 from anyorder.training import progress
 from anyorder.training.config import DatasetConfig, TrainConfig

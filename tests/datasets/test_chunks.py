@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyorder.datasets import ActionChunks, record
+from anyorder.datasets.read.episodes import EpisodeChoice, tiles
+from anyorder.datasets.read.folder import resolve_root
 from anyorder.errors import DatasetError
+from anyorder.training.order import BatchOrder
 from tests.datasets.toy_env import ToyConfig
 
 FPS = 20
@@ -80,7 +83,9 @@ def test_every_frame_is_bit_identical_to_lerobot(toy_root, horizon):
 @pytest.fixture(scope="module")
 def both(toy_root):
     episodes = [1, 4, 11]
-    return ActionChunks.load(toy_root, horizon=9, episodes=episodes), lerobot_dataset(toy_root, 9, episodes)
+    return ActionChunks.load(toy_root, horizon=9, choice=EpisodeChoice(episodes)), lerobot_dataset(
+        toy_root, 9, episodes
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -121,7 +126,7 @@ def test_images_come_from_lerobot_when_asked_for(video_root):
     assert chunks.shapes["observation.images.top"] == (3, 32, 32)
     without = ActionChunks.load(video_root, horizon=3)
     assert "observation.images.top" not in without.batch(rows)
-    part = ActionChunks.load(video_root, horizon=3, episodes=[1], images=True)
+    part = ActionChunks.load(video_root, horizon=3, choice=EpisodeChoice([1]), images=True)
     image = part.batch([0])["observation.images.top"][0]
     assert torch.equal(image, dataset[int(part.columns["index"][0])]["observation.images.top"])
 
@@ -170,7 +175,7 @@ def test_subsets_are_reproducible_and_nested(toy_root):
     assert chunks.subset(4, seed=1).episode_ids == chunks.subset(4, seed=1).episode_ids
     assert len({tuple(chunks.subset(4, seed=seed).episode_ids) for seed in range(9)}) > 5
     assert (
-        ActionChunks.load(toy_root, horizon=4, episodes=4, seed=1).episode_ids
+        ActionChunks.load(toy_root, horizon=4, choice=EpisodeChoice(4, seed=1)).episode_ids
         == chunks.subset(4, 1).episode_ids
     )
     assert chunks.subset([7, 2]).episode_ids == [2, 7]
@@ -195,25 +200,29 @@ def test_a_split_shares_no_episode(toy_root):
 
 def test_a_policy_epoch_starts_at_every_frame(toy_root):
     chunks = ActionChunks.load(toy_root, horizon=4)
-    rows = chunks.policy_epoch(torch.Generator().manual_seed(0))
+    rows = BatchOrder(chunks.frames, len(chunks), seed=0).rows(0)
     assert sorted(rows.tolist()) == list(range(len(chunks)))
-    assert torch.equal(rows, chunks.policy_epoch(torch.Generator().manual_seed(0)))
+    assert torch.equal(rows, BatchOrder(chunks.frames, len(chunks), seed=0).rows(0))
     assert rows.tolist() != sorted(rows.tolist())
+
+
+def token_epoch(chunks, seed):
+    return tiles(chunks.starts, chunks.lengths, chunks.horizon, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 7, 12, 30])
 def test_a_token_epoch_predicts_every_action_once(toy_root, horizon):
     chunks = ActionChunks.load(toy_root, horizon=horizon, allow_short=True)
     for seed in range(20):
-        rows, counted = chunks.token_epoch(torch.Generator().manual_seed(seed))
-        batch = chunks.batch(rows, counted)
+        rows, counted = token_epoch(chunks, seed)
+        batch = chunks.batch(rows)
+        # What another chunk of the same epoch predicts does not count in this one.
+        valid_steps = ~batch["action_is_pad"] & (torch.arange(horizon) < counted[:, None])
         times = torch.zeros(len(chunks), dtype=torch.int64)
-        for row, valid in zip(rows.tolist(), (~batch["action_is_pad"]).sum(dim=1).tolist(), strict=True):
+        for row, valid in zip(rows.tolist(), valid_steps.sum(dim=1).tolist(), strict=True):
             times[row : row + valid] += 1
         assert times.tolist() == [1] * len(chunks)
-        assert int((~batch["action_is_pad"]).sum()) == chunks.frames
-        # Marked or not, the actions are those that follow: only the mask differs from a policy epoch's batch.
-        assert torch.equal(batch["action"], chunks.batch(rows)["action"])
+        assert int(valid_steps.sum()) == chunks.frames
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 7, 12, 30])
@@ -223,7 +232,7 @@ def test_a_token_epoch_begins_at_every_offset(toy_root, horizon):
     first = int(chunks.lengths[0])
     offsets = []
     for seed in range(300):
-        rows, _ = chunks.token_epoch(torch.Generator().manual_seed(seed))
+        rows, _ = token_epoch(chunks, seed)
         offsets.append(int(rows[rows > 0].min()))
     assert set(offsets) == set(range(1, min(horizon, first) + 1))
     count = offsets.count(1)
@@ -232,7 +241,7 @@ def test_a_token_epoch_begins_at_every_offset(toy_root, horizon):
 
 def test_a_token_epoch_has_as_many_chunks_as_expected_on_average(toy_root):
     chunks = ActionChunks.load(toy_root, horizon=10)
-    counts = [len(chunks.token_epoch(torch.Generator().manual_seed(seed))[0]) for seed in range(300)]
+    counts = [len(token_epoch(chunks, seed)[0]) for seed in range(300)]
     expected = sum(length / 10 + 9 / 10 for length in chunks.lengths.tolist())
     assert np.mean(counts) == pytest.approx(expected, rel=0.01)
 
@@ -281,7 +290,9 @@ def test_a_missing_folder(tmp_path):
     assert load_error(tmp_path / "no") == f"{given}, allowed: the folder of a LeRobot dataset"
     assert "its meta/info.json cannot be read" in load_error(tmp_path)
     allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
-    assert load_error(None) == f"dataset.root: None given, allowed: {allowed}"
+    with pytest.raises(DatasetError) as caught:
+        resolve_root(None, None, images=False)
+    assert str(caught.value) == f"dataset.root: None given, allowed: {allowed}"
 
 
 def test_an_older_version_names_the_converter(copied):
@@ -341,7 +352,7 @@ def test_a_value_that_is_not_finite_is_located(copied, key, values, shown):
     assert load_error(copied).startswith(expected)
     assert f"dataset.exclude_episodes=[{episode}]" in load_error(copied)
     others = [e for e in range(12) if e != episode]
-    assert ActionChunks.load(copied, horizon=4, episodes=others).episodes == 11
+    assert ActionChunks.load(copied, horizon=4, choice=EpisodeChoice(others)).episodes == 11
 
 
 def test_an_episode_shorter_than_a_chunk(toy_root):
@@ -365,13 +376,16 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
     ("options", "message"),
     [
         ({"horizon": 0}, "chunk_size: 0 given, allowed: an integer >= 1"),
-        ({"episodes": 13}, "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
-        ({"episodes": 0}, "dataset.episodes: 0 given"),
         (
-            {"episodes": [3, 12]},
+            {"choice": EpisodeChoice(13)},
+            "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has",
+        ),
+        ({"choice": EpisodeChoice(0)}, "dataset.episodes: 0 given"),
+        (
+            {"choice": EpisodeChoice([3, 12])},
             "dataset.episodes: [12] given, allowed: a list out of the dataset's 12 episodes",
         ),
-        ({"episodes": []}, "dataset.episodes: [] given"),
+        ({"choice": EpisodeChoice([])}, "dataset.episodes: [] given"),
     ],
 )
 def test_unfit_requests(toy_root, options, message):
@@ -387,8 +401,9 @@ def test_an_unknown_name_on_the_hub(monkeypatch, tmp_path):
     from lerobot.utils import constants
 
     monkeypatch.setattr(constants, "HF_LEROBOT_HOME", tmp_path)
-    message = load_error(None, repo_id="nobody/nothing-of-this-name")
-    assert message.startswith("dataset.repo_id: 'nobody/nothing-of-this-name' given")
+    with pytest.raises(DatasetError) as caught:
+        resolve_root(None, "nobody/nothing-of-this-name", images=False)
+    assert str(caught.value).startswith("dataset.repo_id: 'nobody/nothing-of-this-name' given")
 
 
 def test_a_name_in_lerobots_cache(monkeypatch, tmp_path):
@@ -396,4 +411,4 @@ def test_a_name_in_lerobots_cache(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_LEROBOT_HOME", tmp_path)
     record(ToyConfig(), tmp_path / "me" / "toy", episodes=1)
-    assert ActionChunks.load(repo_id="me/toy", horizon=4).episodes == 1
+    assert ActionChunks.load(resolve_root(None, "me/toy", images=False), horizon=4).episodes == 1

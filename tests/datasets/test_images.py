@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from anyorder import cli
 from anyorder.datasets import ActionChunks
 from anyorder.datasets.read import cameras as cameras_module
+from anyorder.datasets.read.episodes import EpisodeChoice
 from anyorder.datasets.read.images import downscale
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.training.config import DatasetConfig
@@ -44,8 +45,9 @@ def test_every_batch_equals_lerobots_value_for_value(random_root, data):
     horizon = data.draw(st.integers(1, max(lengths)), "horizon")
     history = data.draw(st.integers(1, 4), "history")
     cache_gb = data.draw(st.sampled_from([None, 0]), "cache_gb")
-    options = {"horizon": horizon, "history": history, "images": True, "cache_gb": cache_gb}
+    options = {"horizon": horizon, "history": history, "images": True}
     chunks = ActionChunks.load(root, allow_short=True, **options)
+    chunks.cache(cache_gb)
     borders = [*chunks.starts.tolist(), *(chunks.starts + chunks.lengths - 1).tolist()]
     row = st.sampled_from(borders) | st.integers(0, len(chunks) - 1)
     rows = data.draw(st.lists(row, min_size=1, max_size=6), "rows")
@@ -59,7 +61,8 @@ def test_every_batch_equals_lerobots_value_for_value(random_root, data):
 
 @pytest.mark.parametrize("cache_gb", [None, 0])
 def test_raw_frames_are_the_same_in_a_quarter_of_the_bytes(root, cache_gb):
-    chunks = ActionChunks.load(root, horizon=1, history=2, images=True, cache_gb=cache_gb)
+    chunks = ActionChunks.load(root, horizon=1, history=2, images=True)
+    chunks.cache(cache_gb)
     assert bool(chunks.cameras.cache) == (cache_gb is None)
     rows = torch.arange(len(chunks))
     floats, raw = chunks.batch(rows), chunks.batch(rows, raw=True)
@@ -84,7 +87,8 @@ def test_only_the_cameras_asked_for(root):
 
 def test_subsets_and_splits_share_one_cache_of_the_rows_held(root):
     whole = ActionChunks.load(root, horizon=1, images=True)
-    part = ActionChunks.load(root, horizon=1, images=True, episodes=[0, 2])
+    part = ActionChunks.load(root, horizon=1, images=True, choice=EpisodeChoice([0, 2]))
+    part.cache()
     assert len(part.cameras.cache[FILM]) == part.frames < whole.frames
     train, validation = part.split(0.5)
     assert train.cameras is validation.cameras is part.cameras
@@ -98,7 +102,8 @@ def test_subsets_and_splits_share_one_cache_of_the_rows_held(root):
 def test_scaled_down_frames_are_the_same_with_and_without_a_cache(root):
     options = {"horizon": 1, "history": 2, "images": True}
     small = ActionChunks.load(root, image_size=[16, 20], **options)
-    live = ActionChunks.load(root, image_size=[16, 20], cache_gb=0, **options)
+    live = ActionChunks.load(root, image_size=[16, 20], **options)
+    assert small.cache()
     whole = ActionChunks.load(root, **options).batch([0, 1, 2], raw=True)
     for key in CAMERAS:
         assert small.shapes[key] == (3, 16, 20)
@@ -112,14 +117,17 @@ def test_scaled_down_frames_are_the_same_with_and_without_a_cache(root):
 def test_frames_that_do_not_fit_are_not_kept(root, monkeypatch):
     needed = ActionChunks.load(root, horizon=1, images=True).cameras.bytes
     monkeypatch.setattr(cameras_module, "free_memory", lambda: 2 * needed)
-    assert ActionChunks.load(root, horizon=1, images=True).cameras.cache
+    assert ActionChunks.load(root, horizon=1, images=True).cache()
     monkeypatch.setattr(cameras_module, "free_memory", lambda: 2 * needed - 1)
-    assert not ActionChunks.load(root, horizon=1, images=True).cameras.cache
+    chunks = ActionChunks.load(root, horizon=1, images=True)
+    assert not chunks.cache()
+    assert not chunks.cameras.cache
 
 
 def test_decoding_reports_its_progress(root):
     seen = []
-    chunks = ActionChunks.load(root, horizon=1, images=True, progress=lambda *n: seen.append(n))
+    chunks = ActionChunks.load(root, horizon=1, images=True)
+    chunks.cache(progress=lambda *n: seen.append(n))
     assert seen[-1] == (2 * len(chunks), 2 * len(chunks))
     assert seen == sorted(seen)
 
@@ -129,7 +137,6 @@ def test_decoding_reports_its_progress(root):
     [
         ({"image_size": [0, 20]}, r"image_size: \[0, 20\] given"),
         ({"image_size": [20]}, r"image_size: \[20\] given"),
-        ({"cache_gb": -1}, "cache_gb: -1 given"),
         ({"history": 0}, "n_obs_steps: 0 given"),
         ({"image_size": [33, 48]}, r"image_size: \[33, 48\] given, allowed: at most \[32, 48\]"),
     ],
@@ -137,6 +144,11 @@ def test_decoding_reports_its_progress(root):
 def test_settings_that_make_no_sense(root, options, message):
     with pytest.raises((ConfigError, DatasetError), match=message):
         ActionChunks.load(root, horizon=1, images=True, **options)
+
+
+def test_a_cache_that_makes_no_sense(root):
+    with pytest.raises(ConfigError, match="cache_gb: -1 given"):
+        ActionChunks.load(root, horizon=1, images=True).cache(-1)
 
 
 @pytest.mark.parametrize("cache_gb", [None, 0])
@@ -147,7 +159,7 @@ def test_a_damaged_video_is_named_before_work_begins(root, tmp_path, cache_gb):
 
     def message():
         with pytest.raises(DatasetError) as caught:
-            ActionChunks.load(root, horizon=1, images=True, cache_gb=cache_gb)
+            ActionChunks.load(root, horizon=1, images=True).cache(cache_gb)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -222,4 +234,4 @@ def test_a_damaged_picture_is_named(root, tmp_path):
     with pytest.raises(
         DatasetError, match=rf"{PICTURE}, frames 0 \.\.\. \d+: .* allowed: images that can be"
     ):
-        ActionChunks.load(copy, horizon=1, images=True)
+        ActionChunks.load(copy, horizon=1, images=True).cache()

@@ -155,7 +155,7 @@ def test_entries_are_checked():
 def named(part, **said):
     """The same chunks, whose action has other names or units."""
     features = {**part.info.features, "action": {**part.info.features["action"], **said}}
-    return dataclasses.replace(part, info=dataclasses.replace(part.info, features=features))
+    return dataclasses.replace(part, infos=(dataclasses.replace(part.info, features=features),))
 
 
 @pytest.mark.parametrize("form", [list, lambda names: [names], lambda names: {"motors": names}])

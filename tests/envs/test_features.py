@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anyorder.envs.features import check_features, to_batch
+from anyorder.envs.features import check_features
+from anyorder.envs.lerobot_names import to_batch
 from anyorder.envs.so101 import So101Config
 from anyorder.errors import EnvError
 

@@ -9,7 +9,7 @@ from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
 from anyorder.envs.pusht.planner import (
     AGENT_RADIUS,
     BOXES,
-    CENTRE_OF_MASS,
+    CENTER_OF_MASS,
     INERTIA,
     OUTLINE,
     Contacts,
@@ -53,7 +53,7 @@ def test_the_block_is_gym_pushts():
     corners = [tuple(corner) for shape in sim._block_shapes for corner in shape.get_vertices()]
     assert tuple(corners) == BLOCK_KEYPOINTS
     assert sim.block.moment / sim.block.mass == INERTIA
-    assert complex(*sim.block.center_of_gravity) == CENTRE_OF_MASS
+    assert complex(*sim.block.center_of_gravity) == CENTER_OF_MASS
     np.testing.assert_array_equal(sim.goal_pose, GOAL_POSE)
     assert {shape.radius for shape in sim.agent.shapes} == {AGENT_RADIUS}
 

@@ -14,10 +14,10 @@ from gymnasium.utils.env_checker import check_env
 from anyorder.envs.so101 import So101Config
 from anyorder.envs.so101.env import HOME
 from anyorder.envs.so101.kinematics import Kinematics
+from anyorder.envs.so101.tasks import TASKS
 from anyorder.envs.so101.units import HIGH_RAD, JOINTS, LOW_RAD, from_radians, to_radians
 from anyorder.errors import ConfigError, EnvError
 
-TASKS = ["lift", "push", "pick_place", "stack", "either"]
 MOTORS = [f"{joint}.pos" for joint in JOINTS]
 
 # Body frames relative to the parent: position in metres, quaternion w x y z (not normalised).
@@ -237,7 +237,7 @@ def test_latency_delays_the_servos():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "juggle"}, "^env.task: 'juggle' given, allowed: lift, push"),
+        ({"task": "juggle"}, "^env.task: 'juggle' given, allowed: either, lift"),
         ({"servo": "hard"}, "soft, stiff"),
         ({"randomization": "wild"}, "none, mild, strong"),
         ({"cameras": ["top"]}, "front, wrist"),

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from anyorder.factorization import LegalTokens
+from anyorder.factorization import LegalTokens, Request
 from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.testing.probes import assert_follows, generator
 from anyorder.testing.toy import TabularNetwork, context
@@ -63,7 +63,7 @@ def draw(name, options, net, known=None, constraint=None):
     if known:
         rows = torch.tensor([[known.get(i, -1) for i in range(LENGTH)]]).expand(ROWS, -1)
     made = family(name, **options)
-    return made.sample(net, context(ROWS), generator=generator(3), known=rows, constraint=constraint).chunk
+    return made.sample(net, context(ROWS), Request(generator(3), known=rows, constraint=constraint)).chunk
 
 
 @pytest.mark.parametrize(("name", "options"), ANY_ORDER)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError, NotFiniteError
-from anyorder.factorization import UNKNOWN
+from anyorder.factorization import UNKNOWN, Request
 from anyorder.factorization.families.analog_bits import to_bits
 from anyorder.networks import ChunkNetwork, SlotNetwork, TransformerConfig
 from anyorder.testing.probes import Counting, generator
@@ -35,7 +35,7 @@ def test_learns_one_chunk_per_context(config):
     context = torch.stack([torch.zeros(1, 16), torch.ones(1, 16)])
     target = torch.tensor([-0.5, 0.5]).view(2, 1, 1).expand(2, 4, 2).contiguous()
     learn(made, net, target.repeat(16, 1, 1), context.repeat(16, 1, 1))
-    sample = made.sample(net, context, generator=generator(2))
+    sample = made.sample(net, context, Request(generator(2)))
     assert (sample.chunk - target).abs().max() < 0.15
 
 
@@ -46,7 +46,7 @@ def test_generative_families_keep_two_modes_where_regression_cannot():
         net, made = network(), family(name)
         learn(made, net, target.repeat(32, 1, 1), torch.zeros(64, 1, 16))
         spread[name] = (
-            made.sample(net, torch.zeros(64, 1, 16), generator=generator(2)).chunk.mean((1, 2)).std()
+            made.sample(net, torch.zeros(64, 1, 16), Request(generator(2))).chunk.mean((1, 2)).std()
         )
     assert min(spread["gaussian_diffusion"], spread["flow_matching"]) > 0.5
     assert max(spread["regression"], spread["mip"]) < 1e-4
@@ -63,7 +63,7 @@ def test_continuous_diffusion_of_tokens_learns_a_joint(name):
         net = SlotNetwork(TransformerConfig(16, 1, 2).build(), 3, 4)
     codes = torch.arange(4).view(4, 1).expand(4, 3).repeat(32, 1)
     learn(made, net, codes, torch.zeros(128, 1, 16), steps=500)
-    chunk = made.sample(net, torch.zeros(400, 1, 16), generator=generator(2)).chunk
+    chunk = made.sample(net, torch.zeros(400, 1, 16), Request(generator(2))).chunk
     equal = (chunk == chunk[:, :1]).all(1)
     assert equal.float().mean() > 0.9
     counts = torch.bincount(chunk[equal, 0], minlength=4)
@@ -71,7 +71,7 @@ def test_continuous_diffusion_of_tokens_learns_a_joint(name):
     # A given token in the middle steers the others, approximately.
     known = torch.full((400, 3), UNKNOWN)
     known[:, 1] = torch.arange(400) % 4
-    steered = made.sample(net, torch.zeros(400, 1, 16), generator=generator(3), known=known).chunk
+    steered = made.sample(net, torch.zeros(400, 1, 16), Request(generator(3), known=known)).chunk
     assert (steered == known[:, 1:2]).all(1).float().mean() > 0.6
 
 
@@ -95,7 +95,7 @@ class ExactDenoiser:
     def prefill(self, context):
         return None
 
-    def __call__(self, values, times, cache):
+    def __call__(self, values, cache, times=None):
         signal = self.levels[(times * len(self.levels)).round().long()].view(-1, 1, 1)
         spread = signal * SPREAD**2 + 1 - signal
         off = torch.stack([values - signal.sqrt() * mean for _, mean in MODES])
@@ -120,7 +120,7 @@ class ExactDenoiser:
 def test_exact_denoising_keeps_the_modes(scheduler, steps):
     made = family("gaussian_diffusion", scheduler=scheduler, inference_steps=steps)
     seen = torch.zeros(4000, 1, 1, dtype=torch.float64)
-    drawn = made.sample(ExactDenoiser(made), seen, generator=generator(3)).chunk.flatten()
+    drawn = made.sample(ExactDenoiser(made), seen, Request(generator(3))).chunk.flatten()
     right = drawn > 0
     assert abs(right.double().mean() - 0.8) < 0.03
     assert abs(drawn[right].mean() - 0.5) < 0.02
@@ -137,7 +137,7 @@ class Point(ExactDenoiser):
         if limit is not None:
             self.limit = limit
 
-    def __call__(self, values, times, cache):
+    def __call__(self, values, cache, times=None):
         signal = self.levels[(times * len(self.levels)).round().long()].view(-1, 1, 1)
         return (values - signal.sqrt() * self.value) / (1 - signal).sqrt()
 
@@ -147,16 +147,16 @@ def test_diffusion_clips_where_the_values_end(scheduler):
     made = family("gaussian_diffusion", scheduler=scheduler)
     seen = torch.zeros(4, 1, 1, dtype=torch.float64)
     for value in (2.0, -9.5, 300.0):
-        free = made.sample(Point(made, value), seen, generator=generator(1)).chunk
+        free = made.sample(Point(made, value), seen, Request(generator(1))).chunk
         assert (free / value - 1).abs().max() < 1e-3
-        wide = made.sample(Point(made, value, limit=1000.0), seen, generator=generator(1)).chunk
+        wide = made.sample(Point(made, value, limit=1000.0), seen, Request(generator(1))).chunk
         assert (wide / value - 1).abs().max() < 1e-3
     if scheduler != "dpm_solver":
-        clipped = made.sample(Point(made, 2.0, limit=1.0), seen, generator=generator(1)).chunk
+        clipped = made.sample(Point(made, 2.0, limit=1.0), seen, Request(generator(1))).chunk
         assert (clipped - 1.0).abs().max() < 1e-6
     # What can be clipped is not what is infinite.
     with pytest.raises(NotFiniteError, match="row 0"):
-        made.sample(Point(made, float("inf"), limit=1.0), seen, generator=generator(1))
+        made.sample(Point(made, float("inf"), limit=1.0), seen, Request(generator(1)))
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_diffusion_clips_where_the_values_end(scheduler):
 def test_dpm_solver_counts_the_calls_it_makes(levels, steps, calls):
     made = family("gaussian_diffusion", scheduler="dpm_solver", train_steps=levels, inference_steps=steps)
     counting = Counting(Point(made, 0.3))
-    sample = made.sample(counting, torch.zeros(1, 1, 1), generator=generator())
-    assert (counting.calls, sample.forwards, sample.slots, made.forwards(1)) == (calls,) * 4
+    sample = made.sample(counting, torch.zeros(1, 1, 1), Request(generator()))
+    assert (counting.calls, sample.calls, sample.slots, made.calls(1)) == (calls,) * 4
 
 
 def test_values_to_keep_have_to_be_values_of_the_chunks_shape():
     for name in ("gaussian_diffusion", "flow_matching", "mip", "regression"):
         for wrong in (torch.zeros(2, 4, 1), torch.zeros(4, 2), torch.zeros(2, 4, 2).long()):
             with pytest.raises(ConfigError, match="known"):
-                family(name).sample(network(), torch.zeros(2, 1, 16), generator=generator(), known=wrong)
+                family(name).sample(network(), torch.zeros(2, 1, 16), Request(generator(), known=wrong))
 
 
 class Offset:
@@ -187,7 +187,7 @@ class Offset:
     def prefill(self, context):
         return None
 
-    def __call__(self, values, times, cache):
+    def __call__(self, values, cache, times=None):
         self.times.append(times)
         return self.answer
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from anyorder.factorization import UNKNOWN, TokenAutomaton, TokenFactorization
+from anyorder.factorization import UNKNOWN, Request, TokenAutomaton, TokenFactorization
 from anyorder.factorization.noise_time import with_time
 from anyorder.factorization.precision import has_float64, to_float64
 from anyorder.testing.probes import chunks_for, exactly_one_two, generator, network_for, observations
@@ -18,7 +18,7 @@ def answers(family, network, make, seen, chunk, move=lambda x: x):
     """Everything a family can be asked, by name; ``make`` makes a generator from a seed."""
     asked = {
         "loss": family.loss(network, chunk, seen, generator=make(1)),
-        "sample": family.sample(network, seen, generator=make(2), temperature=0.7, nucleus=0.9).chunk,
+        "sample": family.sample(network, seen, Request(make(2), temperature=0.7, nucleus=0.9)).chunk,
     }
     if isinstance(family, TokenFactorization):
         asked["score"] = family.log_prob(network, chunk, seen, generator=make(4), samples=3).value
@@ -27,13 +27,13 @@ def answers(family, network, make, seen, chunk, move=lambda x: x):
         law = TokenAutomaton(move(law.token_class), move(law.next_state), law.start, law.accept)
         known = torch.full((4, 5), UNKNOWN)
         known[:, 0] = 2
-        asked["constrained"] = family.sample(network, seen, generator=make(5), constraint=law).chunk
+        asked["constrained"] = family.sample(network, seen, Request(make(5), constraint=law)).chunk
         if family.infills:
-            asked["known"] = family.sample(network, seen, generator=make(7), known=move(known)).chunk
+            asked["known"] = family.sample(network, seen, Request(make(7), known=move(known))).chunk
     else:
         known = torch.full((4, 5, 2), torch.nan)
         known[:, 0] = 0.5
-        asked["known"] = family.sample(network, seen, generator=make(7), known=move(known)).chunk
+        asked["known"] = family.sample(network, seen, Request(make(7), known=move(known))).chunk
     return asked
 
 
@@ -52,7 +52,7 @@ def test_a_generator_may_be_on_another_device(config):
         assert all(x.device.type == "mps" for x in found.values())
         own = {
             "loss": family.loss(there, far(chunk), far(seen), generator=pretend.generator(1)),
-            "sample": family.sample(there, far(seen), generator=pretend.generator(2)).chunk,
+            "sample": family.sample(there, far(seen), Request(pretend.generator(2))).chunk,
         }
         found = {name: x.cpu() for name, x in found.items()}
     for name, value in expected.items():
@@ -68,7 +68,7 @@ def test_a_generator_on_a_gpu_serves_a_network_on_the_cpu(config):
     network, seen, chunk = network_for(family), observations(4), chunks_for(family, 4)
     with Pretend("cuda") as pretend:
         loss = family.loss(network, chunk, seen, generator=pretend.generator(1))
-        sample = family.sample(network, seen, generator=pretend.generator(1))
+        sample = family.sample(network, seen, Request(pretend.generator(1)))
         assert (loss.device.type, sample.chunk.device.type) == ("cpu", "cpu")
 
 
@@ -120,11 +120,11 @@ def test_half_precision_weights_work_and_stay_near(config):
     loss = family.loss(half, chunk, seen.bfloat16(), generator=generator(1))
     assert loss.dtype == torch.float32
     assert (loss - precise).abs().max() < 0.03 * precise.abs().mean() + 0.03
-    sample = family.sample(half, seen.bfloat16(), generator=generator(2))
+    sample = family.sample(half, seen.bfloat16(), Request(generator(2)))
     assert sample.chunk.dtype == (torch.int64 if family.discrete else torch.float32)
     assert sample.log_prob is None or sample.log_prob.dtype == torch.float32
     if not family.discrete:
-        near = family.sample(network, seen, generator=generator(2)).chunk
+        near = family.sample(network, seen, Request(generator(2))).chunk
         # Diffusion by an untrained network magnifies a difference in a few of its numbers.
         assert (sample.chunk - near).abs().median() < 0.02 * near.abs().max()
     if isinstance(family, TokenFactorization):

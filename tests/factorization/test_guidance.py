@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from anyorder.factorization import Request
 from anyorder.factorization.guidance import Guided
 from anyorder.testing.probes import generator, network_for, observations
 
@@ -13,11 +14,11 @@ from .families import CONFIGS, family, named
 def test_scale_one_is_the_network_and_zero_ignores_the_observation(config):
     made, seen = config.build(), observations(4)
     network = network_for(made)
-    plain = made.sample(network, seen, generator=generator(1)).chunk
-    guided = made.sample(Guided(network, 1.0, 2), seen, generator=generator(1)).chunk
+    plain = made.sample(network, seen, Request(generator(1))).chunk
+    guided = made.sample(Guided(network, 1.0, 2), seen, Request(generator(1))).chunk
     torch.testing.assert_close(guided, plain, rtol=0, atol=1e-8)
-    blind = made.sample(Guided(network, 0.0, 2), seen, generator=generator(1)).chunk
-    unseen = made.sample(network, torch.zeros_like(seen), generator=generator(1)).chunk
+    blind = made.sample(Guided(network, 0.0, 2), seen, Request(generator(1))).chunk
+    unseen = made.sample(network, torch.zeros_like(seen), Request(generator(1))).chunk
     torch.testing.assert_close(blind, unseen, rtol=0, atol=1e-8)
 
 
@@ -27,7 +28,7 @@ def test_guided_log_probabilities_extrapolate():
     slots = made.slots(network, torch.zeros(2, 5).long(), torch.arange(5).expand(2, -1))
     guided = Guided(network, 3.0, 2)
     answer, _ = guided(slots, guided.prefill(seen))
-    observed = torch.log_softmax(network(slots, network.prefill(seen))[0], -1)
-    null = torch.log_softmax(network(slots, network.prefill(torch.zeros_like(seen)))[0], -1)
+    observed = torch.log_softmax(network(slots, network.prefill(seen))[0].logits, -1)
+    null = torch.log_softmax(network(slots, network.prefill(torch.zeros_like(seen)))[0].logits, -1)
     wanted = torch.log_softmax(3 * observed - 2 * null, -1)
-    torch.testing.assert_close(torch.log_softmax(answer, -1), wanted, rtol=0, atol=1e-10)
+    torch.testing.assert_close(torch.log_softmax(answer.logits, -1), wanted, rtol=0, atol=1e-10)

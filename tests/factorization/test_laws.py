@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import UNKNOWN, LegalTokens, TokenAutomaton
+from anyorder.factorization import UNKNOWN, Categorical, Draft, Request, TokenAutomaton
 from anyorder.factorization.categorical import probabilities
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders
 from anyorder.factorization.samplers import Remasking
-from anyorder.factorization.unmasking import Step
+from anyorder.factorization.unmasking import Look
 from anyorder.testing.probes import (
     ROWS,
     assert_follows,
@@ -122,7 +122,7 @@ def test_stratified_exact_counts_are_three_times_quieter_than_independent_times(
 def test_step_samplers_converge_to_the_joint(sampler):
     network = TabularNetwork(LENGTH, VOCAB, seed=5)
     made = family("masked_diffusion", sampler=sampler, steps=60, remask_rate=0.02)
-    sample = made.sample(network, context(1500), generator=generator(6))
+    sample = made.sample(network, context(1500), Request(generator(6)))
     assert_follows(sample.chunk, network.log_joint(network.codes).exp(), network.codes, sampler)
 
 
@@ -151,10 +151,10 @@ def test_several_tokens_a_step_err_by_the_enumerated_amount():
     law = family("chunked", sizes=[2, 1]).log_prob(network, network.codes, rows, generator=generator()).value
     assert (law.exp() - network.log_joint(network.codes).exp()).abs().sum() > 0.05
     sample = family("masked_diffusion", sampler="left_to_right", steps=2).sample(
-        network, context(ROWS), generator=generator(8)
+        network, context(ROWS), Request(generator(8))
     )
     assert_follows(sample.chunk, law.exp(), network.codes, "two steps")
-    assert sample.forwards == 2
+    assert sample.calls == 2
 
 
 def score_entropy_terms(network, code, masked):
@@ -193,7 +193,7 @@ def test_score_entropy_against_its_enumerated_jump_chain():
     made = family("score_entropy")
     estimate = made.log_prob(network, network.codes, context(len(law)), generator=generator(2), samples=512)
     assert ((estimate.value - bound) / estimate.standard_error).abs().max() < 4.5
-    sample = made.sample(network, context(ROWS), generator=generator(3))
+    sample = made.sample(network, context(ROWS), Request(generator(3)))
     assert_follows(sample.chunk, law, network.codes, "score entropy")
 
 
@@ -204,7 +204,7 @@ def test_uniform_diffusion_against_its_enumerated_chain():
     chain = []  # chain[t - 1][x_t, x_{t-1}]
     for t in range(1, 5):
         times = torch.full((count,), t)
-        clean = torch.softmax(made.ask(network, codes, context(count), times), -1)
+        clean = torch.softmax(made.ask(network, codes, context(count), times).logits, -1)
         step = made.posterior(codes, clean, times)
         places = torch.arange(LENGTH)
         chain.append(torch.stack([step[:, places, code].prod(-1) for code in codes], 1))
@@ -221,13 +221,13 @@ def test_uniform_diffusion_against_its_enumerated_chain():
             one_hot = torch.nn.functional.one_hot(code.expand(count, -1), VOCAB).double()
             times = torch.full((count,), t)
             truth = made.posterior(codes, one_hot, times)
-            clean = torch.softmax(made.ask(network, codes, context(count), times), -1)
+            clean = torch.softmax(made.ask(network, codes, context(count), times).logits, -1)
             model = made.posterior(codes, clean, times)
             bound[i] -= (noised.unsqueeze(1) * torch.xlogy(truth, truth / model).sum(-1)).sum()
     assert bool((bound <= law.log() + 1e-9).all())
     estimate = made.log_prob(network, codes, context(count), generator=generator(2), samples=512)
     assert ((estimate.value - bound) / estimate.standard_error).abs().max() < 4.5
-    sample = made.sample(network, context(ROWS), generator=generator(3))
+    sample = made.sample(network, context(ROWS), Request(generator(3)))
     assert_follows(sample.chunk, law, codes, "uniform diffusion")
 
 
@@ -289,7 +289,7 @@ def test_block_visibility_by_jacobian(sizes):
 def test_block_sampling_with_its_cache_equals_scoring_without():
     network, seen = network_for(family("block_diffusion")), observations(4)
     made = family("block_diffusion", block_size=2, sampler="left_to_right", steps=2)
-    sample = made.sample(network, seen, generator=generator(3))
+    sample = made.sample(network, seen, Request(generator(3)))
     from anyorder.factorization.blocks import score_blocks
 
     total = torch.zeros(4, dtype=torch.float64)
@@ -302,9 +302,9 @@ def test_block_sampling_with_its_cache_equals_scoring_without():
 
 def test_confidence_is_the_models_own_at_temperature_zero():
     logits = torch.tensor([[[2.0, 0.0], [0.0, 4.0]]])
-    noise = torch.zeros(1, 2, dtype=torch.float64)
     masked = torch.ones(1, 2, dtype=torch.bool)
-    look = Step(lambda: logits, 0, masked, noise, 0.0, 1.0, None)
+    draft = Draft(Request(generator(), temperature=0.0), context(1), 2, 2)
+    look = Look(draft, lambda part: Categorical(logits), 0, masked)
     torch.testing.assert_close(look.confidence(), logits.double().softmax(-1).amax(-1))
 
 
@@ -314,9 +314,9 @@ def test_confidence_ranks_legal_candidates_alone():
         (torch.arange(3) == 2).long(), torch.tensor([[0, 1], [1, -1]]), start=0, accept=1
     )
     logits = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 9.0]]])
-    legal = LegalTokens(automaton, torch.tensor([[2, UNKNOWN]]))
-    masked = torch.tensor([[False, True]])
-    look = Step(lambda: logits, 0, masked, torch.zeros(1, 2, dtype=torch.float64), 0.0, 1.0, legal)
+    known = torch.tensor([[2, UNKNOWN]])
+    draft = Draft(Request(generator(), 0.0, constraint=automaton, known=known), context(1), 2, 3)
+    look = Look(draft, lambda part: Categorical(logits), 0, torch.tensor([[False, True]]))
     wanted = torch.softmax(torch.tensor([1.0, 0.0]).double(), -1)[0]
     torch.testing.assert_close(look.confidence()[0, 1], wanted)
 
@@ -325,15 +325,15 @@ def test_threshold_takes_fewer_steps_where_the_network_is_sure():
     network = network_for(family("masked_diffusion"))
     sure = family("masked_diffusion", sampler="threshold", threshold=0.01)
     doubtful = family("masked_diffusion", sampler="threshold", threshold=1.0)
-    assert sure.sample(network, observations(3), generator=generator()).forwards == 1
-    assert doubtful.sample(network, observations(3), generator=generator()).forwards == 5
+    assert sure.sample(network, observations(3), Request(generator())).calls == 1
+    assert doubtful.sample(network, observations(3), Request(generator())).calls == 5
 
 
 def test_temperature_and_nucleus_shape_the_first_token():
     network = TabularNetwork(LENGTH, VOCAB, seed=5)
     first = torch.softmax(network.conditional(0, {}), -1)
     for settings in ({"temperature": 0.5}, {"nucleus": 0.6}, {"temperature": 2.0, "nucleus": 0.9}):
-        sample = family("autoregressive").sample(network, context(ROWS), generator=generator(1), **settings)
+        sample = family("autoregressive").sample(network, context(ROWS), Request(generator(1), **settings))
         law = probabilities(first.log(), settings.get("temperature", 1.0), settings.get("nucleus", 1.0))
         assert_follows(sample.chunk[:, :1], law, torch.arange(VOCAB).view(-1, 1), str(settings))
 
@@ -342,7 +342,7 @@ def test_annealed_orders_end_left_to_right():
     identity = torch.arange(6).expand(200, -1)
     orders = AnnealedOrders()
     shuffled = [
-        float((orders.at(p).draw(200, 6, generator()) != identity).any(1).float().mean())
+        float((orders.draw(200, 6, generator(), p) != identity).any(1).float().mean())
         for p in (0.2, 0.625, 0.8)
     ]
     assert shuffled[0] > 0.95
@@ -369,10 +369,10 @@ def test_gaps_are_refused_where_they_cannot_be_conditioned_on():
         ("block_diffusion", {"block_size": 2}),
     ):
         with pytest.raises(ConfigError, match="prefix"):
-            family(name, **options).sample(network, observations(1), generator=generator(), known=known)
+            family(name, **options).sample(network, observations(1), Request(generator(), known=known))
     with pytest.raises(ConfigError, match="shape"):
         family("masked_diffusion").sample(
-            network, observations(1), generator=generator(), known=torch.zeros(1, 4).long()
+            network, observations(1), Request(generator(), known=torch.zeros(1, 4).long())
         )
 
 
@@ -421,7 +421,7 @@ def test_bad_settings_are_refused(name, options):
 def test_unmasking_one_by_one_reports_the_chain_rule():
     made = family("masked_diffusion", steps=5)
     network, seen = network_for(made), observations(3)
-    sample = made.sample(network, seen, generator=generator(1))
+    sample = made.sample(network, seen, Request(generator(1)))
     order = torch.arange(5).expand(3, -1)
     scores = made.order_log_probs(network, sample.chunk, seen, order)
     torch.testing.assert_close(sample.log_prob, scores.sum(1), rtol=0, atol=1e-10)
@@ -431,7 +431,7 @@ def test_unmasking_one_by_one_reports_the_chain_rule():
 def test_samplers_that_take_tokens_back_report_no_probability(name):
     for sampler, reports in (("remasking", False), ("ancestral", True)):
         made = family(name, sampler=sampler, steps=4)
-        sample = made.sample(network_for(made), observations(3), generator=generator(1))
+        sample = made.sample(network_for(made), observations(3), Request(generator(1)))
         assert (sample.log_prob is not None) == reports
 
 
@@ -442,6 +442,6 @@ def test_annealing_reaches_the_loss():
     made = family("autoregressive", orders="annealed")
     losses = {}
     for progress in (0.0, 1.0):
-        losses[progress] = made.at(progress).loss(network, tokens, seen, generator=generator(2))
+        losses[progress] = made.loss(network, tokens, seen, generator=generator(2), progress=progress)
     assert torch.equal(losses[1.0], plain)
     assert (losses[0.0] - plain).abs().max() > 1e-6

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import UNKNOWN, LegalTokens
-from anyorder.factorization.base import in_place_slots
+from anyorder.factorization import UNKNOWN, LegalTokens, Request
 from anyorder.factorization.categorical import draw, uniforms
 from anyorder.factorization.checks import check_known
 from anyorder.factorization.constraint import count_automaton
 from anyorder.factorization.families.autoregressive import hide_past
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, known_first
 from anyorder.factorization.schedules import SCHEDULES
+from anyorder.factorization.slots import in_place_slots
 from anyorder.testing.probes import Counting, generator, network_for, observations
 from anyorder.testing.toy import ChainNetwork, TabularNetwork, context, mean_jumps
 
@@ -71,7 +71,7 @@ def test_training_and_sampling_have_schedules_of_their_own():
 def revealed(sampler, length, known=0):
     """How many tokens each step of a sampler that ranks reveals, the first ``known`` being given."""
     masked, counts = torch.arange(length).unsqueeze(0) >= known, []
-    steps = sampler.forwards(length - known)
+    steps = sampler.calls(length - known)
     for step in range(steps):
         shown = sampler.reveal(step, steps, masked, lambda: torch.rand(1, length), generator())
         assert not (shown & ~masked).any()
@@ -107,7 +107,7 @@ CODES = 400
 def jumps(length=32, **options):
     """Mean jumps that masked diffusion draws of a chain whose conditionals are exact, and the chain's own."""
     chain = ChainNetwork(length)
-    sample = family("masked_diffusion", **options).sample(chain, context(CODES), generator=generator(1))
+    sample = family("masked_diffusion", **options).sample(chain, context(CODES), Request(generator(1)))
     return mean_jumps(sample.chunk), chain.jumps
 
 
@@ -118,10 +118,10 @@ def test_the_chains_conditionals_are_those_of_its_joint():
         shape = [3 if axis in (place, place + 1) else 1 for axis in range(4)]
         joint = joint * chain.step.reshape(shape)
     tokens = torch.tensor([[3, 1, 3, 2]])  # 3 is MASK
-    logits, _ = chain(in_place_slots(chain, tokens.masked_fill(tokens == 3, -1)), None)
+    answer, _ = chain(in_place_slots(chain, tokens.masked_fill(tokens == 3, -1)), None)
     given = joint[:, 1, :, 2]
-    torch.testing.assert_close(torch.softmax(logits[0, 0], -1), given.sum(1) / given.sum())
-    torch.testing.assert_close(torch.softmax(logits[0, 2], -1), given.sum(0) / given.sum())
+    torch.testing.assert_close(torch.softmax(answer.logits[0, 0], -1), given.sum(1) / given.sum())
+    torch.testing.assert_close(torch.softmax(answer.logits[0, 2], -1), given.sum(0) / given.sum())
 
 
 def test_the_default_sampler_draws_no_neighbours_together():
@@ -177,7 +177,7 @@ def test_every_fixed_order_is_drawn_equally_often():
 def test_annealing_falls_linearly_between_its_ends():
     orders, identity = AnnealedOrders(start=0.2, end=0.6), torch.arange(8)
     for progress, share in ((0.0, 1.0), (0.2, 1.0), (0.3, 0.75), (0.5, 0.25), (0.6, 0.0), (1.0, 0.0)):
-        shuffled = (orders.at(progress).draw(4000, 8, generator(2)) != identity).any(1).double().mean()
+        shuffled = (orders.draw(4000, 8, generator(2), progress) != identity).any(1).double().mean()
         assert abs(shuffled - share) <= 4 * (share * (1 - share) / 4000) ** 0.5 + 1e-3
     assert torch.equal(orders.draw(5, 8, generator(2)), identity.expand(5, -1))
 
@@ -235,10 +235,10 @@ def test_hiding_the_past():
 def test_sampling_takes_exactly_so_many_calls(name, options, calls):
     made = family(name, **options)
     # Enough rows that no step of a random sampler reveals nothing in all of them, which would save its call.
-    sample = made.sample(network_for(made), observations(64), generator=generator())
-    assert sample.forwards == calls
+    sample = made.sample(network_for(made), observations(64), Request(generator()))
+    assert sample.calls == calls
     # Levels are the tokenizer's, so a family over them promises a bound.
-    assert made.forwards(5) == (5 if made.needs_levels else calls)
+    assert made.calls(5) == (5 if made.needs_levels else calls)
 
 
 def test_refusals_name_the_field_and_what_is_allowed():
@@ -251,7 +251,7 @@ def test_refusals_name_the_field_and_what_is_allowed():
     for name, words in allowed.items():
         with pytest.raises(ConfigError) as error:
             family(name, **({"sizes": [2]} if name == "chunked" else {})).sample(
-                network, observations(1), generator=generator(), known=known
+                network, observations(1), Request(generator(), known=known)
             )
         assert str(error.value) == f"known: 'positions with gaps' given, allowed: {words}"
     network.levels = None
@@ -269,8 +269,8 @@ def test_refusals_name_the_field_and_what_is_allowed():
 
 def test_score_entropy_at_temperature_zero_takes_the_loudest_position_first():
     network = TabularNetwork(3, 3, seed=6, perturb=0.8)
-    sample = family("score_entropy").sample(network, context(2), generator=generator(1), temperature=0.0)
-    again = family("score_entropy").sample(network, context(2), generator=generator(2), temperature=0.0)
+    sample = family("score_entropy").sample(network, context(2), Request(generator(1), temperature=0.0))
+    again = family("score_entropy").sample(network, context(2), Request(generator(2), temperature=0.0))
     assert torch.equal(sample.chunk, again.chunk)
     given = {}
     while len(given) < 3:
@@ -294,11 +294,11 @@ def test_a_block_that_is_known_in_full_is_read_and_counted(name):
     network, seen = Counting(network_for(made)), observations(3)
     known = torch.full((3, 5), UNKNOWN)
     known[:, :2] = torch.tensor([[0, 1], [2, 3], [4, 5]])
-    sample = made.sample(network, seen, generator=generator(1), known=known)
-    assert (sample.forwards, sample.slots) == (network.calls, network.slots)
+    sample = made.sample(network, seen, Request(generator(1), known=known))
+    assert (sample.calls, sample.slots) == (network.calls, network.slots)
     other = known.clone()
     other[:, 1] = 6
-    changed = made.sample(network, seen, generator=generator(1), known=other)
+    changed = made.sample(network, seen, Request(generator(1), known=other))
     assert not torch.equal(changed.log_prob, sample.log_prob)
 
 
@@ -306,8 +306,8 @@ def test_uniform_diffusion_at_temperature_zero_takes_the_likeliest_tokens():
     made = family("uniform_diffusion", steps=1)
     network, seen = network_for(made), observations(6)
     start = (uniforms((6, 5), generator(3)) * 7).long()
-    logits = made.ask(network, start, seen, torch.ones(6, dtype=torch.int64))
-    sample = made.sample(network, seen, generator=generator(3), temperature=0.0)
+    logits = made.ask(network, start, seen, torch.ones(6, dtype=torch.int64)).logits
+    sample = made.sample(network, seen, Request(generator(3), temperature=0.0))
     assert torch.equal(sample.chunk, logits.argmax(-1))
 
 
@@ -324,7 +324,7 @@ def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
                     patch.setattr(LegalTokens, "ended", lambda self, i: None)
                 source, network.calls = generator(4), 0
                 sample = made.sample(
-                    network, observations(7), generator=source, constraint=automaton, known=known
+                    network, observations(7), Request(source, constraint=automaton, known=known)
                 )
             found.append((sample, network.calls, float(uniforms((1,), source))))
         (early, made_calls, after), (late, all_calls, after_all) = found
@@ -332,7 +332,7 @@ def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
         torch.testing.assert_close(early.log_prob, late.log_prob, rtol=0, atol=1e-10)
         assert after == after_all
         longest = int((early.chunk != 6).sum(1).max())
-        assert made_calls == early.forwards == longest + 1 < all_calls == late.forwards == length
+        assert made_calls == early.calls == longest + 1 < all_calls == late.calls == length
         assert early.slots == late.slots == length
 
 
@@ -363,9 +363,9 @@ def test_only_what_is_revealed_is_drawn(sampler, monkeypatch):
         asked.append(logits[..., 0].numel())
         return draw(logits, *rest)
 
-    monkeypatch.setattr("anyorder.factorization.unmasking.draw", spy)
+    monkeypatch.setattr("anyorder.factorization.draft.draw", spy)
     made = family("masked_diffusion", sampler=sampler)
-    made.sample(network_for(made), observations(3), generator=generator(), nucleus=0.9)
+    made.sample(network_for(made), observations(3), Request(generator(), nucleus=0.9))
     # Three rows: one token each a step; confidence looks at all that are masked, too.
     ranks = [3 * left for left in (5, 4, 3, 2, 1)] if sampler == "confidence" else []
     assert sorted(asked) == sorted([3] * 5 + ranks)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from anyorder.factorization import Request
 from anyorder.factorization.blocks import score_blocks, split
 from anyorder.networks import SlotNetwork, TransformerConfig
 from anyorder.testing.probes import generator, observations
@@ -39,9 +40,9 @@ def loss(name, levels=(1,) * LENGTH, **options):
 def test_one_token_at_a_time_is_autoregression(name, options):
     torch.testing.assert_close(loss(name, **options), loss("autoregressive"), rtol=0, atol=1e-12)
     ours, plain = family(name, **options), family("autoregressive")
-    drawn = ours.sample(network(), observations(5), generator=generator(3))
-    assert torch.equal(drawn.chunk, plain.sample(network(), observations(5), generator=generator(3)).chunk)
-    assert (drawn.forwards, drawn.slots) == (LENGTH, LENGTH)
+    drawn = ours.sample(network(), observations(5), Request(generator(3)))
+    assert torch.equal(drawn.chunk, plain.sample(network(), observations(5), Request(generator(3))).chunk)
+    assert (drawn.calls, drawn.slots) == (LENGTH, LENGTH)
 
 
 def test_one_block_is_masked_diffusion():
@@ -51,7 +52,7 @@ def test_one_block_is_masked_diffusion():
     for sampler in ("left_to_right", "ancestral", "confidence", "first_hitting", "remasking"):
         draws = [
             family(name, sampler=sampler, steps=4, **options).sample(
-                network(), observations(5), generator=generator(3)
+                network(), observations(5), Request(generator(3))
             )
             for name, options in (("block_diffusion", {"block_size": LENGTH}), ("masked_diffusion", {}))
         ]

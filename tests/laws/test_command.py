@@ -17,6 +17,7 @@ from anyorder.laws.law import CONSTANTS
 from anyorder.laws.laws import fit_laws
 from anyorder.laws.laws_file import read_laws, to_dict
 from anyorder.laws.runs import read_runs
+from anyorder.reports.laws import sentences
 from tests.commands.test_cli import fails
 from tests.laws.planted import AR, DIFFUSION, MUENNIGHOFF, STEP_ONE, planted, together
 from tests.reports.test_html import Page
@@ -109,7 +110,7 @@ def test_everything_held_is_only_scored():
     laws = fit_laws(
         read_runs(MUENNIGHOFF)[0], FitConfig(fixed=Fixed(**STEP_ONE, R_D=15.387756, R_N=5.309743))
     )
-    law = to_dict(laws)["laws"]["all"]
+    law = to_dict(laws, sentences(laws))["laws"]["all"]
     assert law["objective"] == pytest.approx(0.0158259353, abs=5e-11)
     assert law["r2"] == pytest.approx(0.7722046, abs=5e-8)
     assert set(law["fixed"]) == set(law["constants"])
@@ -120,7 +121,7 @@ def test_everything_held_is_only_scored():
 def test_other_laws(law):
     name = "chinchilla" if law == "auto" else law
     laws = fit_laws(planted(AR, 60), FitConfig(law=name), resamples=100, choose=law == "auto")
-    written = to_dict(laws)
+    written = to_dict(laws, sentences(laws))
     assert json.dumps(written, allow_nan=False)
     assert written["law"] == {"auto": "data_constrained", "chinchilla": "chinchilla"}[law]
     assert len(written["held_out"]) == (4 if law == "auto" else 0)

@@ -11,6 +11,7 @@ from anyorder.laws.critical import PowerLaw, best_loss, critical_flops, lowest_l
 from anyorder.laws.law import constants_array, predict
 from anyorder.laws.laws import fit_laws
 from anyorder.laws.pairs import compare_pairs
+from anyorder.reports.laws import pair_text
 from tests.laws.planted import AR, DIFFUSION, planted, together
 
 U = np.array([25e6, 50e6, 100e6])
@@ -131,10 +132,10 @@ def test_planted_families_cross_where_they_should():
     slope = power_laws(exact, u)[0, 0]
     assert kept.slope_interval[0] <= slope <= kept.slope_interval[1]
     assert all(point.better_above == "masked" for point in kept.crossings)
-    assert "above C_crit masked" in kept.text()
-    assert f"log10 U = {kept.line.slope:.3f} log10 C" in kept.text()
+    assert "above C_crit masked" in pair_text(kept)
+    assert f"log10 U = {kept.line.slope:.3f} log10 C" in pair_text(kept)
     for interval in ((-90.0, 400.0), (0.1, 1.5), (math.nan, math.nan)):
-        unknown = replace(kept, slope_interval=interval).text()
+        unknown = pair_text(replace(kept, slope_interval=interval))
         assert "no power law of U is identified" in unknown
         assert "log10 U" not in unknown
 
@@ -145,4 +146,4 @@ def test_any_number_of_families_and_none_that_cross():
     pairs = compare_pairs(runs, best, {name: c[None].repeat(3, 0) for name, c in best.items()})
     assert [pair.families for pair in pairs[::2]] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(math.isnan(point.flops) for point in pairs[0].crossings)
-    assert "a has the lower loss throughout" in pairs[0].text()
+    assert "a has the lower loss throughout" in pair_text(pairs[0])

@@ -5,10 +5,11 @@ import pytest
 
 from anyorder.laws.config import FitConfig, Fixed
 from anyorder.laws.fit import fit, objective, r_squared
-from anyorder.laws.intervals import bootstrap, in_words, intervals
+from anyorder.laws.intervals import bootstrap, intervals
 from anyorder.laws.law import CONSTANTS, constants_array
 from anyorder.laws.runs import make_runs, read_runs
 from anyorder.laws.select import compare_laws, simplest
+from anyorder.reports.laws import constant_note
 from tests.laws.planted import AR, DIFFUSION, MUENNIGHOFF, PUBLISHED, STEP_ONE, planted, together
 
 SEVEN = CONSTANTS[:7]
@@ -35,7 +36,7 @@ def test_published_point(published):
     assert held.r2("all", decay=False) == pytest.approx(plain.r2("all"), abs=1e-12)
 
 
-def test_a_better_optimum_than_the_published_one_and_its_interval_in_words(published):
+def test_a_better_optimum_than_the_published_one_and_its_interval_constant_note(published):
     found = only(published, fixed=Fixed(**STEP_ONE))
     assert found.objective("all") <= 0.0158047
     np.testing.assert_allclose(found.of("all")[5:7], [95.4, 1.71], rtol=0.005)
@@ -43,7 +44,7 @@ def test_a_better_optimum_than_the_published_one_and_its_interval_in_words(publi
     assert not told.identified
     assert told.open_high
     assert 4 < told.low < 8
-    words = in_words("R_D", 95.4, told)
+    words = constant_note("R_D", 95.4, told)
     assert "weakly identified" in words
     assert "edge of the search" in words
 

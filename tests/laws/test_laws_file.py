@@ -12,6 +12,7 @@ from anyorder.laws.facts import Facts
 from anyorder.laws.laws import fit_laws
 from anyorder.laws.laws_file import read_laws, to_dict, write_laws
 from anyorder.laws.runs import make_runs
+from anyorder.reports.laws import sentences
 from tests.laws.planted import AR, DIFFUSION, planted, together
 
 
@@ -51,8 +52,8 @@ def is_read(folder):
 
 
 def test_what_was_written_comes_back_with_its_digest(laws, tmp_path):
-    write_laws(laws, tmp_path / "laws.json")
-    assert read_json(tmp_path / "laws.json") == json.loads(json.dumps(to_dict(laws)))
+    write_laws(laws, sentences(laws), tmp_path / "laws.json")
+    assert read_json(tmp_path / "laws.json") == json.loads(json.dumps(to_dict(laws, sentences(laws))))
     assert read_laws(tmp_path).facts == laws.facts
     text = (tmp_path / "laws.json").read_text()
     (tmp_path / "laws.json").write_text(text.replace('"E": 1', '"E": 2', 1).replace('"E": 2', '"E": 3', 1))
@@ -61,12 +62,12 @@ def test_what_was_written_comes_back_with_its_digest(laws, tmp_path):
 
 
 def test_laws_without_a_digest_as_older_versions_wrote_are_read(laws, tmp_path):
-    (tmp_path / "laws.json").write_text(json.dumps(to_dict(laws)))
+    (tmp_path / "laws.json").write_text(json.dumps(to_dict(laws, sentences(laws))))
     assert set(read_laws(tmp_path).families) == {"ar", "masked"}
 
 
 def test_every_number_in_it_is_looked_at(laws, tmp_path):
-    content = json.loads(json.dumps(to_dict(laws)))
+    content = json.loads(json.dumps(to_dict(laws, sentences(laws))))
     for law in content["laws"].values():
         law["bootstrap"]["samples"] = {name: v[:2] for name, v in law["bootstrap"]["samples"].items()}
     content["critical"]["pairs"] = content["critical"]["pairs"][:1]
@@ -105,7 +106,7 @@ def test_every_number_in_it_is_looked_at(laws, tmp_path):
     ],
 )
 def test_a_wrong_value_is_named(laws, path, value, said, tmp_path):
-    content = json.loads(json.dumps(to_dict(laws)))
+    content = json.loads(json.dumps(to_dict(laws, sentences(laws))))
     at(content, path)[path[-1]] = value
     (tmp_path / "laws.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as error:

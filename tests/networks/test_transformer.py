@@ -49,12 +49,12 @@ def test_attention_dropout_acts_in_training_only():
 def test_cached_equals_uncached(network):
     slots = left_to_right_slots(network, tokens())
     causal = torch.ones(6, 6, dtype=torch.bool).tril()
-    whole, _ = network(slots, network.prefill(context()), causal)
+    answer, _ = network(slots, network.prefill(context()), causal)
     cache, steps = network.prefill(context()), []
     for i in range(6):
-        logits, cache = network(Slots(*(field[:, i : i + 1] for field in slots)), cache)
-        steps.append(logits)
-    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=0, atol=1e-12)
+        one, cache = network(Slots(*(field[:, i : i + 1] for field in slots)), cache)
+        steps.append(one.logits)
+    torch.testing.assert_close(torch.cat(steps, 1), answer.logits, rtol=0, atol=1e-12)
 
 
 def test_no_slot_reads_what_it_may_not_see(network):
@@ -75,11 +75,11 @@ def test_masked_slots_do_not_leak_the_token_they_hide(network):
     masked = hidden.clone()
     masked[0, 2] = 9  # MASK
     slots = Slots(masked, positions, positions)
-    logits, _ = network(slots, network.prefill(context(1)))
+    answer, _ = network(slots, network.prefill(context(1)))
     visible_changed = masked.clone()
     visible_changed[0, 4] = (visible_changed[0, 4] + 1) % 9
     other, _ = network(Slots(visible_changed, positions, positions), network.prefill(context(1)))
-    assert not torch.allclose(logits[0, 2], other[0, 2])  # slots do see each other
+    assert not torch.allclose(answer.logits[0, 2], other.logits[0, 2])  # slots do see each other
 
 
 def test_cache_rows_can_be_selected_and_repeated(network):
@@ -88,7 +88,7 @@ def test_cache_rows_can_be_selected_and_repeated(network):
     cache = network.prefill(context())
     rows = torch.tensor([1, 0, 1])
     direct, _ = network(Slots(*(field[rows] for field in first)), cache.select(rows))
-    torch.testing.assert_close(direct, network(first, cache)[0][rows], rtol=0, atol=1e-12)
+    torch.testing.assert_close(direct.logits, network(first, cache)[0].logits[rows], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("setting", [{"width": 10}, {"depth": 0}, {"dropout": 1.0}, {"heads": 0}])

@@ -14,8 +14,8 @@ pytest.importorskip("grpc")
 import grpc
 
 from anyorder.errors import ConfigError
+from anyorder.plugin import policy_server
 from anyorder.policies import AnyOrderPolicy
-from lerobot_policy_anyorder import policy_server
 from tests.plugin.saved import ACTIONS, HORIZON, policy, save
 
 JOINTS = ["a.pos", "b.pos", "c.pos"]

@@ -114,9 +114,9 @@ def test_select_action_plays_the_chunk_and_asks_again_when_it_is_used_up(family)
     chunk = twin.predict_action_chunk(observation())
     for step in range(4):
         assert torch.equal(policy.select_action(observation()), chunk[:, step])
-    calls = policy.forwards
+    calls = policy.calls
     policy.select_action(observation())
-    assert policy.forwards > calls
+    assert policy.calls > calls
     policy.reset()
     assert len(policy._queue) == 0
 
@@ -264,7 +264,7 @@ def test_how_far_training_is_matters_to_no_other_family(family):
 def test_what_an_older_policy_left_unsaid_means_what_it_meant_then(tmp_path):
     policy = make("masked_diffusion")
     assert policy.config.factorization["steps"] == 0
-    assert policy.factorization.sampler.forwards(40) == 40
+    assert policy.factorization.sampler.calls(40) == 40
     policy.save_pretrained(tmp_path)
     assert load_policy(tmp_path, "cpu").config.factorization == policy.config.factorization
     (tmp_path / "SHA256SUMS").unlink()
@@ -273,6 +273,6 @@ def test_what_an_older_policy_left_unsaid_means_what_it_meant_then(tmp_path):
     for options, steps in (({}, 32), ({"sampler": "confidence"}, 32), ({"steps": 8}, 8), ({"steps": 0}, 40)):
         older = {"factorization": "masked_diffusion", "factorization_options": options}
         file.write_text(json.dumps({**saved, **older}))
-        assert load_policy(tmp_path, "cpu").factorization.sampler.forwards(40) == steps
+        assert load_policy(tmp_path, "cpu").factorization.sampler.calls(40) == steps
     # One that is not fitted yet has the defaults of today.
     assert AnyOrderConfig(factorization="masked_diffusion").factorization_config().steps == 0

@@ -7,7 +7,7 @@ import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 
 from anyorder.datasets.read.statistics import Statistics
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, Request
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
@@ -73,14 +73,14 @@ def test_diffusion_clips_at_the_limit_of_the_normalisation(mode, limit, schedule
             def prefill(self, context):
                 return None
 
-            def __call__(self, values, times, cache):
+            def __call__(self, values, cache, times):
                 signal = diffusion.noising.alphas_cumprod.double()[(times * 100).round().long()].view(
                     -1, 1, 1
                 )
                 return (values - signal.sqrt() * value) / (1 - signal).sqrt()
 
         context = torch.zeros(2, 1, 1, dtype=torch.float64)
-        return diffusion.sample(Oracle(), context, generator=torch.Generator().manual_seed(0)).chunk
+        return diffusion.sample(Oracle(), context, Request(torch.Generator().manual_seed(0))).chunk
 
     family = policy.factorization
     assert isinstance(family, GaussianDiffusion)

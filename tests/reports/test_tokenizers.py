@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from anyorder.reports.tokenizer_tables import error_rows, point_rows, summary_rows, worst_rows
 from anyorder.reports.tokenizers import curve_plot, drawable, tokenizer_page
 from anyorder.testing.chunks import recorded_like, smooth
 from anyorder.tokenizers import TokenizerConfig
@@ -57,7 +58,7 @@ def test_plots_show_the_worst_chunks_and_the_curve(measured):
 def test_tables_hold_every_number(measured):
     report, curve = measured
     shown = "\n".join(Page(tokenizer_page(report, CHOSEN, "", curve)).texts)
-    for row in (*report.summary(), *report.error_rows(), *report.worst_rows(), *curve.rows()):
+    for row in (*summary_rows(report), *error_rows(report), *worst_rows(report), *point_rows(curve)):
         assert all(cell in shown for cell in row), row
     assert "Left out: fast scale=22: vocab_size: 4 given" in shown
 

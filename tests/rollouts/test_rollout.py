@@ -91,7 +91,7 @@ class RightPolicy:
     n_action_steps = 4
 
     def __init__(self):
-        self.forwards = 0
+        self.calls = 0
         self.batch_sizes = []
         self.resets = 0
 
@@ -99,7 +99,7 @@ class RightPolicy:
         self.resets += 1
 
     def predict_action_chunk(self, batch):
-        self.forwards += 3
+        self.calls += 3
         self.batch_sizes.append(len(batch["observation.state"]))
         assert batch["task"] == ["Count down."] * self.batch_sizes[-1]
         steps = batch["observation.state"][:, 1:] + torch.arange(6)

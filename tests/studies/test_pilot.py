@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from anyorder import cli
-from anyorder.commands import pilot as commands
-from anyorder.commands.advise import AdviseConfig
+from anyorder.commands.advise import AdviseConfig, pilot_of
 from anyorder.commands.fit import fit_table
 from anyorder.datasets.read.episodes import split_episodes
 from anyorder.errors import ConfigError
@@ -24,6 +23,7 @@ from anyorder.studies.data import StudyData
 from anyorder.studies.files import ERROR, PROGRESS, RESULT, run_folder
 from anyorder.studies.grid import expand
 from anyorder.studies.pilot import cells, corrected, grids, largest, makespan, within
+from anyorder.studies.pilot_run import Pilot, dataset_of, free_folder
 from anyorder.studies.workers import Session, Task, work
 from tests.commands.test_cli import fails
 
@@ -167,7 +167,7 @@ def small(monkeypatch):
         assert (config.law, config.loss) == ("auto", "loss_best")
         return fit_table(replace(config, law="chinchilla", bootstrap=100), console)
 
-    monkeypatch.setattr(commands, "fit_table", quickly)
+    monkeypatch.setattr("anyorder.commands.fit.fit_table", quickly)
     return control
 
 
@@ -202,8 +202,8 @@ def test_a_pilot_that_was_killed_goes_on_and_advises(small, lift_root, tmp_path,
 def test_the_time_that_is_named_is_enough(small, lift_root, tmp_path, capsys, monkeypatch):
     """On a machine so busy that nothing ever seems to fit."""
     monkeypatch.setattr(pilot, "largest", lambda *_: 0.0)
-    monkeypatch.setattr(commands, "fit_table", lambda *_: None)
-    monkeypatch.setattr(commands, "print_files", lambda *_: None)
+    monkeypatch.setattr("anyorder.commands.fit.fit_table", lambda *_: None)
+    monkeypatch.setattr("anyorder.commands.fit.print_files", lambda *_: None)
     words = ["advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'pilot'}", "workers=2", "flops=1e8"]
     words += ["extrapolate=true"]
     line = fails(capsys, *words, "pilot=5")
@@ -219,8 +219,9 @@ def test_the_time_that_is_named_is_enough(small, lift_root, tmp_path, capsys, mo
 
 
 def test_seconds_of_a_run_that_was_killed_count(small, data, lift_root, tmp_path, monkeypatch):
-    config = AdviseConfig(pilot=5, dataset=str(lift_root), flops=1e8, pilot_out=str(tmp_path), workers=2)
-    fresh = commands.Pilot(config, commands.dataset_of(config), 0.0)
+    given = AdviseConfig(pilot=5, dataset=str(lift_root), flops=1e8, pilot_out=str(tmp_path), workers=2)
+    config = pilot_of(given)
+    fresh = Pilot(config, dataset_of(config), 0.0)
     assert (fresh.trained_s, fresh.deadline) == (0.0, 300.0)
     folders = [run_folder(tmp_path, m.id) for m in fresh.grid]
 
@@ -239,7 +240,7 @@ def test_seconds_of_a_run_that_was_killed_count(small, data, lift_root, tmp_path
         with pytest.raises(KeyboardInterrupt):
             member.run_member(settings, data, held_out, folders[0])
     result = member.run_member(fresh.grid[1].settings, data, held_out, folders[1])
-    again = commands.Pilot(config, commands.dataset_of(config), 0.0)
+    again = Pilot(config, dataset_of(config), 0.0)
     assert list(again.took.values()) == [result["wall_s"]]
     killed_s = json.loads((folders[0] / PROGRESS).read_text())["wall_s"]
     assert killed_s > 0
@@ -274,7 +275,7 @@ def test_what_does_not_fit_is_said(small, lift_root, tmp_path, capsys):
     assert "minutes: 10000.0 given" in line
     assert "10x outside" in line
     assert 3 <= len(small.trained) <= 6
-    assert len(read_study(tmp_path / "out")["members"]) == len(small.trained)
+    assert len(read_study(tmp_path / "out").members) == len(small.trained)
     other = fails(capsys, *words, "pilot=5", "minutes=1", "validation_fraction=0.45")
     assert "pilot_out" in other
     assert "another study" in other
@@ -335,21 +336,20 @@ def test_bad_words_before_any_work(words, said, lift_root, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_kill_left_of_a_fit_is_made_anew(lift_root, tmp_path):
+def test_what_a_kill_left_of_a_fit_is_made_anew(tmp_path):
     out = tmp_path / "pilot"
     (out / "fit").mkdir(parents=True)
-    config = AdviseConfig(pilot=1, dataset=str(lift_root), flops=1.0, pilot_out=str(out))
     with pytest.raises(ConfigError, match="pilot_out"):  # not a pilot's: nothing of it is touched
-        commands.free_folder(config)
+        free_folder(out)
     (out / "study.json").write_text("{}")
     (out / "fit" / "report.html").write_text("half")
-    assert commands.free_folder(config) == out / "fit"
+    assert free_folder(out) == out / "fit"
     assert not (out / "fit").exists()
     (out / "fit").mkdir()
     (out / "fit" / "laws.json").write_text("{}")
     with pytest.raises(ConfigError, match="asks that pilot again"):
-        commands.free_folder(config)
+        free_folder(out)
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(ConfigError, match="a folder, where one can be made"):
-        commands.free_folder(replace(config, pilot_out=str(file)))
+        free_folder(file)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow.parquet as parquet
 import pytest
@@ -181,7 +182,7 @@ def test_the_objective_and_the_score_are_a_policys(config, data, held_out, name)
     assert torch.equal(found, expected)
     scored = score(training.policy, held_out.validation, draws=2, seed=0)
     # Its generator has drawn nothing before the likelihood's.
-    training.policy.factorization.loss = lambda network, chunk, context, generator: torch.zeros(len(chunk))
+    training.policy.factorization.loss = lambda network, code, context, **_: torch.zeros(len(code))
     validation = validate(training.policy, data.validation, samples=2, limit=16, seed=0)
     assert scored.nll == pytest.approx(validation.nll_nats_per_token, rel=1e-5)
     assert scored.se * data.length == pytest.approx(validation.nll_standard_error, rel=1e-4)
@@ -291,7 +292,7 @@ def test_a_result_that_cannot_be_is_one_line(tmp_path, name, value):
 def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
     folder = run_folder(tmp_path, "r1")
     write_json(folder / PROGRESS, {"share": 0.5, "wall_s": 1.0})
-    member = {"id": "r1", "estimated_s": 1.0}
+    member = SimpleNamespace(id="r1", estimated_s=1.0)
     assert standing(tmp_path, member).state == "running"
     real = collect.read_file
 
@@ -348,7 +349,7 @@ def ran(lift_root, tmp_path_factory):
 
 def test_a_failure_is_recorded_and_stops_nothing(ran, capsys):
     words, out, bad = ran
-    states = [s.state for s in standings(out, read_study(out)["members"])]
+    states = [s.state for s in standings(out, read_study(out).members)]
     assert states == ["failed"] + ["done"] * 7
     assert json.loads((bad / ERROR).read_text())["tries"] == 2
     before = {p: p.stat().st_mtime_ns for p in out.rglob(f"runs/*/{RESULT}")}
@@ -414,7 +415,7 @@ def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
     assert "1 runs executed" in told
     assert "complete; next" in told
     assert not (bad / ERROR).exists()
-    first = read_member(read_study(out)["members"][0])
+    first = read_study(out).members[0]
     data = StudyData(study(lift_root))
     alone = run_member(first.settings, data, HeldOut.of(data, 16, 16), tmp_path)
     together = read_json(bad / RESULT)

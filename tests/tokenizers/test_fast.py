@@ -9,7 +9,7 @@ import torch
 from anyorder.errors import ConfigError, DecodeError
 from anyorder.testing.chunks import noise, recorded_like, smooth
 from anyorder.tokenizers import fast
-from anyorder.tokenizers.dct import quantise
+from anyorder.tokenizers.dct import quantize
 from anyorder.tokenizers.fast import FastConfig, FastTokenizer
 
 
@@ -24,7 +24,7 @@ def published_coefficients(chunks, scale):
 def test_coefficients_are_the_published_ones(horizon, scale):
     for make in (smooth, noise):
         chunks = make(2000, horizon, 6, seed=horizon)
-        assert torch.equal(quantise(chunks, scale), published_coefficients(chunks, scale))
+        assert torch.equal(quantize(chunks, scale), published_coefficients(chunks, scale))
 
 
 @pytest.mark.parametrize(("horizon", "scale"), [(64, 10.0), (9, 4.5)])
@@ -34,9 +34,9 @@ def test_ties_round_to_even_whatever_the_batch(horizon, scale):
     chunks = torch.where(torch.arange(horizon) < open_steps[:, None], 1.0, -1.0).unsqueeze(2)
     exact = (2 * open_steps.double() - horizon) * (scale / math.sqrt(horizon))
     assert ((exact - exact.round()).abs() == 0.5).sum() > horizon / 3
-    assert torch.equal(quantise(chunks, scale)[:, 0], exact.round().long())
-    alone = torch.cat([quantise(chunk, scale) for chunk in chunks.split(1)])
-    assert torch.equal(quantise(chunks.repeat(31, 1, 1), scale), alone.repeat(31, 1))
+    assert torch.equal(quantize(chunks, scale)[:, 0], exact.round().long())
+    alone = torch.cat([quantize(chunk, scale) for chunk in chunks.split(1)])
+    assert torch.equal(quantize(chunks.repeat(31, 1, 1), scale), alone.repeat(31, 1))
 
 
 def test_smooth_motion_is_compressed():
@@ -68,8 +68,8 @@ def test_a_cut_code_keeps_the_low_frequencies():
     chunks = 0.5 * noise(100)
     assert not tokenizer.lossless(chunks).any()
     tokens = tokenizer.encode(chunks)
-    kept = quantise(tokenizer.decode(tokens), tokenizer.scale)
-    full = quantise(chunks, tokenizer.scale)
+    kept = quantize(tokenizer.decode(tokens), tokenizer.scale)
+    full = quantize(chunks, tokenizer.scale)
     for row, wanted in zip(kept, full, strict=True):
         cut_at = int((row != 0).nonzero().max()) + 1 if row.any() else 0
         assert torch.equal(row[:cut_at], wanted[:cut_at])

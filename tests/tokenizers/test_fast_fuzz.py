@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from anyorder.errors import DecodeError
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, Request
 from anyorder.testing.chunks import recorded_like
 from anyorder.testing.probes import generator, network_for
 from anyorder.testing.tokenizers import legal_sequences
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.tokenizers.fast import FastConfig, quantise
+from anyorder.tokenizers.fast import FastConfig, quantize
 
 BATCH = 50_000
 counts = pytest.mark.parametrize("count", [2_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
@@ -87,7 +87,7 @@ def test_untrained_networks_under_the_constraint_always_decode(name):
     seen = torch.randn(64, 2, 16, generator=generator(5), dtype=torch.float64)
     for temperature in (0.0, 1.0, 5.0):
         tokens = family.sample(
-            network, seen, generator=generator(6), temperature=temperature, constraint=tokenizer.constraint
+            network, seen, Request(generator(6), temperature=temperature, constraint=tokenizer.constraint)
         ).chunk
         chunks = tokenizer.decode(tokens)
         assert chunks.shape == (64, 6, 3)
@@ -98,5 +98,5 @@ def test_a_legal_code_never_leaves_the_fitted_range_of_coefficients(tokenizer):
     tokens = legal_sequences(tokenizer, 500, generator(7))
     symbols = tokenizer.bpe.expand(tokens[tokens < tokenizer.end_token])
     assert 0 <= int(symbols.min()) <= int(symbols.max()) <= tokenizer.high - tokenizer.low
-    kept = quantise(recorded_like(500, seed=3), tokenizer.scale)
+    kept = quantize(recorded_like(500, seed=3), tokenizer.scale)
     assert tokenizer.low <= int(kept.min()) <= int(kept.max()) <= tokenizer.high

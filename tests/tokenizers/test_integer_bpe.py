@@ -4,7 +4,7 @@ from tokenizers import Tokenizer, models
 
 from anyorder.errors import CheckpointError
 from anyorder.testing.chunks import noise, recorded_like
-from anyorder.tokenizers.dct import quantise
+from anyorder.tokenizers.dct import quantize
 from anyorder.tokenizers.integer_bpe import IntegerBPE, learn_merges
 
 
@@ -37,7 +37,7 @@ def assert_same_as_library(bpe, sequences):
 @pytest.mark.parametrize("shape", [(16, 6), (50, 14)])
 def test_equals_the_library_on_action_codes(shape):
     def symbols_of(chunks):
-        return (quantise(chunks, 10.0) + 75).clamp(0, 150)
+        return (quantize(chunks, 10.0) + 75).clamp(0, 150)
 
     bpe = learnt(symbols_of(recorded_like(600, *shape)), 151, 800)
     assert bpe.tokens > 400

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
+from anyorder.reports.tokenizer_tables import curve_markdown, curve_table
 from anyorder.testing.chunks import smooth
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.rate_distortion import RateDistortion, all_sweeps, rate_distortion
@@ -59,8 +60,8 @@ def test_settings_the_data_refuses_are_named():
     assert curve.skipped[0].startswith("fast scale=22: vocab_size: 4 given")
     assert seen == [(0, 2), (1, 2), (2, 2)]
     console = Console(record=True, width=80)
-    console.print(curve)
-    for text in (console.export_text(), curve.to_markdown()):
+    console.print(curve_table(curve))
+    for text in (console.export_text(), curve_markdown(curve)):
         assert "left out: fast scale=22" in text
         assert "bins=256" in text
 
@@ -82,4 +83,4 @@ def test_all_sweeps_have_every_tokenizer_and_the_chosen_settings():
 
 
 def test_an_empty_curve_prints():
-    assert RateDistortion((), ()).to_markdown().startswith("| tokenizer |")
+    assert curve_markdown(RateDistortion((), ())).startswith("| tokenizer |")

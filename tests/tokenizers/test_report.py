@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from anyorder.errors import UserError
+from anyorder.reports.tokenizer_tables import report_markdown, report_tables
 from anyorder.testing.chunks import noise, recorded_like
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.bins import BinsTokenizer
@@ -34,7 +35,7 @@ def test_report_of_every_tokenizer(choice):
     assert report.encode_per_s > 0
     assert report.decode_per_s > 0
     assert json.loads(json.dumps(report.to_dict()))["tokenizer"] == choice
-    markdown = report.to_markdown()
+    markdown = report_markdown(report)
     assert f"| vocabulary | {tokenizer.vocab_size} (" in markdown
     assert "| gripper | " in markdown
     assert f"| {report.worst[0].index} | " in markdown
@@ -68,7 +69,7 @@ def test_narrow_terminals_cut_nothing(width):
     names = [f"observation.left_arm.joint_[{i}].position" for i in range(6)]
     report = tokenizer_report(BinsTokenizer(16, 6, bins=16), recorded_like(20), action_names=names)
     console = Console(record=True, width=width)
-    console.print(report)
+    console.print(report_tables(report))
     text = console.export_text()
     assert "…" not in text
     if width == 80:

@@ -18,7 +18,8 @@ CAMERA = "observation.images.top"
 
 
 def source(root, cache_gb=0, batch_size=8):
-    chunks = ActionChunks.load(root, horizon=6, images=True, cache_gb=cache_gb)
+    chunks = ActionChunks.load(root, horizon=6, images=True)
+    chunks.cache(cache_gb)
     return chunks, StepBatches(chunks, BatchOrder(chunks.frames, batch_size, 0), slice(None))
 
 

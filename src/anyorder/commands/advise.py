@@ -1,21 +1,31 @@
 """``anyorder advise``: which factorization to train on a dataset, with so much compute, by fitted scaling laws."""
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from anyorder.bars import duration
 from anyorder.errors import ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
 from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from anyorder.datasets.read.folder import DatasetInfo
+    from anyorder.laws.question import Question
+    from anyorder.studies.config import StudyConfig
+    from anyorder.studies.execution import Execution
+    from anyorder.studies.grid import Member
+    from anyorder.studies.pilot_run import PilotConfig
+    from anyorder.studies.workers import Task
+
+LOSS = "loss_best"
+"""A pilot's laws are of losses with early stopping, which those who use ``anyorder train`` follow."""
 
 
 @dataclass
@@ -86,8 +96,7 @@ def run(config: AdviseConfig, console: Console) -> None:
             assert config.laws is not None
             answer(config, config.laws, console)
             return
-        from anyorder.commands.pilot import run_pilot
-        from anyorder.commands.study import check_place
+        from anyorder.studies.files import check_place
 
         check_place("pilot_out", Path(config.pilot_out))
         stack.enter_context(owned(Path(config.pilot_out), "pilot_out"))
@@ -99,6 +108,86 @@ def run(config: AdviseConfig, console: Console) -> None:
             console.print(free, markup=False, highlight=False)
 
 
+def pilot_of(config: AdviseConfig) -> "PilotConfig":
+    """Return what a pilot is asked."""
+    from anyorder.studies.pilot_run import PilotConfig
+
+    assert config.dataset is not None
+    assert config.pilot is not None
+    return PilotConfig(
+        config.dataset,
+        config.pilot,
+        Path(config.pilot_out),
+        question_of(config),
+        config.workers,
+        config.validation_fraction,
+        config.observations,
+        config.rename,
+    )
+
+
+def run_pilot(config: AdviseConfig, console: Console) -> Path:
+    """Run a pilot within its budget and fit laws to it; one that was killed goes on.
+
+    Returns:
+        The folder with its laws.
+
+    Raises:
+        UserError: the dataset cannot be studied, the question lies far outside what the pilot can reach, or too few
+            runs fit its time.
+    """
+    from anyorder.commands.fit import FitCommandConfig, fit_table, print_files
+    from anyorder.commands.study import do, plan
+    from anyorder.reports.studies import data_line
+    from anyorder.studies.pilot_run import TABLE, Pilot, dataset_of, free_folder
+
+    started, asked = time.perf_counter(), pilot_of(config)
+    fitted = FitCommandConfig(
+        runs=str(asked.out / TABLE), out=str(free_folder(asked.out)), loss=LOSS, law="auto"
+    )
+    info = dataset_of(asked)
+    with console.status("reading the dataset"):
+        pilot = Pilot(asked, info, started)
+    levels = ", ".join(f"{u:,.0f}" for u in sorted({m.unique_tokens for m in pilot.grid}))
+    console.print(
+        f"pilot of {pilot.minutes:g} minutes on {pilot.processes} cores: {data_line(pilot.data)}; U = {levels}",
+        highlight=False,
+    )
+    if info.cameras:
+        console.print(f"it reads numbers alone, not {', '.join(info.cameras)}", markup=False, highlight=False)
+
+    def execute(
+        execution: "Execution",
+        study: "StudyConfig",
+        members: Sequence["Member"],
+        tasks: Sequence["Task"],
+        deadline: float,
+    ) -> None:
+        do(execution, study, members, tasks, console, deadline)
+
+    if chosen := pilot.calibration():
+        console.print(f"{len(chosen)} cheap runs tell how fast this machine is", highlight=False)
+        pilot.calibrate(chosen, execute)
+    chosen, total_s = pilot.choose()
+    if total_s is not None:
+        late = f"this machine is slower than when the time was named: about {duration(total_s)} in all"
+        console.print(late, highlight=False)
+    pilot.check_reach(pilot.reached(chosen), f"the runs of a pilot of {pilot.minutes:g} minutes")
+    if chosen:
+        plan(chosen, pilot.processes, console)
+    while chosen:
+        pilot.train(chosen, execute)
+        if chosen := pilot.fitting():
+            console.print(f"there is time for {len(chosen)} more", highlight=False)
+    count, missing = pilot.collect()
+    more = f" ({missing} more were not finished in time)" if missing else ""
+    told = f"{asked.out / TABLE}: {count} runs{more} in {duration(pilot.spent_s)}"
+    console.print(told, markup=False, highlight=False)
+    fit_table(fitted, console)
+    print_files(fitted, console)
+    return Path(fitted.out)
+
+
 def again(config: AdviseConfig) -> str:
     """Return what the same command does after it was cut off."""
     return "begins again" if config.pilot is None else "goes on with what is left of the pilot's time"
@@ -108,113 +197,56 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     """Count the dataset and answer by the laws of ``source``."""
     import json
 
-    from anyorder.commands.fit import rich_table
+    from anyorder.datasets.read.folder import named_info
     from anyorder.files import finite, write_whole
     from anyorder.laws.advise import advise
     from anyorder.laws.laws_file import read_laws
+    from anyorder.laws.question import tokens_of
+    from anyorder.reports.advice import (
+        TITLES,
+        compute_lines,
+        content,
+        counted_line,
+        headline,
+        lines,
+        rows,
+        tokens_line,
+    )
+    from anyorder.reports.text_tables import rich_table
 
     laws = read_laws(source)
     if config.dataset is None:
         assert config.unique_tokens is not None
-        unique_tokens, told = config.unique_tokens, f"U = {config.unique_tokens:,.0f} unique tokens"
+        unique_tokens, told = config.unique_tokens, tokens_line(config.unique_tokens)
     else:
-        unique_tokens, told = count_tokens(
-            dataset_info(config.dataset, config.rename),
-            config.validation_fraction,
-            config.values_per_token or laws.facts.values_per_token,
-        )
+        info = named_info(config.dataset, config.rename)
+        size = math.prod(info.shape("action"))
+        per_token = config.values_per_token or laws.facts.values_per_token
+        unique_tokens = tokens_of(info.total_frames, size, config.validation_fraction, per_token)
+        assert per_token is not None  # or it was refused
+        told = counted_line(unique_tokens, info, size, per_token, config.validation_fraction)
     console.print(told, markup=False, highlight=False)
-    flops = compute(config, laws.families, laws.facts.flops_per_s)
-    if config.minutes is not None and config.flops_per_s is None:
+    question = question_of(config)
+    flops = question.flops_of(laws.families, laws.facts.flops_per_s)
+    if question.minutes is not None and question.flops_per_s is None:
         console.print(
             "FLOPs a second are those of the runs' machine; flops_per_s=... tells yours", markup=False
         )
-    for family, value in (
-        flops.items() if len(set(flops.values())) > 1 else [("C", next(iter(flops.values())))]
-    ):
-        console.print(f"{family} = {value:.3g} FLOPs (6 N D)", markup=False, highlight=False)
-    advice = advise(laws, unique_tokens, flops, config.extrapolate)
-    rows = [
-        [
-            o.family,
-            f"{o.nll:.4g}",
-            f"{o.interval[0]:.4g} to {o.interval[1]:.4g}",
-            f"{o.probability:.2f}",
-            f"{o.params:.3g}",
-            f"{o.epochs:.3g}",
-        ]
-        for o in advice.families
-    ]
-    titles = ("family", "expected NLL", "95 % interval", "P(lowest)", "parameters", "epochs")
-    console.print(rich_table(titles, rows))
-    console.print(advice.headline(), markup=False)
-    for line in advice.lines():
+    for line in compute_lines(flops):
+        console.print(line, markup=False, highlight=False)
+    advice = advise(laws, unique_tokens, flops, question.extrapolate)
+    console.print(rich_table(TITLES, rows(advice)))
+    console.print(headline(advice), markup=False)
+    for line in lines(advice):
         console.print(f"- {line}", markup=False)
     if config.out is not None:
-        content: dict[str, Any] = {
-            "unique_tokens": unique_tokens,
-            "protocol": advice.protocol,
-            "headline": advice.headline(),
-            "notes": advice.lines(),
-            "families": [asdict(o) for o in advice.families],
-            "critical": [
-                {"families": list(names), **asdict(crossing)} for names, crossing in advice.crossings.items()
-            ],
-        }
-        write_whole(Path(config.out), json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(finite(content(advice)), indent=1, allow_nan=False) + "\n"
+        write_whole(Path(config.out), text)
         console.print(f"advice: {config.out}", markup=False)
 
 
-def count_tokens(info: "DatasetInfo", held_out: float, values_per_token: float | None) -> tuple[float, str]:
-    """Return the unique tokens of a dataset that training sees, and how they were counted, in words.
+def question_of(config: AdviseConfig) -> "Question":
+    """Return how much compute there is."""
+    from anyorder.laws.question import Question
 
-    Args:
-        info: the dataset's head.
-        held_out: share of the episodes kept for validation.
-        values_per_token: action values that a token stands for.
-
-    Raises:
-        UserError: it is not known how many values a token stands for.
-    """
-    if values_per_token is None:
-        allowed = "action values that a token of the laws stands for, as laws.json does not say (bins: 1)"
-        raise ConfigError("values_per_token", None, allowed)
-    size = math.prod(info.shape("action"))
-    tokens = info.total_frames * (1 - held_out) * size / values_per_token
-    minutes = info.total_frames / info.fps / 60
-    return tokens, (
-        f"U = {tokens:,.0f} unique tokens: {info.total_episodes} demonstrations, {minutes:.3g} minutes, {size} action "
-        f"values a frame, {values_per_token:.3g} values a token, {held_out:.0%} held out"
-    )
-
-
-def dataset_info(dataset: str, rename: Mapping[str, str]) -> "DatasetInfo":
-    """Return the head of a dataset: a folder, or a name on the hub; ``rename`` gives features other names.
-
-    Raises:
-        UserError: there is none, or it has no actions.
-    """
-    from anyorder.datasets.read.folder import read_info, resolve_root, vector_keys
-
-    folder = Path(dataset)
-    named = not folder.is_dir() and dataset.count("/") == 1
-    root = resolve_root(None if named else folder, dataset if named else None, images=False, field="dataset")
-    info = read_info(root, "dataset").renamed(rename, "rename")
-    vector_keys(info, [])
-    return info
-
-
-def compute(config: AdviseConfig, families: Any, measured: dict[str, float]) -> dict[str, float]:
-    """Return the FLOPs of each family.
-
-    Raises:
-        ConfigError: minutes were given, and nobody knows how many FLOPs a second there are.
-    """
-    if config.flops is not None:
-        return dict.fromkeys(families, config.flops)
-    assert config.minutes is not None
-    speeds = dict.fromkeys(families, config.flops_per_s) if config.flops_per_s is not None else measured
-    if unknown := [family for family in families if family not in speeds]:
-        allowed = f"6 N D a second on your machine, as laws.json has no time of {unknown[0]}'s runs"
-        raise ConfigError("flops_per_s", config.flops_per_s, allowed)
-    return {family: 60 * config.minutes * (speeds[family] or 0.0) for family in families}
+    return Question(config.flops, config.minutes, config.flops_per_s, config.extrapolate)

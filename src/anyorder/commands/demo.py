@@ -28,10 +28,10 @@ from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.fast import FastConfig
 from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 
-POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "regression")
+POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "mip", "regression")
 POLL_S = 0.5
-# The autoregressive policy overfits within the demo's steps and the masked one does not, so it alone is regularised.
-REGULARISED = ("autoregressive",)
+# The autoregressive policy overfits within the demo's steps and the masked one does not, so it alone is regularized.
+REGULARIZED = ("autoregressive",)
 DROPOUT = 0.05
 OBSERVATION_NOISE = 0.01
 
@@ -220,15 +220,15 @@ def work(training: TrainConfig, rolling: rollout.RolloutConfig) -> None:
 
 
 def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
-    """Return the training settings of one policy: the factorization differs, and its regularisation."""
-    regularised = name in REGULARISED
+    """Return the training settings of one policy: the factorization differs, and its regularization."""
+    regularized = name in REGULARIZED
     return TrainConfig(
         output_dir=str(folder / name),
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
         factorization=FactorizationConfig.named(name),
         tokenizer=config.tokenizer,
-        network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
-        observation_noise=OBSERVATION_NOISE if regularised else 0.0,
+        network=TransformerConfig(dropout=DROPOUT if regularized else 0.0),
+        observation_noise=OBSERVATION_NOISE if regularized else 0.0,
         steps=config.steps,
         seed=config.seed,
         device="cpu",

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.files import writable, write_whole
@@ -13,10 +12,11 @@ from anyorder.folders import whole_folder
 from anyorder.laws.config import FitConfig
 from anyorder.laws.facts import PROTOCOLS, protocol_of
 from anyorder.laws.law import AUTO, LAWS
+from anyorder.reports.text_tables import rich_table
 from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from anyorder.laws.laws import Laws
+    from anyorder.laws.laws import FittedLaws
     from anyorder.laws.runs import Runs
 
 REPORT = "report.html"
@@ -61,7 +61,14 @@ class FitCommandConfig(FitConfig):
 
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
-    from anyorder.reports.scaling import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, quality_rows
+    from anyorder.reports.laws import (
+        CONSTANT_TITLES,
+        QUALITY_TITLES,
+        constant_rows,
+        notes,
+        pair_text,
+        quality_rows,
+    )
 
     laws, runs, others = fit_table(config, console)
     if others:
@@ -74,12 +81,12 @@ def run(config: FitCommandConfig, console: Console) -> None:
         console.print(rich_table(titles, rows))
     if laws.facts.protocol is not None:
         console.print(f"the losses ({config.loss}) are {PROTOCOLS[laws.facts.protocol]}", markup=False)
-    for line in [*notes(laws, runs), *(pair.text() for pair in laws.pairs)]:
+    for line in [*notes(laws, runs), *map(pair_text, laws.pairs)]:
         console.print(line, markup=False)
     print_files(config, console)
 
 
-def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs", list[str]]:
+def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws", "Runs", list[str]]:
     """Fit the table of runs and write ``laws.json`` and ``report.html``.
 
     Returns:
@@ -89,6 +96,7 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
     from anyorder.laws.laws import fit_laws
     from anyorder.laws.laws_file import LAWS_FILE, write_laws
     from anyorder.laws.runs import of_families, read_table, runs_of
+    from anyorder.reports.laws import sentences
     from anyorder.reports.scaling import scaling_page
 
     table = of_families(read_table(config.runs), config.families)
@@ -100,11 +108,11 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["Laws", "Runs
                 runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts
             )
         write_whole(folder / REPORT, scaling_page(laws, runs, subtitle(config, laws, runs)))
-        write_laws(laws, folder / LAWS_FILE)
+        write_laws(laws, sentences(laws), folder / LAWS_FILE)
     return laws, runs, others
 
 
-def subtitle(config: FitCommandConfig, laws: "Laws", runs: "Runs") -> str:
+def subtitle(config: FitCommandConfig, laws: "FittedLaws", runs: "Runs") -> str:
     """Return what was fitted to what, in words."""
     return (
         f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
@@ -118,14 +126,3 @@ def print_files(config: FitCommandConfig, console: Console) -> None:
 
     folder = Path(config.out)
     console.print(f"laws: {folder / LAWS_FILE}\nreport: {folder / REPORT}", markup=False)
-
-
-def rich_table(titles: tuple[str, ...], rows: list[list[str]]) -> Table:
-    """Return a table for the terminal."""
-    from rich import box
-    from rich.text import Text
-
-    table = Table(*titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from anyorder.commands.progress import counting
+from anyorder.bars import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, check_number
 from anyorder.settings import Settings, setting

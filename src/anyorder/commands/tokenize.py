@@ -6,7 +6,7 @@ from pathlib import Path
 from lerobot.utils.constants import ACTION, OBS_STATE
 from rich.console import Console
 
-from anyorder.commands.progress import counting
+from anyorder.bars import counting
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
@@ -65,6 +65,7 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     from anyorder.files import write_whole
     from anyorder.policies import AnyOrderConfig
     from anyorder.policies.fitting import action_reference, fit_actions, reference
+    from anyorder.reports.tokenizer_tables import curve_markdown, curve_table, report_markdown, report_tables
     from anyorder.reports.tokenizers import tokenizer_page
     from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
     from anyorder.tokenizers.report import tokenizer_report
@@ -95,19 +96,20 @@ def measure(config: TokenizeConfig, console: Console) -> None:
         f"episodes; errors in action units"
     )
     console.print(subtitle)
-    console.print(report)
+    console.print(report_tables(report))
     curve = None
     if config.curve:
         fit_to, back = normalizer(actions(train)), normalizer.inverse
         with counting("fitting tokenizers", console) as progress:
             curve = rate_distortion(all_sweeps(config.tokenizer), fit_to, chunks, back, progress)
-        console.print(curve)
+        console.print(curve_table(curve))
     if config.output is None:
         return
     path = Path(config.output)
     if path.suffix == ".html":
         text = tokenizer_page(report, config.tokenizer, f"Tokenizer {subtitle}.", curve)
     else:
-        text = "\n\n".join(part.to_markdown() for part in (report, curve) if part is not None) + "\n"
+        parts = [report_markdown(report), *([] if curve is None else [curve_markdown(curve)])]
+        text = "\n\n".join(parts) + "\n"
     write_whole(path, text)
     console.print(f"report: {path}")

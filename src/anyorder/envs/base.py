@@ -2,7 +2,6 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from anyorder.errors import EnvError, installed
 from anyorder.settings import Choice
 
 Observation = dict[str, Any]
-"""Raw observation: ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
+"""A raw observation holds ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
 poses, which a real arm never has) and, with cameras, ``pixels`` {camera: (height, width, 3) uint8}."""
 
 
@@ -41,33 +40,19 @@ class EnvConfig(Choice, ABC):
 
     @abstractmethod
     def build(self) -> gym.Env:
-        """Make the environment."""
+        """Make the environment.
+
+        Raises:
+            EnvError: its simulator is not installed.
+        """
 
     @abstractmethod
     def expert(self) -> Expert:
-        """Make the task's scripted expert."""
+        """Make the task's scripted expert.
 
-
-def observation_space(
-    state: int, environment: int, cameras: Sequence[str], height: int, width: int
-) -> gym.spaces.Dict:
-    """Return the space of an ``Observation``.
-
-    Args:
-        state: size of ``agent_pos``.
-        environment: size of ``environment_state``.
-        cameras: names; none leaves ``pixels`` out.
-        height: of a picture, in pixels.
-        width: likewise.
-    """
-    sizes = {"agent_pos": state, "environment_state": environment}
-    spaces: dict[str, gym.Space[Any]] = {
-        name: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in sizes.items()
-    }
-    if cameras:
-        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-        spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(cameras, picture))
-    return gym.spaces.Dict(spaces)
+        Raises:
+            EnvError: see ``build``.
+        """
 
 
 def require_simulator(package: str, extra: str) -> None:

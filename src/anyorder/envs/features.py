@@ -1,24 +1,19 @@
-"""An environment's observations under LeRobot's names, and whether a policy can work with them."""
+"""Whether a policy can work with what an environment offers."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 import gymnasium as gym
-import numpy as np
 
-from anyorder.envs.base import Observation
+from anyorder.envs.lerobot_names import policy_shapes
 from anyorder.errors import EnvError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 FPS_TOLERANCE = 0.2
-"""A policy's actions are steps in time: at a rate further off than this they mean another motion."""
-
+"""The share by which a control rate may differ from that of the training data: an action is a step in time, and at a
+rate further off it is another motion."""
 
 CLOUD_SIZES = (3, 6)
-"""Numbers of a point of a cloud: its place, and perhaps its colour."""
+"""A point of a cloud has so many numbers: its place, perhaps with its color."""
 
 
 def flat_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,49 +28,13 @@ def flat_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if cloud or len(shape) == 1 else (math.prod(shape),)
 
 
-def to_batch(episodes: Sequence[Sequence[Observation]]) -> dict[str, Any]:
-    """Stack raw observations, one or more moments of each episode, the present last, under LeRobot's names.
-
-    Returns:
-        float32 (B, ...) or, with several moments, (B, moments, ...); images (..., 3, height, width) in [0, 1].
-    """
-    import torch
-
-    first = episodes[0][-1]
-
-    def stack(read: Any, dtype: Any = np.float32) -> "Tensor":
-        values = [np.stack([np.asarray(read(moment), dtype=dtype) for moment in past]) for past in episodes]
-        stacked = torch.from_numpy(np.stack(values))
-        return stacked if stacked.shape[1] > 1 else stacked[:, 0]
-
-    batch: dict[str, Any] = {"observation.state": stack(lambda o: o["agent_pos"])}
-    if "environment_state" in first:
-        batch["observation.environment_state"] = stack(lambda o: o["environment_state"])
-    for camera in first.get("pixels", {}):
-        images = stack(lambda o, camera=camera: o["pixels"][camera], np.uint8)
-        batch[f"observation.images.{camera}"] = images.movedim(-1, -3).float() / 255
-    return batch
-
-
-def env_features(env: gym.Env) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every feature that ``to_batch`` makes of this environment's observations."""
-    spaces: Any = env.observation_space
-    features = {"observation.state": spaces["agent_pos"].shape}
-    if "environment_state" in spaces.spaces:
-        features["observation.environment_state"] = spaces["environment_state"].shape
-    for camera, space in spaces.spaces.get("pixels", {}).items():
-        height, width, channels = space.shape
-        features[f"observation.images.{camera}"] = (channels, height, width)
-    return features
-
-
 def check_features(env: gym.Env, policy: object) -> None:
     """Raise an EnvError unless the environment offers what the policy requires, at about its rate.
 
     Pictures may be of another size, as policies resize them, but not of another form (by more than 5 %).
     """
     check_offered(
-        env_features(env),
+        policy_shapes(env),
         env.action_space.shape or (),
         float(env.metadata["render_fps"]),
         required=getattr(policy, "required_features", None) or {},

@@ -5,24 +5,29 @@ from anyorder.factorization.base import (
     Factorization,
     FactorizationConfig,
     LogProb,
-    Sample,
-    Slots,
     TokenFactorization,
-    TokenNetwork,
-    ValueNetwork,
 )
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
+from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.draft import Draft, Request, Sample
+from anyorder.factorization.joint import Joint
+from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
 from anyorder.settings import import_members
 
 import_members(families.__name__, list(families.__path__))
 
 __all__ = [
     "UNKNOWN",
+    "Categorical",
+    "Conditionals",
+    "Draft",
     "Factorization",
     "FactorizationConfig",
+    "Joint",
     "LegalTokens",
     "LogProb",
+    "Request",
     "Sample",
     "Slots",
     "TokenAutomaton",
@@ -31,4 +36,5 @@ __all__ = [
     "ValueNetwork",
     "check_finite",
     "check_sampling",
+    "in_place_slots",
 ]

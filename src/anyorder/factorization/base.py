@@ -7,95 +7,15 @@ code, and which position its logits predict. Which slots see which is data, too,
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, final, override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.checks import check_codes, check_finite
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.checks import check_codes, require
+from anyorder.factorization.draft import Counted, Draft, Request, Sample
+from anyorder.factorization.slots import TokenNetwork
 from anyorder.settings import Choice
-
-
-class Slots(NamedTuple):
-    """What a network reads; each of shape (batch, slots), int64.
-
-    Attributes:
-        tokens: a token, or ``vocab_size`` for MASK, ``vocab_size + 1`` for START.
-        positions: where the token sits; ``length`` for START.
-        targets: which position the logits predict; ``length`` where that is not said, or nothing is asked.
-    """
-
-    tokens: Tensor
-    positions: Tensor
-    targets: Tensor
-
-
-class TokenNetwork(Protocol):
-    """A network over slots: tokens 0..vocab_size-1 plus the inputs MASK = vocab_size and START = vocab_size + 1.
-
-    Positions are 0..length-1; the START slot sits at position ``length``.
-
-    Attributes:
-        length: tokens in a code.
-        vocab_size: number of tokens.
-        levels: how many tokens each level of the code has, coarsest first (the scales or frequencies of its tokenizer);
-            they sum to ``length``. None where the code has none.
-    """
-
-    length: int
-    vocab_size: int
-    levels: tuple[int, ...] | None
-
-    def prefill(self, context: Tensor) -> Any:
-        """Encode the context (batch, context tokens, width) once; returns a cache that slots can attend to."""
-
-    def __call__(
-        self, slots: Slots, cache: Any, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, Any]:
-        """Return logits (batch, slots, vocab_size) and the cache extended by these slots.
-
-        Slots see everything in the cache, and each other where ``visible`` (slots, slots) or (batch, slots, slots)
-        is True; None means everywhere. The returned cache holds the first ``keep`` of them; all when None.
-        """
-
-
-class ValueNetwork(Protocol):
-    """The same trunk over continuous slots, one per time step of the chunk.
-
-    Attributes:
-        horizon: slots.
-        action_size: numbers in each.
-        vocab_size: where the numbers stand for tokens, how many there are.
-        limit: the largest absolute value of those numbers; infinity where they have none. It depends on how actions
-            are normalised.
-    """
-
-    horizon: int
-    action_size: int
-    vocab_size: int | None
-    limit: float
-
-    def prefill(self, context: Tensor) -> Any:
-        """Encode the context once; returns a cache that slots can attend to."""
-
-    def __call__(self, values: Tensor, times: Tensor | None, cache: Any) -> Tensor:
-        """Map values (batch, horizon, action size) and times in [0, 1] (batch,) to values of the same shape."""
-
-
-class EmbeddingNetwork(Protocol):
-    """A network over slots that also reads vectors in the place of tokens."""
-
-    length: int
-
-    def prefill(self, context: Tensor) -> Any:
-        """Encode the context once; returns a cache that slots can attend to."""
-
-    def embeddings(self) -> Tensor:
-        """Return the embedding of every token, (vocab_size, width)."""
-
-    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
-        """Return logits (batch, length, vocab_size); vectors (batch, length, width) stand where embeddings do."""
 
 
 @dataclass(frozen=True)
@@ -109,32 +29,6 @@ class LogProb:
 
     value: Tensor
     standard_error: Tensor
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a sampler drew, and what that cost.
-
-    Attributes:
-        chunk: tokens (batch, length), int64; for continuous families values (batch, horizon, action size).
-        log_prob: sum of the log-conditionals the sampler drew from, at temperature 1 and without the constraint,
-            shape (batch,), nats; None where the family defines none. Known positions do not count.
-        forwards: network calls, the context's prefill not counted (families that tell the network the noise level, as
-            ``uniform_diffusion``, read the context anew at every call).
-        slots: slots processed per sequence over all those calls.
-
-    Raises:
-        NotFiniteError: the chunk holds NaN or infinity; tokens have been checked where they were drawn.
-    """
-
-    chunk: Tensor
-    log_prob: Tensor | None
-    forwards: int
-    slots: int
-
-    def __post_init__(self) -> None:
-        if self.chunk.is_floating_point():
-            check_finite(self.chunk, "the predicted chunk")
 
 
 class Factorization(ABC):
@@ -152,7 +46,7 @@ class Factorization(ABC):
             joint, else another law than the conditional of samples without ``known``; ``approximate`` (any, by
             overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
-        anneals: what is learnt changes along training, so that a training step asks ``at(progress)`` for its loss.
+        anneals: what is learnt changes along training, so that ``loss`` asks for its progress.
     """
 
     discrete: ClassVar[bool]
@@ -171,54 +65,55 @@ class Factorization(ABC):
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
         """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
 
-    def at(self, progress: float) -> Self:
-        """Return the family as it is at this moment of training, from 0 (its start) to 1 (its end).
-
-        Only ``loss`` may differ, and only where ``anneals``; without ``at`` it is that of the end of training.
-        """
-        return self
-
     @abstractmethod
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return the network calls one sample of ``length`` slots costs; the most it can, where that adapts."""
 
     @abstractmethod
-    def loss(self, network: Any, chunk: Tensor, context: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound.
-
-        Float32 at least, under autocast and with half-precision weights, too. ``generator`` may be on another device
-        than the network: numbers are drawn there and moved.
-        """
-
-    @abstractmethod
-    def sample(
+    def loss(
         self,
         network: Any,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Draw one chunk per row of ``context`` (batch, context tokens, width).
+        progress: float = 1.0,
+    ) -> Tensor:
+        """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound.
+
+        Float32 at least, under autocast and with half-precision weights, too.
 
         Args:
             network: the network to ask.
-            context: encoded observation.
-            generator: the only source of randomness; it may be on another device than ``context``.
-            temperature: 1 samples the model, 0 takes the most likely token (token families).
-            nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
-            constraint: only sequences it accepts are drawn (token families). Each conditional is renormalised over the
-                tokens that some legal sequence still has, which is not p(x | x is legal): mass that runs into places
-                with few legal sequences stays there.
-            known: frozen positions (batch, length), -1 where free (token families).
+            code: tokens (batch, length); for continuous families a chunk of values (batch, horizon, action size).
+            context: encoded observation (batch, context tokens, width).
+            generator: source of randomness; it may be on another device than the network: numbers are drawn there and
+                moved.
+            progress: how far training is, from 0 to 1; it matters where the family ``anneals``.
+        """
+
+    @final
+    def sample(self, network: Any, context: Tensor, request: Request) -> Sample:
+        """Draw one code or chunk per row of ``context`` (batch, context tokens, width).
 
         Raises:
-            ConfigError: a setting cannot be used.
+            ConfigError: the family cannot do what is asked.
             NotFiniteError: the network answered NaN or infinity; no token or value is made of that.
         """
+        can = request.known is None or self.infills is not None
+        require(can, "known", "tokens", "None, as this family cannot condition on given ones")
+        draft = self._draft(network, context, request)
+        self._sample(Counted(network, draft), context, draft)
+        finished: Sample = draft.sample()
+        return finished
+
+    def _draft(self, network: Any, context: Tensor, request: Request) -> Any:
+        """Return the empty draft of what the family draws."""
+        return Draft(request, context, network.length, network.vocab_size)
+
+    @abstractmethod
+    def _sample(self, network: Any, context: Tensor, draft: Any) -> None:
+        """Fill the draft; the network counts its calls."""
 
 
 class TokenFactorization(Factorization):
@@ -236,11 +131,23 @@ class TokenFactorization(Factorization):
     loss_scores: bool = True
     mixture: int = 1
 
+    @override
+    def loss(
+        self,
+        network: TokenNetwork,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
+    ) -> Tensor:
+        return -self.token_scores(network, code, context, generator=generator, samples=1)[0].sum(-1)
+
     @abstractmethod
     def token_scores(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
@@ -255,7 +162,7 @@ class TokenFactorization(Factorization):
     def token_log_probs(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
@@ -265,24 +172,24 @@ class TokenFactorization(Factorization):
 
         They sum to it, but for a mixture, whose logarithm has no such shares: there they sum to less.
         """
-        check_codes(network.length, tokens, samples)
-        return self.token_scores(network, tokens, context, generator=generator, samples=samples).mean(0)
+        check_codes(network.length, code, samples)
+        return self.token_scores(network, code, context, generator=generator, samples=samples).mean(0)
 
     def log_prob(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
         samples: int = 32,
     ) -> LogProb:
-        """Return log p(tokens | context) per sequence, or its lower bound from ``samples`` Monte-Carlo draws.
+        """Return log p(code | context) per sequence, or its lower bound from ``samples`` Monte-Carlo draws.
 
         The standard error treats draws as independent: where they are stratified it errs on the large side.
         """
-        check_codes(network.length, tokens, samples)
-        draws = self.token_scores(network, tokens, context, generator=generator, samples=samples).sum(-1)
+        check_codes(network.length, code, samples)
+        draws = self.token_scores(network, code, context, generator=generator, samples=samples).sum(-1)
         error = torch.zeros_like(draws[0])
         if not self.exact:
             error = draws.std(0) / len(draws) ** 0.5 if len(draws) > 1 else error + float("inf")
@@ -296,9 +203,3 @@ class FactorizationConfig(Choice, ABC):
     @abstractmethod
     def build(self) -> Factorization:
         """Make the factorization."""
-
-
-def in_place_slots(network: TokenNetwork, tokens: Tensor, first: int = 0) -> Slots:
-    """Return the slots in which every token, MASK where unknown, predicts its own position, from ``first`` on."""
-    positions = torch.arange(first, first + tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return Slots(torch.where(tokens < 0, network.vocab_size, tokens), positions, positions)

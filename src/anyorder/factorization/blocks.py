@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError
-from anyorder.factorization.base import Sample, Slots, TokenNetwork, in_place_slots
-from anyorder.factorization.categorical import token_scores
-from anyorder.factorization.checks import UNKNOWN, check_known
-from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.checks import UNKNOWN
+from anyorder.factorization.conditionals import Conditionals
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.samplers import LeftToRight, Sampler
+from anyorder.factorization.slots import Slots, TokenNetwork, in_place_slots
 from anyorder.factorization.unmasking import unmask
 
 
@@ -60,7 +60,7 @@ def even(size: int, length: int) -> tuple[int, ...]:
     return (size,) * full + ((rest,) if rest else ())
 
 
-def carriers(network: TokenNetwork, tokens: Tensor, blocks: list[Block], index: int) -> Slots | None:
+def carriers(network: TokenNetwork, code: Tensor, blocks: list[Block], index: int) -> Slots | None:
     """Return the slots that carry block ``index - 1``; START for block 0 if that is one token, else None.
 
     The last of them predicts block ``index`` if that is one token; the others predict nothing.
@@ -69,12 +69,12 @@ def carriers(network: TokenNetwork, tokens: Tensor, blocks: list[Block], index: 
     if index == 0 and not single:
         return None
     if index == 0:
-        positions = tokens.new_full((len(tokens), 1), network.length)
+        positions = code.new_full((len(code), 1), network.length)
         carried = torch.full_like(positions, network.vocab_size + 1)
     else:
         before = blocks[index - 1]
-        positions = torch.arange(before.first, before.last, device=tokens.device).expand(len(tokens), -1)
-        carried = tokens[:, before.first : before.last]
+        positions = torch.arange(before.first, before.last, device=code.device).expand(len(code), -1)
+        carried = code[:, before.first : before.last]
     targets = torch.full_like(positions, network.length)
     if single:
         targets[:, -1] = blocks[index].first
@@ -83,7 +83,7 @@ def carriers(network: TokenNetwork, tokens: Tensor, blocks: list[Block], index: 
 
 def score_blocks(
     network: TokenNetwork,
-    tokens: Tensor,
+    code: Tensor,
     cache: Any,
     blocks: list[Block],
     shown: Tensor | None = None,
@@ -93,19 +93,19 @@ def score_blocks(
 
     Args:
         network: the network to ask.
-        tokens: codes (batch, length).
+        code: codes (batch, length).
         cache: the prefilled context.
         blocks: of the code.
         shown: what the queries carry (batch, length), < 0 for MASK; all MASK when None. Blocks of one token have no
             query, so theirs is not read.
         joint: queries of one block see each other.
     """
-    shown = torch.full_like(tokens, UNKNOWN) if shown is None else shown
+    shown = torch.full_like(code, UNKNOWN) if shown is None else shown
     parts, level, query = [], [], []
-    predictor = [0] * tokens.shape[1]
+    predictor = [0] * code.shape[1]
     count = 0
     for i in range(len(blocks)):
-        slots = carriers(network, tokens, blocks, i)
+        slots = carriers(network, code, blocks, i)
         if slots is not None:
             size = slots.tokens.shape[1]
             parts.append(slots)
@@ -122,9 +122,9 @@ def score_blocks(
             predictor[block.first : block.last] = range(count, count + block.size)
             count += block.size
     slots = joined(parts)
-    visible = visibility(torch.tensor(level), torch.tensor(query), joint).to(tokens.device)
-    logits, _ = network(slots, cache, visible)
-    return token_scores(logits[:, torch.tensor(predictor, device=tokens.device)], tokens)
+    visible = visibility(torch.tensor(level), torch.tensor(query), joint).to(code.device)
+    answer, _ = network(slots, cache, visible)
+    return answer[:, torch.tensor(predictor, device=code.device)].log_prob(code)
 
 
 def joined(parts: list[Slots]) -> Slots:
@@ -147,94 +147,71 @@ def visibility(level: Tensor, query: Tensor, joint: bool) -> Tensor:
     return past | same
 
 
-def sample_blocks(
-    network: TokenNetwork,
-    context: Tensor,
-    blocks: list[Block],
-    sampler: Sampler,
-    *,
-    joint: bool,
-    show: bool,
-    generator: torch.Generator,
-    temperature: float,
-    nucleus: float,
-    constraint: TokenAutomaton | None,
-    known: Tensor | None,
-) -> Sample:
-    """Draw a code block by block; finished blocks are read once and stay in the cache, exactly.
+class Reader:
+    """Asks about one block after the other; a finished block is read along with the next call, and stays in the cache.
 
     Args:
         network: the network to ask.
         context: encoded observation.
         blocks: of the code.
-        sampler: in which order the tokens of a block are revealed.
         joint: queries of one block see each other.
         show: queries carry the tokens of their block that are revealed or known; else all carry MASK.
-        generator: source of randomness.
-        temperature: of the draws.
-        nucleus: of the draws.
-        constraint: only codes it accepts are drawn.
-        known: frozen positions, a prefix of the blocks.
+    """
+
+    def __init__(
+        self, network: TokenNetwork, context: Tensor, blocks: list[Block], *, joint: bool, show: bool
+    ) -> None:
+        self.network, self.blocks = network, blocks
+        self.joint, self.show = joint, show
+        self.cache = network.prefill(context)
+        self.index = 0
+        self.unread: Slots | None = None
+
+    def turn_to(self, index: int, code: Tensor) -> None:
+        """Go on to a block, those before it being finished in ``code`` (batch, length)."""
+        if self.unread is not None:
+            # A block that was known in full asked nothing; later ones still have to see the one before it.
+            _, self.cache = self.network(self.unread, self.cache)
+        self.index = index
+        self.unread = carriers(self.network, code, self.blocks, index) if index < len(self.blocks) else None
+
+    def ask(self, part: Tensor) -> Conditionals:
+        """Return what the network says of the block, given it as it stands (batch, block)."""
+        size, index = self.blocks[self.index].size, self.index
+        parts, level, query = [], [], []
+        if self.unread is not None:
+            parts.append(self.unread)
+            level += [index - 1] * self.unread.tokens.shape[1]
+        held = len(level)
+        query += [False] * held
+        if size > 1:
+            carried = part if self.show else torch.full_like(part, UNKNOWN)
+            parts.append(in_place_slots(self.network, carried, self.blocks[index].first))
+            level += [index] * size
+            query += [True] * size
+        visible = visibility(torch.tensor(level), torch.tensor(query), self.joint).to(part.device)
+        answer, extended = self.network(joined(parts), self.cache, visible, keep=held)
+        if held:
+            self.cache, self.unread = extended, None
+        return answer[:, -size:]
+
+
+def sample_blocks(draft: Draft, reader: Reader, sampler: Sampler) -> None:
+    """Draw a code block by block; finished blocks are read once and stay in the cache, exactly.
+
+    Args:
+        draft: the code; what it knows is a prefix of the blocks.
+        reader: asks the network.
+        sampler: in which order the tokens of a block are revealed.
 
     Raises:
-        ConfigError: ``known`` freezes a position after a block that is not all frozen.
+        ConfigError: a position is known after a block that is not known in full.
     """
-    tokens = check_known(known, context, network.length, network.vocab_size)
-    check_block_prefix(tokens, blocks)
-    legal = None if constraint is None else LegalTokens(constraint, tokens)
-    cache = network.prefill(context)
-    log_prob = torch.zeros(len(tokens), device=context.device)
-    calls = processed = 0
-    for i, block in enumerate(blocks):
-        read = carriers(network, tokens, blocks, i)
-        past = cache
-
-        def ask(
-            part: Tensor, i: int = i, block: Block = block, read: Slots | None = read, past: Any = past
-        ) -> Tensor:
-            """Return the block's logits, reading the block before it along with the first call."""
-            nonlocal cache, processed
-            unread = read if cache is past else None
-            carried = part if show else torch.full_like(part, UNKNOWN)
-            slots, visible = block_call(network, carried, block, i, unread, joint)
-            processed += slots.tokens.shape[1]
-            held = 0 if unread is None else unread.tokens.shape[1]
-            logits, extended = network(slots, cache, visible, keep=held)
-            cache = extended if held else cache
-            return logits[:, -block.size :]
-
-        part, score, made = unmask(
-            ask,
-            tokens[:, block.first : block.last],
-            sampler if block.size > 1 else LeftToRight(1),
-            first=block.first,
-            generator=generator,
-            temperature=temperature,
-            nucleus=nucleus,
-            legal=legal,
-        )
-        if not made and read is not None:
-            # A block that was known in full asked nothing; later ones still have to see the one before it.
-            _, cache = network(read, cache)
-            calls, processed = calls + 1, processed + read.tokens.shape[1]
-        tokens[:, block.first : block.last] = part
-        log_prob, calls = log_prob + score, calls + made
-    return Sample(tokens, log_prob, forwards=calls, slots=processed)
-
-
-def block_call(
-    network: TokenNetwork, part: Tensor, block: Block, index: int, unread: Slots | None, joint: bool
-) -> tuple[Slots, Tensor]:
-    """Return slots and visibility of one call: carriers not yet in the cache, then the block's queries, if any."""
-    parts = [] if unread is None else [unread]
-    level = [] if unread is None else [index - 1] * unread.tokens.shape[1]
-    query = [False] * len(level)
-    if block.size > 1:
-        parts.append(in_place_slots(network, part, block.first))
-        level += [index] * block.size
-        query += [True] * block.size
-    slots = joined(parts)
-    return slots, visibility(torch.tensor(level), torch.tensor(query), joint).to(part.device)
+    check_block_prefix(draft.code, reader.blocks)
+    for i, block in enumerate(reader.blocks):
+        reader.turn_to(i, draft.code)
+        unmask(draft, sampler if block.size > 1 else LeftToRight(1), reader.ask, block.first, block.last)
+    reader.turn_to(len(reader.blocks), draft.code)
 
 
 def check_block_prefix(known: Tensor, blocks: list[Block]) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Slots
 from anyorder.factorization.checks import check_sampling
+from anyorder.factorization.conditionals import Categorical
+from anyorder.factorization.slots import Slots
 
 
 class Guided:
@@ -42,25 +43,27 @@ class Guided:
         null[:, : self.context_tokens] = 0
         return self.network.prefill(torch.cat([context, null]))
 
-    def __call__(self, first: Any, *rest: Any, **options: Any) -> Any:
+    def __call__(self, asked: Any, cache: Any, *rest: Any, **options: Any) -> Any:
         """Ask for both and combine; slots as ``TokenNetwork`` takes them, or values as ``ValueNetwork`` does."""
-        if not isinstance(first, Slots):
-            times, cache = rest
-            twice = None if times is None else torch.cat([times, times])
-            return self.combine(self.network(torch.cat([first, first]), twice, cache))
-        cache, visible = rest[0], rest[1] if len(rest) > 1 else options.pop("visible", None)
-        if visible is not None and visible.dim() == 3:
-            visible = torch.cat([visible, visible])
-        doubled = Slots(*(torch.cat([column, column]) for column in first))
-        logits, cache = self.network(doubled, cache, visible, **options)
-        return self.combine(logits), cache
+        twice = [doubled(given) for given in rest]
+        options = {name: doubled(given) for name, given in options.items()}
+        if not isinstance(asked, Slots):
+            return self.combine(self.network(doubled(asked), cache, *twice, **options))
+        both = Slots(*(doubled(column) for column in asked))
+        answer, cache = self.network(both, cache, *twice, **options)
+        return Categorical(self.combine(answer.logits)), cache
 
-    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
+    def from_vectors(self, vectors: Tensor, cache: Any) -> Categorical:
         """Ask an ``EmbeddingNetwork`` for both and combine."""
-        logits = self.network.from_vectors(torch.cat([vectors, vectors]), cache)
-        return self.combine(logits)
+        return Categorical(self.combine(self.network.from_vectors(doubled(vectors), cache).logits))
 
     def combine(self, both: Tensor) -> Tensor:
         """Return the guided answer of rows that were asked with, then without, the observation."""
         observed, null = both.chunk(2)
         return null + self.scale * (observed - null)
+
+
+def doubled(given: Any) -> Any:
+    """Return a tensor with its rows twice, and what has no rows, as who sees whom in all of them, as it is."""
+    shared = not isinstance(given, Tensor) or (given.dim() == 2 and given.dtype == torch.bool)
+    return given if shared else torch.cat([given, given])

@@ -1,8 +1,8 @@
 """Orders as data: in which order an autoregressive family writes the chain rule over a code."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,18 +14,17 @@ class Orders(ABC):
     """A law over orders of the positions 0..length-1; row j of an order is the position that comes j-th.
 
     Attributes:
-        anneals: the law changes along training, see ``at``.
+        anneals: the law changes along training, so ``draw`` has to be told how far it is.
     """
 
     anneals: ClassVar[bool] = False
 
     @abstractmethod
-    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Draw one order a sequence, (batch, length), int64."""
+    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+        """Draw one order a sequence, (batch, length), int64.
 
-    def at(self, progress: float) -> Self:
-        """Return the law at this moment of training, from 0 (its start) to 1 (its end)."""
-        return self
+        ``progress`` is the moment of training, from 0 (its start) to 1 (its end); it matters where the law ``anneals``.
+        """
 
     def every(self, length: int) -> Tensor | None:
         """Return all orders, equally likely, (orders, length); None where they are too many to list."""
@@ -36,7 +35,7 @@ class Orders(ABC):
 class LeftToRight(Orders):
     """The code's own order, always."""
 
-    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the identity for every sequence."""
         return torch.arange(length, device=generator.device).expand(batch, length)
 
@@ -60,7 +59,7 @@ class FixedOrders(Orders):
     local: bool = False
     seed: int = 0
 
-    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Draw one of the fixed orders for each sequence."""
         chosen = (uniforms((batch,), generator) * self.count).long()
         return self.every(length).to(chosen.device)[chosen]
@@ -80,7 +79,7 @@ class FixedOrders(Orders):
 class RandomOrders(Orders):
     """A fresh uniform order for every sequence and step (sigma-GPT, arXiv 2404.09562)."""
 
-    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Draw uniform permutations."""
         return uniforms((batch, length), generator).argsort(-1)
 
@@ -90,21 +89,16 @@ class AnnealedOrders(Orders):
     """Random orders that give way to left to right during training (RAR, arXiv 2411.00776).
 
     A sequence gets a random order with probability 1 until ``start`` of training, which then falls linearly to 0 at
-    ``end``. Drawn from as it is, without ``at``, it is the law of the end of training.
+    ``end``. At progress 1, the default, it is the law of the end of training.
     """
 
     anneals: ClassVar[bool] = True
     start: float = 0.5
     end: float = 0.75
-    progress: float = 1.0
 
-    def at(self, progress: float) -> Self:
-        """Return the law at this moment of training."""
-        return replace(self, progress=progress)
-
-    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Draw a random order or the identity for each sequence."""
-        share = min(1.0, max(0.0, (self.end - self.progress) / max(self.end - self.start, 1e-9)))
+        share = min(1.0, max(0.0, (self.end - progress) / max(self.end - self.start, 1e-9)))
         random = RandomOrders().draw(batch, length, generator)
         shuffled = uniforms((batch, 1), generator) < share
         return torch.where(shuffled, random, torch.arange(length, device=random.device))

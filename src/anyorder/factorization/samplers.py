@@ -28,7 +28,7 @@ class Sampler(ABC):
     revises: bool = False
 
     @abstractmethod
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return the number of steps for a code of ``length`` free tokens; the most, where that adapts."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Ancestral(Sampler):
     steps: int
     schedule: Schedule = field(default_factory=Linear)
 
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return the number of steps; those that reveal nothing cost no call."""
         return self.steps or length
 
@@ -118,7 +118,7 @@ class Ranked(Sampler):
     steps: int
     schedule: Schedule = field(default_factory=Linear)
 
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return the number of steps, at most one per token."""
         return min(self.steps or length, length)
 
@@ -158,7 +158,7 @@ class Threshold(Sampler):
 
     threshold: float
 
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return one step per token, the most it can take."""
         return length
 
@@ -179,7 +179,7 @@ class FirstHitting(Sampler):
 
     simulates = True
 
-    def forwards(self, length: int) -> int:
+    def calls(self, length: int) -> int:
         """Return one step per token."""
         return length
 

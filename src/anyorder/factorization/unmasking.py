@@ -7,11 +7,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from anyorder.errors import NotFiniteError, did_you_mean
+from anyorder.errors import did_you_mean
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.categorical import draw, forbid, probabilities, token_scores, uniforms
+from anyorder.factorization.categorical import forbid, probabilities, uniforms
 from anyorder.factorization.checks import require
-from anyorder.factorization.constraint import LegalTokens
+from anyorder.factorization.conditionals import Conditionals
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import (
     Ancestral,
@@ -26,38 +27,28 @@ from anyorder.factorization.samplers import (
 from anyorder.factorization.schedules import SCHEDULES
 from anyorder.settings import setting
 
+Ask = Callable[[Tensor], Conditionals]
+"""A function from a part of a code as it stands, (batch, part), to what the network says of it."""
 
-@dataclass
-class Step:
-    """One look at the network: candidates and confidences for a part of the code, computed when asked for.
 
-    Attributes:
-        ask: returns the part's logits (batch, part, vocabulary).
+class Look:
+    """One look at the network, taken where a step needs it: at most one call.
+
+    Args:
+        draft: the code.
+        ask: maps the part as it stands to what the network says of it.
         first: where the part begins in the code.
-        masked: its unknown positions, boolean (batch, part).
-        noise: uniforms (batch, part).
-        temperature: of the candidates.
-        nucleus: of the candidates.
-        legal: what may stand where; None for everything.
+        masked: its free positions, boolean (batch, part).
     """
 
-    ask: Callable[[], Tensor]
-    first: int
-    masked: Tensor
-    noise: Tensor
-    temperature: float
-    nucleus: float
-    legal: LegalTokens | None
+    def __init__(self, draft: Draft, ask: Ask, first: int, masked: Tensor) -> None:
+        self.draft, self.ask, self.first, self.masked = draft, ask, first, masked
+        self.noise = uniforms((masked.shape[0], masked.shape[1]), draft.generator)
 
     @cached_property
-    def logits(self) -> Tensor:
-        """The network's answer."""
-        return self.ask()
-
-    @property
-    def asked(self) -> bool:
-        """Whether the network was needed."""
-        return "logits" in self.__dict__
+    def answer(self) -> Conditionals:
+        """What the network says of the part, (batch, part)."""
+        return self.ask(self.draft.code[:, self.first : self.first + self.masked.shape[1]])
 
     def confidence(self) -> Tensor:
         """Draw a candidate for every masked position, each legal on its own.
@@ -65,104 +56,45 @@ class Step:
         Returns:
             Its probability under the model, (batch, part); 0 where nothing is masked.
         """
-        logits = self.logits[self.masked]
-        if self.legal is not None:
-            allowed = self.legal.allowed_part(self.first, self.first + self.masked.shape[1])
+        logits = self.answer.logits[self.masked]
+        if self.draft.legal is not None:
+            allowed = self.draft.legal.allowed_part(self.first, self.first + self.masked.shape[1])
             logits = forbid(logits, allowed[self.masked])
-        candidates = self.draw(logits, self.masked)
+        candidates = self.draft.draw(logits, self.masked, self.noise)
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
         chances = probabilities(logits, 1.0).to(logits.device, widest(logits.device))
         sure = chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
         return sure.new_zeros(self.masked.shape).masked_scatter(self.masked, sure)
 
-    def draw(self, logits: Tensor, where: Tensor) -> Tensor:
-        """Draw from the logits of the marked positions, (count, vocabulary), in their order.
 
-        Raises:
-            NotFiniteError: names the rows of the batch, not of the logits.
-        """
-        try:
-            return draw(logits, self.temperature, self.nucleus, self.noise[where.to(self.noise.device)])
-        except NotFiniteError as error:
-            of_batch = where.nonzero()[:, 0].tolist()
-            raise NotFiniteError(str(error), rows=sorted({of_batch[row] for row in error.rows})) from error
-
-    def fill(self, part: Tensor, reveal: Tensor) -> Tensor:
-        """Return the part with the revealed positions drawn, one after the other so that they can be completed.
-
-        Tokens revealed in one step come from one network call, but each narrows what is legal for the next.
-        """
-        part = part.clone()
-        if self.legal is None:
-            part[reveal] = self.draw(self.logits[reveal], reveal)
-            return part
-        rows = torch.arange(len(part), device=part.device)
-        count = reveal.sum(-1)
-        # The revealed positions of each row, in order, before the others.
-        places = torch.argsort((~reveal).to(torch.uint8), dim=-1, stable=True)
-        for k in range(int(count.max())):
-            # Rows that have no more repeat their last one, which changes nothing.
-            place = places.gather(1, torch.minimum(count - 1, count.new_tensor(k)).clamp_min(0)[:, None])[
-                :, 0
-            ]
-            allowed = self.legal.allowed_rows(self.first + place)
-            logits = forbid(self.logits[rows, place], allowed)
-            noise = self.noise.gather(1, place[:, None].to(self.noise.device))[:, 0]
-            token = draw(logits, self.temperature, self.nucleus, noise)
-            token = torch.where(count > k, token, part[rows, place])
-            part[rows, place] = token
-            self.legal.place_rows(self.first + place, token)
-        return part
-
-
-def unmask(
-    ask: Callable[[Tensor], Tensor],
-    part: Tensor,
-    sampler: Sampler,
-    *,
-    first: int = 0,
-    generator: torch.Generator,
-    temperature: float,
-    nucleus: float,
-    legal: LegalTokens | None,
-) -> tuple[Tensor, Tensor, int]:
-    """Reveal the unknown positions of a part of a code.
+def unmask(draft: Draft, sampler: Sampler, ask: Ask, first: int = 0, last: int | None = None) -> None:
+    """Reveal the free positions of a part of a code; known tokens never change.
 
     Args:
-        ask: maps the part as it stands to its logits (batch, part, vocabulary); called once a step.
-        part: (batch, part), unknown < 0; known tokens never change.
+        draft: the code; the log-probabilities of what is drawn count.
         sampler: which positions come when.
+        ask: maps the part as it stands (batch, part) to what the network says of it; called at most once a step.
         first: where the part begins in the code.
-        generator: source of randomness.
-        temperature: of the draws.
-        nucleus: of the draws.
-        legal: what may stand where in the whole code; it is told what is drawn.
-
-    Returns:
-        The full part, the sum of the log-probabilities of what was drawn (batch,), and the calls made.
+        last: where it ends, excluded; at the code's end when None.
     """
-    free = part < 0
-    log_prob = torch.zeros(len(part), device=part.device)
+    part = slice(first, last)
+    free = draft.code[:, part] < 0
+    log_prob = torch.zeros(len(free), device=free.device)
     most = int(free.sum(-1).max())
-    steps = sampler.forwards(most) if most else 0
-    calls = 0
+    steps = sampler.calls(most) if most else 0
     for step in range(steps):
-        now, masked = part, part < 0
-        noise = uniforms((part.shape[0], part.shape[1]), generator)
-        look = Step(lambda now=now: ask(now), first, masked, noise, temperature, nucleus, legal)  # type: ignore[misc]
-        reveal = sampler.reveal(step, steps, masked, look.confidence, generator)
+        masked = draft.code[:, part] < 0
+        look = Look(draft, ask, first, masked)
+        reveal = sampler.reveal(step, steps, masked, look.confidence, draft.generator)
         if bool(reveal.any()):
-            part = look.fill(part, reveal)
-            log_prob = log_prob + (token_scores(look.logits, part.clamp_min(0)) * reveal).sum(-1)
-        calls += look.asked
+            draft.fill_part(first, reveal, look.answer, look.noise)
+            scores = look.answer.log_prob(draft.code[:, part].clamp_min(0))
+            log_prob = log_prob + (scores * reveal).sum(-1)
         if sampler.revises:
-            again = sampler.remask(step, steps, free & ~masked, generator)
-            part = part.masked_fill(again, -1)
-            if legal is not None and bool(again.any()):
-                legal.place_part(first, part)
-        elif not bool((part < 0).any()):
+            draft.clear(first, sampler.remask(step, steps, free & ~masked, draft.generator))
+        elif not bool((draft.code[:, part] < 0).any()):
             break
-    return part, log_prob, calls
+    draft.score(log_prob)
 
 
 SAMPLERS = ("ancestral", "remasking", "first_hitting", "confidence", "threshold", "left_to_right", "spread")

@@ -18,30 +18,19 @@ from anyorder.errors import UserError
 from anyorder.laws.critical import Within, best_up_to
 from anyorder.laws.intervals import percentiles
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
-from anyorder.laws.laws_file import ReadLaw, ReadLaws
+from anyorder.laws.laws import FamilyLaw, Laws
 from anyorder.laws.pairs import Crossing, meet, scan
 
 FAR = 10.0
-"""Factor outside the runs' range from which there is no answer unless it is asked for."""
+"""A value further outside the runs' range than this factor gets no answer, unless extrapolation is asked for."""
 NEAR = 1.05
-"""Factor up to which a value counts as within: batches round tokens."""
-OTHER = 1.5
-"""Factor from which two sizes are told apart."""
-SURE, LIKELY = 0.95, 0.75
+"""A value outside by less than this factor counts as within, as batches round tokens."""
 NAMES = {
     "unique_tokens": "unique tokens",
     "flops": "FLOPs",
     "params": "parameters",
     "tokens": "tokens seen",
     "epochs": "epochs",
-}
-ADVICE = {
-    "final": "These laws are of losses at the end of a run whose learning rate falls over its whole length: set the "
-    "run's length to these epochs. With early stopping losses are as low or lower, most so where a family overfits.",
-    "best": "These laws are of the lowest validation loss along a run: validate as you train and keep the best "
-    "checkpoint. The epochs are those of the whole run; the best moment may come before its end.",
-    None: "laws.json does not say whether losses were taken at the end of runs or at their best moment "
-    "(`anyorder fit protocol=final|best` does): the two differ a lot where a family overfits.",
 }
 
 
@@ -79,26 +68,6 @@ class Outlook:
     ranges: dict[str, tuple[float, float]]
     free_params: float
 
-    def bound(self) -> str:
-        """Say where the law alone would take another size; empty where it would not."""
-        if outside(self.free_params, self.params, self.params) <= OTHER:
-            return ""
-        (low, high), (_, most) = self.ranges["params"], self.ranges["epochs"]
-        return (
-            f"{self.family}: its law alone would take {self.free_params:.2g} parameters; {self.params:.2g} are best "
-            f"within what the runs had: {low:.3g} to {high:.3g} parameters, up to {most:.4g} epochs."
-        )
-
-    def warning(self) -> str:
-        """Say what lies outside the range of the runs; empty where nothing does."""
-        told = []
-        asked = {"unique_tokens": self.tokens / self.epochs, "flops": self.offered_flops}
-        for name, factor in self.outside.items():
-            value = asked.get(name, getattr(self, name, math.nan))
-            low, high = self.ranges[name]
-            told.append(f"{value:.3g} {NAMES[name]} ({factor:.2g}x outside {low:.3g} to {high:.3g})")
-        return f"{self.family}: extrapolated beyond its runs: {', '.join(told)}" if told else ""
-
 
 @dataclass(frozen=True)
 class Advice:
@@ -121,55 +90,9 @@ class Advice:
         """The family with the lowest expected loss."""
         return self.families[0]
 
-    def headline(self) -> str:
-        """Say which family to train, and how sure that is."""
-        first = self.best
-        plan = f"{first.params:.2g} parameters for {first.epochs:.3g} epochs"
-        if len(self.families) == 1:
-            return f"{first.family}, the only family of these laws: {plan}."
-        second = self.families[1]
-        ahead = f"{second.nll - first.nll:.3g} nats ahead of {second.family}"
-        if first.probability >= SURE:
-            return f"Train {first.family}: {plan}, {ahead}, best in {first.probability:.0%} of resamples."
-        if first.probability >= LIKELY:
-            return f"Probably {first.family}: {plan}, {ahead}, best in {first.probability:.0%} of resamples."
-        return (
-            f"The runs do not decide: {first.family} is {ahead}, yet best in {first.probability:.0%} of resamples "
-            f"only ({plan}). Take either, or add runs near here."
-        )
-
-    def lines(self) -> list[str]:
-        """Return what to mind, a sentence or two each."""
-        found = [line for outlook in self.families for line in (outlook.warning(), outlook.bound())]
-        for outlook in self.families:
-            if outlook.flops < 0.9 * outlook.offered_flops:
-                found.append(
-                    f"{outlook.family}: {outlook.flops:.2g} of the {outlook.offered_flops:.2g} FLOPs suffice; more "
-                    f"training would overfit."
-                )
-        found += [self._crossing(*item) for item in self.crossings.items()]
-        bounds = [outlook.family for outlook in self.families if outlook.exact is False]
-        if bounds and len(bounds) < len(self.families):
-            found.append(f"The loss of {', '.join(bounds)} is an upper bound; true ones may be lower.")
-        return [line for line in [*found, ADVICE[self.protocol]] if line]
-
-    def _crossing(self, families: tuple[str, str], crossing: Crossing) -> str:
-        pair = f"{families[0]} and {families[1]}, at sizes of any kind"
-        if not math.isfinite(crossing.flops):
-            return (
-                f"{pair}: no critical compute at this U, {crossing.better_above} has the lower loss throughout; "
-                f"{crossing.share:.0%} of resamples cross."
-            )
-        low, high = crossing.interval
-        known = f"95 %: {low:.2g} to {high:.2g}" if math.isfinite(low) else "in few resamples"
-        return (
-            f"{pair}: from C_crit = {crossing.flops:.2g} FLOPs on ({known}) {crossing.better_above} has the lower "
-            f"loss at this U."
-        )
-
 
 def advise(
-    laws: ReadLaws, unique_tokens: float, flops: float | Mapping[str, float], extrapolate: bool = False
+    laws: Laws, unique_tokens: float, flops: float | Mapping[str, float], extrapolate: bool = False
 ) -> Advice:
     """Say which family to train.
 
@@ -224,7 +147,7 @@ def advise(
     return Advice(unique_tokens, tuple(families), _crossings(laws, unique_tokens), laws.facts.protocol)
 
 
-def _within(law: ReadLaw, unique_tokens: float) -> Within:
+def _within(law: FamilyLaw, unique_tokens: float) -> Within:
     """Return sizes and tokens that the runs had: tokens seen, and epochs."""
     (least, most), epochs = law.ranges["tokens"], law.ranges["epochs"]
     low, high = max(least, epochs[0] * unique_tokens), min(most, epochs[1] * unique_tokens)
@@ -233,7 +156,7 @@ def _within(law: ReadLaw, unique_tokens: float) -> Within:
 
 def _outlook(
     family: str,
-    law: ReadLaw,
+    law: FamilyLaw,
     unique_tokens: float,
     flops: float,
     held: Within | None,
@@ -279,7 +202,7 @@ def outside(value: float, low: float, high: float) -> float:
     return max(1.0, value / high, low / value)
 
 
-def _crossings(laws: ReadLaws, unique_tokens: float) -> dict[tuple[str, str], Crossing]:
+def _crossings(laws: Laws, unique_tokens: float) -> dict[tuple[str, str], Crossing]:
     ends = [law.ranges["flops"] for law in laws.families.values()]
     best = {family: law.constants for family, law in laws.families.items()}
     samples = {family: law.samples for family, law in laws.families.items()}

@@ -11,10 +11,11 @@ from anyorder.laws.solve import BOUNDS
 from anyorder.settings import Settings, setting
 
 LARGEST_LOSS = 1e6
+"""No loss, and so no constant E, is larger than this."""
 STEP_ONE = ("A", "B", "E", "alpha", "beta")
-"""What runs of one epoch can tell."""
+"""Runs of one epoch tell these constants."""
 SPARE_RUNS = 3
-"""Runs needed beyond the number of fitted constants."""
+"""A fit needs this many runs more than it has constants to fit."""
 
 
 @dataclass

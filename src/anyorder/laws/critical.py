@@ -1,11 +1,13 @@
 """Critical compute: from which training compute on one factorization has the lower loss than another.
 
 At unique tokens U and compute C = 6 N D each family takes the N with the lowest loss, ``L(C, U) = min_N L(N,
-C / (6 N), U)`` (our reading: arXiv 2507.15857 does not say how it minimises). Where a law rises again, as the
+C / (6 N), U)`` (our reading, as the paper does not say how it minimizes). Where a law rises again, as the
 one of overfitting does, a family is not made to spend what harms it: the lowest loss at up to C counts.
 C_crit(U) is where the gap of two families is 0. The paper drops E in this comparison, as two fits can differ
 in what they count as entropy; kept, the gap is that of the losses themselves. Both are given. C in FLOPs, U in
 the tokens of the table.
+
+The paper is Prabhudesai et al., Diffusion Beats Autoregressive in Data-Constrained Settings, 2025, arXiv 2507.15857.
 """
 
 import math
@@ -14,19 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, predict
+from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN, Array, Constant, exponents, predict
 
 GRID_REACH = 14.0
-"""How far from the single-epoch optimum N is looked for, in e-folds either way."""
+"""N is looked for this many e-folds below and above its optimum at a single epoch."""
 GRID_POINTS = 29
 GOLDEN = (math.sqrt(5) - 1) / 2
 GOLDEN_STEPS = 24
 SCAN_PER_DECADE = 4
+"""A scan for brackets looks at this many values of compute in each decade."""
 SCAN_STEPS = 12
-"""Of golden section while looking for brackets, which leaves 3e-3 of N and 1e-6 of the loss."""
+"""A scan for brackets takes this many steps of golden section, which leaves errors of 3e-3 of N, 1e-6 of the loss."""
 STEPS = 11
-"""Of false position, which leave 1e-8 of C."""
+"""A crossing is found in this many steps of false position, which leave an error of 1e-8 of C."""
 SPARED_DECADES = 8
+"""Where more training harms, compute is looked at down to this many decades below what is offered."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +71,23 @@ def best_loss(
     """
     c = np.asarray(constants, dtype=float)
     tokens_times_params = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
-    alpha, beta = c[..., 3], c[..., 4]
-    log_g = (np.log(alpha * c[..., 0]) - np.log(beta * c[..., 1])) / (alpha + beta)
-    centre = log_g + beta / (alpha + beta) * np.log(tokens_times_params)
+    alpha, beta, log_g = exponents(c)
+    center = log_g + beta / (alpha + beta) * np.log(tokens_times_params)
 
     def loss(log_n: Array) -> Array:
-        extra = log_n.ndim - centre.ndim
+        extra = log_n.ndim - center.ndim
         at = (..., *(None,) * extra)
         n = np.exp(log_n)
         cc = c.reshape(*c.shape[:-1], *(1,) * extra, c.shape[-1])
         return predict(cc, n, tokens_times_params[at] / n, np.asarray(unique_tokens, dtype=float)[at])
 
     # Broadcast once, so that the helper above can index.
-    centre = centre + np.zeros(np.broadcast_shapes(centre.shape, np.shape(unique_tokens)))
-    tokens_times_params = np.broadcast_to(tokens_times_params, centre.shape)
-    unique_tokens = np.broadcast_to(unique_tokens, centre.shape)
-    c = np.broadcast_to(c, (*centre.shape, c.shape[-1]))
+    center = center + np.zeros(np.broadcast_shapes(center.shape, np.shape(unique_tokens)))
+    tokens_times_params = np.broadcast_to(tokens_times_params, center.shape)
+    unique_tokens = np.broadcast_to(unique_tokens, center.shape)
+    c = np.broadcast_to(c, (*center.shape, c.shape[-1]))
     if within is None:
-        start, end = centre - GRID_REACH, centre + GRID_REACH
+        start, end = center - GRID_REACH, center + GRID_REACH
     else:
         start, end = within.ends(np.log(tokens_times_params))
     spacing = (end - start) / (GRID_POINTS - 1)
@@ -113,7 +116,7 @@ def best_up_to(
     All of the compute, unless the law rises again: then the best of a grid that goes down by 8 decades.
     """
     c, c_max = np.asarray(constants, dtype=float), np.asarray(flops, dtype=float)
-    if not c[..., CONSTANTS.index("O")].any():
+    if not c[..., Constant.O].any():
         loss, n = best_loss(c, c_max, unique_tokens, within=within)
         return loss, n, np.broadcast_to(c_max, loss.shape)
     spent = c_max[..., None] * np.logspace(0, -SPARED_DECADES, 20 * SPARED_DECADES + 1)
@@ -156,7 +159,7 @@ def lowest_losses(constants: Array, unique_tokens: Array, between: tuple[float, 
 def without_e(constants: Array) -> Array:
     """Return constants with E = 0."""
     bare = np.array(constants, dtype=float)
-    bare[..., CONSTANTS.index("E")] = 0.0
+    bare[..., Constant.E] = 0.0
     return bare
 
 
@@ -173,7 +176,7 @@ def critical_flops(one: Lowest, other: Lowest, keep_e: bool = True) -> tuple[Arr
         ``L_one - L_other`` above it (or everywhere), (sets, points).
     """
     pair = (one, other)
-    e = [scan.constants[:, CONSTANTS.index("E"), None] * keep_e for scan in pair]
+    e = [scan.constants[:, Constant.E, None] * keep_e for scan in pair]
     difference = one.excess - other.excess + (e[0] - e[1])[..., None]
     scanned = sign_of(difference)
     changes = scanned[..., 1:] * scanned[..., :-1] < 0

@@ -16,7 +16,7 @@ PROTOCOLS = {
     "final": "the loss at the end of a run whose learning rate falls over its whole length",
     "best": "the lowest validation loss along a run, so early stopping",
 }
-"""Which loss of a run a law is about; where memorising sets in early, they differ a lot."""
+"""A law is about one of these losses of a run; they differ a lot where memorizing sets in early."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,19 @@ def facts_of(table: "pa.Table", runs: Runs, loss: str = "loss", protocol: str | 
 
 
 def speed(runs: Runs, wall_s: Array) -> dict[str, float]:
-    """Return the FLOPs a second of each family, of its dearest runs: small ones wait for other things than FLOPs."""
+    """Return the FLOPs a second of each family.
+
+    They are of its most expensive runs, as small ones wait for other things than FLOPs.
+    """
     found = {}
     for family in runs.families:
         timed = (runs.factorization == family) & (wall_s > 0) & np.isfinite(wall_s)
         if timed.any():
-            found[family] = dearest_speed(runs.flops[timed], wall_s[timed])
+            found[family] = top_speed(runs.flops[timed], wall_s[timed])
     return found
 
 
-def dearest_speed(flops: Array, seconds: Array) -> float:
+def top_speed(flops: Array, seconds: Array) -> float:
     """Return the median FLOPs a second of the quarter of the runs with the most compute."""
     return float(np.median((flops / seconds)[flops >= np.quantile(flops, 0.75)]))
 

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from anyorder.laws.config import STEP_ONE, FitConfig, check
-from anyorder.laws.law import CONSTANTS, Array, Law, constants_array, effective_tokens, law_named, predict
+from anyorder.laws.law import (
+    CONSTANTS,
+    Array,
+    Constant,
+    Law,
+    constants_array,
+    effective_tokens,
+    law_named,
+    predict,
+)
 from anyorder.laws.runs import Runs
-from anyorder.laws.solve import Problem, Solution, huber, minimise
+from anyorder.laws.solve import Problem, Solution, huber, minimize
 
 FINALISTS = 10
-"""Starts that are followed to the end."""
+"""This many starts are followed to the end."""
 GRID = {
     "alpha": (0.15, 0.35, 0.7),
     "beta": (0.15, 0.35, 0.7),
@@ -87,7 +96,7 @@ class Fit:
         """Return R^2 on raw losses; without ``decay``, that of the same constants with every repetition fresh."""
         constants = self.of(family)
         if not decay:
-            constants = constants_array(dict(zip(STEP_ONE, constants[:5].tolist(), strict=True)))
+            constants = constants_array({name: float(constants[Constant[name]]) for name in STEP_ONE})
         return r_squared(self.runs.of(family), constants)
 
 
@@ -142,7 +151,7 @@ def fit_group(runs: Runs, config: FitConfig) -> Fit:
             ]
             held[:, absent] = constants_array(dict.fromkeys(STEP_ONE, 1.0))[absent]
         stage = solve(runs, rows, names, config, held)
-        fitted = [CONSTANTS.index(name) for name in names]
+        fitted = [Constant[name] for name in names]
         constants[:, fitted] = stage.constants()[:, fitted]
         stages.append(stage)
     return Fit(runs, config, constants, tuple(stages))
@@ -165,19 +174,19 @@ def solve(runs: Runs, rows: np.ndarray, names: tuple[str, ...], config: FitConfi
     count = 0
     for family in range(len(runs.families)):
         for name in names:
-            index = CONSTANTS.index(name)
+            index = Constant[name]
             if name == "E" and family > 0:
                 slots[family, index] = slots[0, index]
             elif name == "beta" and config.tied:
-                slots[family, index] = slots[family, CONSTANTS.index("alpha")]
+                slots[family, index] = slots[family, Constant.alpha]
             else:
                 slots[family, index] = count
                 count += 1
     problem = Problem(runs.where(rows), slots)
     start = problem.variables_of(starts(problem.runs, names, held, config))
-    short = minimise(problem, start, held, iterations=25)
+    short = minimize(problem, start, held, iterations=25)
     finalists = np.argsort(short.objective)[:FINALISTS]
-    return Stage(problem, rows, held, minimise(problem, short.x[finalists], held, iterations=1000))
+    return Stage(problem, rows, held, minimize(problem, short.x[finalists], held, iterations=1000))
 
 
 def starts(runs: Runs, names: tuple[str, ...], held: Array, config: FitConfig) -> Array:
@@ -192,9 +201,9 @@ def starts(runs: Runs, names: tuple[str, ...], held: Array, config: FitConfig) -
     points = list(itertools.product(*grids))
     found = np.tile(held, (len(points), 1, 1))
     for column, name in enumerate(dials):
-        found[:, :, CONSTANTS.index(name)] = np.array([point[column] for point in points])[:, None]
+        found[:, :, Constant[name]] = np.array([point[column] for point in points])[:, None]
     if config.tied and "alpha" in names:
-        found[:, :, 4] = found[:, :, 3]
+        found[:, :, Constant.beta] = found[:, :, Constant.alpha]
     for family, name in enumerate(runs.families):
         linear(runs.of(name), names, found[:, family])
     return found
@@ -205,14 +214,16 @@ def linear(runs: Runs, names: tuple[str, ...], constants: Array) -> None:
 
     Parameters count in full here: how U_N binds depends on A and B themselves.
     """
-    alpha, beta, r_d = (constants[:, i, None] for i in (3, 4, 5))
+    places = (Constant.alpha, Constant.beta, Constant.R_D)
+    alpha, beta, r_d = (constants[:, place, None] for place in places)
     tokens = effective_tokens(runs.tokens, runs.unique_tokens, r_d)
     columns = (
         np.stack([runs.params**-alpha, tokens**-beta, np.ones_like(tokens)], axis=-1) / runs.loss[:, None]
     )
-    wanted = [i for i, name in enumerate("ABE") if name in names]
+    linear_ones = (Constant.A, Constant.B, Constant.E)  # the columns, in their order
+    wanted = [place for place in linear_ones if place.name in names]
     if wanted:
-        others = [i for i in range(3) if i not in wanted]
+        others = [place for place in linear_ones if place not in wanted]
         target = 1 - (columns[..., others] * constants[:, None, others]).sum(-1)
         scale = columns[..., wanted].max(1)
         part = columns[..., wanted] / scale[:, None]
@@ -225,6 +236,6 @@ def linear(runs: Runs, names: tuple[str, ...], constants: Array) -> None:
         pressure: Array = np.ones((len(constants), 1))
         if repeated.any():
             some = runs.where(repeated)
-            pressure = (some.params / some.unique_tokens) ** constants[:, 8, None]
-            pressure = pressure * (some.epochs - 1) ** constants[:, 9, None]
-        constants[:, 7] = 0.02 * np.median(runs.loss) / np.quantile(pressure, 0.75, axis=1)
+            pressure = (some.params / some.unique_tokens) ** constants[:, Constant.gamma, None]
+            pressure = pressure * (some.epochs - 1) ** constants[:, Constant.kappa, None]
+        constants[:, Constant.O] = 0.02 * np.median(runs.loss) / np.quantile(pressure, 0.75, axis=1)

@@ -1,31 +1,31 @@
-"""How far constants are known: bootstrap over runs, profile intervals, and what cannot be told, in words."""
+"""How far constants are known: bootstrap over runs, and profile intervals."""
 
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from anyorder.laws.fit import Fit, Stage
-from anyorder.laws.law import CONSTANTS, Array
-from anyorder.laws.solve import DELTA, huber, minimise
+from anyorder.laws.law import Array, Constant
+from anyorder.laws.solve import DELTA, huber, minimize
 
 Indices = NDArray[np.intp]
 
 LEVEL = 0.95
+"""Intervals hold the truth in this share of studies."""
 WIDE = 10.0
-"""High over low end of an interval above which a constant is called weakly identified."""
+"""A constant is weakly identified where the high end of its interval is more than this many times the low one."""
 AT_BOUND = 1e-6
-DECAYS = {"R_D": "repeated tokens", "R_N": "excess parameters"}
-VANISHING = {"E": "an irreducible loss of 0", "O": "no overfitting"}
+"""An end this close to the edge of the search, as a share of it, is open."""
 BATCH = 100
+"""This many resamples are fitted side by side."""
 VISIBLE = 100.0
-"""Decay that any table with repetitions shows."""
+"""Any table with repetitions shows a decay as fast as this."""
 RESOLUTION = 1e-6
-"""Share of a constant that the minimiser leaves open: no interval is narrower, as it would be without noise."""
+"""The minimizer leaves this share of a constant open; no interval is narrower, as it would be without noise."""
 SIMULATED = 40_000
-"""Draws that find how far apart intervals that hold together are; good to 0.01 standard errors."""
+"""This many draws say how wide intervals that hold together are, to 0.01 standard errors."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ def noise_ratio(residuals: Array, fitted: int) -> float:
     freedom as constants are restricted. E[psi'] is the share of residuals within delta, smoothed by a Gaussian kernel
     of Silverman's width, as few residuals are that small; the ratio is corrected for the fitted constants.
     """
+    from scipy import special  # most of what importing this module would take
+
     count = len(residuals)
     quartiles = np.quantile(residuals, [0.25, 0.75])
     spread = min(float(np.std(residuals)), float(quartiles[1] - quartiles[0]) / 1.349) or float(
@@ -76,6 +78,8 @@ def level_of_each(samples: Array) -> float:
     >>> round(level_of_each(np.random.default_rng(0).standard_normal((4000, 7))), 3)  # about 0.95 ** (1 / 7)
     0.993
     """
+    from scipy import special  # most of what importing this module would take
+
     varied = samples[:, np.ptp(samples, axis=0) > 0]
     if varied.shape[1] < 2:
         return LEVEL
@@ -91,6 +95,8 @@ def profile(stage: Stage, level: float = LEVEL) -> Array:
 
     The other variables are fitted anew at every value tried.
     """
+    from scipy import special  # most of what importing this module would take
+
     problem, best = stage.problem, stage.x
     count = problem.variables
     residual, _ = problem.residuals(best[None], stage.held, slopes=False)
@@ -109,7 +115,7 @@ def profile(stage: Stage, level: float = LEVEL) -> Array:
         """Return the excess of the objective, as a root so that it is nearly linear in the value, and where."""
         moved = start.copy()
         moved[np.arange(len(some)), which[some]] = value
-        found = minimise(problem, moved, stage.held, frozen=frozen[some], iterations=60, tolerance=1e-7)
+        found = minimize(problem, moved, stage.held, frozen=frozen[some], iterations=60, tolerance=1e-7)
         return np.sqrt(np.maximum(found.objective - f_best, 0.0) / rise) - 1, found.x
 
     inner, inner_excess = best[which].copy(), np.full(2 * count, -1.0)
@@ -157,12 +163,13 @@ def refit(fit: Fit, weights: Array) -> Array:
         if number + 1 < len(fit.stages):
             held[:, ~fitted] = stage.held[~fitted]
         visible = stage.constants()
-        visible[:, 5:7] = np.minimum(visible[:, 5:7], VISIBLE)
+        decays = [Constant.R_D, Constant.R_N]
+        visible[:, decays] = np.minimum(visible[:, decays], VISIBLE)
         begin = [stage.x, stage.problem.variables_of(visible[None])[0]]
         tries = begin[: 1 if np.array_equal(*begin) else 2]
         for part in np.array_split(np.arange(sets), -(-sets // BATCH)):
             ends = [
-                minimise(
+                minimize(
                     stage.problem,
                     np.tile(x, (len(part), 1)),
                     held[part],
@@ -232,24 +239,5 @@ def intervals(fit: Fit, samples: Array, together: bool = True) -> dict[str, dict
                 low, high = max(low, float(bounds[0, slot])), min(high, float(bounds[1, slot]))
                 open_low = low <= bounds[0, slot] * (1 + AT_BOUND)
                 open_high = high >= bounds[1, slot] / (1 + AT_BOUND)
-                found[name][CONSTANTS[index]] = Interval(low, high, bool(open_low), bool(open_high))
+                found[name][Constant(index).name] = Interval(low, high, bool(open_low), bool(open_high))
     return found
-
-
-def in_words(constant: str, value: float, interval: Interval) -> str:
-    """Say what the runs tell about a constant; empty where it is identified.
-
-    >>> print(in_words("R_N", 1.71, Interval(0.302, 25.1)))
-    R_N is weakly identified: 1.71 fits best, but the 95 % interval is 0.302 to 25.1.
-    """
-    if interval.identified:
-        return ""
-    low = f"{'the edge of the search, ' if interval.open_low else ''}{interval.low:.3g}"
-    high = f"{'the edge of the search, ' if interval.open_high else ''}{interval.high:.3g}"
-    kind = "not" if interval.open_low and interval.open_high else "weakly"
-    end = ""
-    if interval.open_high and constant in DECAYS:
-        end = f"; no decay of {DECAYS[constant]} at all is within it"
-    if interval.open_low and constant in VANISHING:
-        end = f"; {VANISHING[constant]} is within it"
-    return f"{constant} is {kind} identified: {value:.3g} fits best, but the 95 % interval is {low} to {high}{end}."

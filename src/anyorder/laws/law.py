@@ -1,7 +1,7 @@
 """Laws of the loss over parameters, tokens and unique tokens, all one formula with constants pinned.
 
 ``L(N, D, U) = E + A / N'^alpha + B / D'^beta + O (N / U)^gamma (D / U - 1)^kappa``, in which repeated tokens and excess
-parameters count less and less (Muennighoff et al., arXiv 2305.16264)::
+parameters count less and less (Muennighoff et al., Scaling Data-Constrained Language Models, 2023, arXiv 2305.16264)::
 
     D' = U + U R_D (1 - exp(-(D / U - 1) / R_D))
     N' = U_N + U_N R_N (1 - exp(-(N / U_N - 1) / R_N)),    U_N = min(N, N_opt(U))
@@ -12,7 +12,7 @@ counts embeddings, U the unique tokens that were seen, so it is at most D; logar
 in nats.
 
 The last term is our own extension. The law of the paper falls in D for ever, while validation losses rise
-again when a network has memorised its data. Overfitting needs repetition (nothing at one epoch) and capacity
+again when a network has memorized its data. Overfitting needs repetition (nothing at one epoch) and capacity
 per unique token (N / U, what the classical p / n of excess risk counts), so the excess is a power of each;
 the powers are left to the runs. It has to earn its three constants on held-out runs:
 :mod:`anyorder.laws.select`.
@@ -20,6 +20,7 @@ the powers are left to the runs. It has to earn its three constants on held-out 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,16 +29,36 @@ from anyorder.errors import ConfigError, did_you_mean
 
 Array = NDArray[np.float64]
 
-CONSTANTS = ("A", "B", "E", "alpha", "beta", "R_D", "R_N", "O", "gamma", "kappa")
-"""All constants, positive, in the order of every array of them."""
+
+class Constant(IntEnum):
+    """A constant of a law, all positive; its number is its place in every array of constants.
+
+    >>> Constant["beta"], np.arange(10)[Constant.R_D]
+    (<Constant.beta: 4>, np.int64(5))
+    """
+
+    A = 0
+    B = 1
+    E = 2
+    alpha = 3
+    beta = 4
+    R_D = 5
+    R_N = 6
+    O = 7  # noqa: E741 - the constant's name
+    gamma = 8
+    kappa = 9
+
+
+CONSTANTS = tuple(Constant.__members__)
+"""The names of all constants, in the order of every array of them."""
 FLOPS_PER_PARAM_TOKEN = 6.0
 """Training costs C = 6 N D for every family."""
 LOG_BOUND = 100.0
-"""Of ln N_opt."""
+"""The logarithm of N_opt is kept between minus this and this."""
 NEUTRAL = {"R_D": np.inf, "R_N": np.inf, "O": 0.0, "gamma": 1.0, "kappa": 1.0}
-"""Values at which a constant does nothing."""
+"""At these values a constant does nothing."""
 AUTO = "auto"
-"""Stands for the law that held-out runs choose."""
+"""This name stands for the law that held-out runs choose."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +128,22 @@ def optimal_params(unique_tokens: ArrayLike, constants: ArrayLike) -> Array:
     return np.exp(_log_optimal(np.log(np.asarray(unique_tokens, dtype=float)), np.asarray(constants, float)))
 
 
+def exponents(c: Array) -> tuple[Array, Array, Array]:
+    """Return alpha, beta and ln G of constants (..., 10), where G = (alpha A / (beta B))^(1 / (alpha + beta)).
+
+    G sets the sizes that are compute-optimal without repetition: N = G (C / 6)^(beta / (alpha + beta)).
+    """
+    alpha, beta = c[..., Constant.alpha], c[..., Constant.beta]
+    log_g = (np.log(alpha * c[..., Constant.A]) - np.log(beta * c[..., Constant.B])) / (alpha + beta)
+    return alpha, beta, log_g
+
+
 def _log_optimal(log_u: Array, c: Array) -> Array:
-    """Return ln N_opt(U) = ln G + (beta / alpha) ln(G U), G = (alpha A / (beta B))^(1 / (alpha + beta)).
+    """Return ln N_opt(U) = ln G + (beta / alpha) ln(G U), with G as in ``exponents``.
 
     Within bounds that no number of parameters comes near to, as a fit passes by constants that would overflow.
     """
-    alpha, beta = c[..., 3], c[..., 4]
-    log_g = (np.log(alpha * c[..., 0]) - np.log(beta * c[..., 1])) / (alpha + beta)
+    alpha, beta, log_g = exponents(c)
     return np.clip(log_g + beta / alpha * (log_g + log_u), -LOG_BOUND, LOG_BOUND)
 
 
@@ -122,7 +152,7 @@ def effective_params(params: ArrayLike, unique_tokens: ArrayLike, constants: Arr
     c = np.asarray(constants, dtype=float)
     n = np.asarray(params, dtype=float)
     used = np.minimum(n, optimal_params(unique_tokens, c))
-    return used + used * saturated(n / used - 1, c[..., 6])
+    return used + used * saturated(n / used - 1, c[..., Constant.R_N])
 
 
 def predict(constants: ArrayLike, params: ArrayLike, tokens: ArrayLike, unique_tokens: ArrayLike) -> Array:
@@ -136,10 +166,11 @@ def predict(constants: ArrayLike, params: ArrayLike, tokens: ArrayLike, unique_t
     c = np.asarray(constants, dtype=float)
     d = np.asarray(tokens, dtype=float)
     u = np.minimum(d, unique_tokens)
-    model = c[..., 0] * effective_params(params, u, c) ** -c[..., 3]
-    data = c[..., 1] * effective_tokens(d, u, c[..., 5]) ** -c[..., 4]
-    excess = _excess(np.asarray(params, dtype=float) / u, d / u - 1, c[..., 7], c[..., 8], c[..., 9])
-    return c[..., 2] + model + data + excess
+    a, b, e, alpha, beta, r_d, _, o, gamma, kappa = np.moveaxis(c, -1, 0)
+    model = a * effective_params(params, u, c) ** -alpha
+    data = b * effective_tokens(d, u, r_d) ** -beta
+    excess = _excess(np.asarray(params, dtype=float) / u, d / u - 1, o, gamma, kappa)
+    return e + model + data + excess
 
 
 def log_loss(
@@ -156,7 +187,7 @@ def log_loss(
         ln L (sets, runs), and by index d ln L / d ln constant (sets, runs). At the kink N = N_opt(U) it is the
         derivative from below.
     """
-    a, b, e, alpha, beta, r_d, r_n, o, gamma, kappa = (constants[:, i, None] for i in range(len(CONSTANTS)))
+    a, b, e, alpha, beta, r_d, r_n, o, gamma, kappa = (constants[:, i, None] for i in Constant)
     u = np.minimum(tokens, unique_tokens)
     repeats = tokens / u - 1
     log_u = np.log(u)
@@ -180,19 +211,19 @@ def log_loss(
     )
     used_by_alpha = (1 + ratio) * (1 - alpha * log_g) / (alpha + beta) - ratio * (log_g + log_u)
     used_by_beta = (1 + ratio) * (-1 - beta * log_g) / (alpha + beta) + ratio * (log_g + log_u)
-    derivatives: tuple[Callable[[], Array], ...] = (
-        lambda: model + by_used / alpha,
-        lambda: data - by_used / alpha,
-        lambda: np.broadcast_to(e, loss.shape),
-        lambda: -alpha * log_n * model + by_used * used_by_alpha,
-        lambda: -beta * log_d * data + by_used * used_by_beta,
-        lambda: -beta * data * u / d_eff * _by_log_scale(repeats, r_d),
-        lambda: -alpha * model * used / n_eff * _by_log_scale(surplus, r_n),
-        lambda: excess,
-        lambda: gamma * np.log(params / u) * excess,
-        lambda: kappa * np.log(np.maximum(repeats, 1e-300)) * excess,
-    )
-    return np.log(loss), {index: derivatives[index]() / loss for index in wanted}
+    derivatives: dict[Constant, Callable[[], Array]] = {
+        Constant.A: lambda: model + by_used / alpha,
+        Constant.B: lambda: data - by_used / alpha,
+        Constant.E: lambda: np.broadcast_to(e, loss.shape),
+        Constant.alpha: lambda: -alpha * log_n * model + by_used * used_by_alpha,
+        Constant.beta: lambda: -beta * log_d * data + by_used * used_by_beta,
+        Constant.R_D: lambda: -beta * data * u / d_eff * _by_log_scale(repeats, r_d),
+        Constant.R_N: lambda: -alpha * model * used / n_eff * _by_log_scale(surplus, r_n),
+        Constant.O: lambda: excess,
+        Constant.gamma: lambda: gamma * np.log(params / u) * excess,
+        Constant.kappa: lambda: kappa * np.log(np.maximum(repeats, 1e-300)) * excess,
+    }
+    return np.log(loss), {index: derivatives[Constant(index)]() / loss for index in wanted}
 
 
 def _excess(per_token: Array, repeats: Array, o: Array, gamma: Array, kappa: Array) -> Array:

@@ -1,6 +1,7 @@
 """``laws.json``: what ``anyorder fit`` found, for other programs and for ``anyorder advise``."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,35 @@ from anyorder.files import finite, read_json, write_json
 from anyorder.laws.config import LARGEST_LOSS, FitConfig
 from anyorder.laws.facts import Facts
 from anyorder.laws.intervals import percentiles
-from anyorder.laws.law import CONSTANTS, NEUTRAL, Array, constants_array, law_named
-from anyorder.laws.laws import RANGES, FamilyLaw, Laws
+from anyorder.laws.law import CONSTANTS, NEUTRAL, Constant, constants_array, law_named
+from anyorder.laws.laws import RANGES, FamilyLaw, FittedLaw, FittedLaws, Laws
 from anyorder.laws.pairs import Pair
 from anyorder.laws.solve import BOUNDS
 from anyorder.settings import checked
 
 LAWS_FILE = "laws.json"
 PUBLISHED = CONSTANTS[:7]
-"""Always written; the constants of the overfitting term only where the law has them."""
+"""These constants are always written, those of the overfitting term only where the law has them."""
 
 
-def to_dict(laws: Laws) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Sentences:
+    """What ``laws.json`` says in words beside its numbers; ``anyorder.reports.laws.sentences`` makes them.
+
+    Attributes:
+        notes: by family, what its runs cannot tell.
+        pairs: one text for each pair.
+    """
+
+    notes: Mapping[str, list[str]]
+    pairs: Sequence[str]
+
+
+def to_dict(laws: FittedLaws, said: Sentences) -> dict[str, Any]:
     """Return the content of ``laws.json``; what is infinite (a decay that the law does not have) or unknown is null."""
     config = laws.config
-    written = {family: _law_dict(law, config) for family, law in laws.laws.items()}
-    pairs = [_pair_dict(pair) for pair in laws.pairs]
+    written = {family: _law_dict(law, config, said.notes[family]) for family, law in laws.families.items()}
+    pairs = [_pair_dict(pair, text) for pair, text in zip(laws.pairs, said.pairs, strict=True)]
     critical = {"units": {"C": "FLOPs, 6 N D", "U": "tokens"}, "pairs": pairs}
     content = {
         "law": config.law,
@@ -41,7 +55,7 @@ def to_dict(laws: Laws) -> dict[str, Any]:
     return plain
 
 
-def _law_dict(law: FamilyLaw, config: FitConfig) -> dict[str, Any]:
+def _law_dict(law: FittedLaw, config: FitConfig, notes: list[str]) -> dict[str, Any]:
     shown = [
         name
         for name in CONSTANTS
@@ -49,7 +63,7 @@ def _law_dict(law: FamilyLaw, config: FitConfig) -> dict[str, Any]:
     ]
     values = dict(zip(CONSTANTS, law.constants.tolist(), strict=True))
     fixed = [name for name in shown if name not in law.intervals and math.isfinite(values[name])]
-    columns = {name: CONSTANTS.index(name) for name in law.intervals}
+    columns = {name: Constant[name] for name in law.intervals}
     return {
         "constants": {name: values[name] for name in shown},
         "intervals": {
@@ -60,7 +74,7 @@ def _law_dict(law: FamilyLaw, config: FitConfig) -> dict[str, Any]:
         "r2": law.r2,
         "r2_no_decay": law.r2_no_decay,
         "identified": {name: interval.identified for name, interval in law.intervals.items()},
-        "notes": law.notes,
+        "notes": notes,
         "fixed": fixed,
         "runs": law.runs,
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
@@ -71,7 +85,7 @@ def _law_dict(law: FamilyLaw, config: FitConfig) -> dict[str, Any]:
     }
 
 
-def _pair_dict(pair: Pair) -> dict[str, Any]:
+def _pair_dict(pair: Pair, text: str) -> dict[str, Any]:
     line = None
     if pair.line is not None:
         line = {
@@ -96,13 +110,13 @@ def _pair_dict(pair: Pair) -> dict[str, Any]:
         "points": points,
         "power_law": line,
         "looked_at_flops": list(pair.looked_at),
-        "text": pair.text(),
+        "text": text,
     }
 
 
-def write_laws(laws: Laws, path: Path) -> None:
+def write_laws(laws: FittedLaws, said: Sentences, path: Path) -> None:
     """Write ``laws.json``, whole or not at all, with its digest."""
-    write_json(path, to_dict(laws))
+    write_json(path, to_dict(laws, said))
 
 
 @dataclass(frozen=True)
@@ -169,36 +183,13 @@ FIELDS: dict[str, Any] = {
     "critical": Critical,
     "held_out": dict[str, dict[str, float | None]],
 }
-"""What ``laws.json`` holds."""
+"""``laws.json`` holds these fields, each of this type."""
 ALLOWED = f"a {LAWS_FILE} that `anyorder fit` wrote, or its folder"
 EDGE = 1e-6
-"""By how much of itself a constant at the edge of the search may lie beyond it, as it is written rounded."""
+"""A constant at the edge of the search may lie beyond it by this share of itself, as it is written rounded."""
 
 
-@dataclass(frozen=True)
-class ReadLaw:
-    """A family's law as read back.
-
-    Attributes:
-        constants: (10,).
-        samples: (resamples, 10) over the bootstrap.
-        ranges: smallest and largest of each of ``RANGES`` among its runs.
-    """
-
-    constants: Array
-    samples: Array
-    ranges: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class ReadLaws:
-    """``laws.json`` as read back: the law of each family, and what is known of the runs."""
-
-    families: dict[str, ReadLaw]
-    facts: Facts
-
-
-def read_laws(path: str | Path) -> ReadLaws:
+def read_laws(path: str | Path) -> Laws:
     """Read ``laws.json``, or the one in a folder; every field is checked against its declaration.
 
     Raises:
@@ -224,10 +215,10 @@ def read_laws(path: str | Path) -> ReadLaws:
             law_named(law)
     except ConfigError as wrong:
         raise UserError(f"{path}: {wrong}") from wrong
-    return ReadLaws(families, written["runs"])
+    return Laws(families, written["runs"])
 
 
-def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
+def _read_law(law: WrittenLaw, family: str) -> FamilyLaw:
     """Return a family's law after checking its numbers."""
     for name, value in (("objective", law.objective), ("r2", law.r2), ("r2_no_decay", law.r2_no_decay)):
         if value is not None:
@@ -257,8 +248,8 @@ def _read_law(law: WrittenLaw, family: str) -> ReadLaw:
     constants = constants_array({name: value for name, value in law.constants.items() if value is not None})
     samples = np.tile(constants, (counts.pop(), 1))
     for name, sampled in drawn.items():
-        samples[:, CONSTANTS.index(name)] = [NEUTRAL[name] if value is None else value for value in sampled]
-    return ReadLaw(constants, samples, law.ranges)
+        samples[:, Constant[name]] = [NEUTRAL[name] if value is None else value for value in sampled]
+    return FamilyLaw(constants, samples, law.ranges)
 
 
 def check_constant(field: str, name: str, value: float | None) -> None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from anyorder.laws.critical import Lowest, PowerLaw, critical_flops, lowest_losses, power_laws
-from anyorder.laws.intervals import WIDE, percentiles
+from anyorder.laws.intervals import percentiles
 from anyorder.laws.law import Array
 from anyorder.laws.runs import Runs
 
 POINTS = 8
+"""Crossings are sought at this many values of U at most."""
 BELOW, ABOVE = 1e-3, 1e6
-"""Compute is looked at from so much below the cheapest run to so much above the dearest."""
+"""Compute is looked at from these many times the cheapest run's to these many times the most expensive one's."""
 RESAMPLES = 100
+"""This many resamples say how far a crossing is known."""
 OFTEN = 0.5
 """An interval is given where at least this share of the resamples has a crossing."""
 
@@ -63,35 +65,6 @@ class Pair:
     looked_at: tuple[float, float]
     lines: Array
 
-    def text(self) -> str:
-        """Say what was found, in one or two sentences."""
-        kind = "E kept" if self.keep_e else "E dropped"
-        name = f"{self.families[0]} against {self.families[1]} ({kind})"
-        met = [point for point in self.crossings if math.isfinite(point.flops)]
-        if not met:
-            reach = f"{self.looked_at[0]:.1e} to {self.looked_at[1]:.1e} FLOPs"
-            share = max(point.share for point in self.crossings)
-            return (
-                f"{name}: no crossing from {reach}, {self.crossings[0].better_above} has the lower loss throughout; up "
-                f"to {share:.0%} of resamples cross."
-            )
-        better = " or ".join(dict.fromkeys(point.better_above for point in met))
-        sentence = f"{name}: above C_crit {better} has the lower loss"
-        if len(met) < len(self.crossings):
-            sentence += f", with a crossing at {len(met)} of {len(self.crossings)} values of U"
-        if self.line is None:
-            point = met[0]
-            where = f"C_crit = {point.flops:.2e} FLOPs at U = {point.unique_tokens:.3g} tokens"
-            return f"{sentence}; {where}, no power law."
-        s, c = self.line.slope, self.line.intercept
-        low, high = self.slope_interval
-        known = f"slope 95 %: {low:.3g} to {high:.3g}" if math.isfinite(low) else "too few resamples cross"
-        if not (low * high > 0 and max(low / high, high / low) <= WIDE):
-            flops = [point.flops for point in met]
-            where = f"C_crit is {min(flops):.2e} to {max(flops):.2e} FLOPs"
-            return f"{sentence}; {where}, and no power law of U is identified ({known})."
-        return f"{sentence}; log10 U = {s:.3f} log10 C {c:+.3f} ({known}), U in tokens, C in FLOPs."
-
 
 def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, Array]) -> list[Pair]:
     """Return the critical compute of every pair of families, with E kept and dropped.
@@ -120,7 +93,7 @@ def scan(
         best: constants (10,) by family.
         samples: bootstrap constants (resamples, 10) by family, equally many.
         u: (points,) values of U.
-        flops: the cheapest and the dearest run; compute is looked at well beyond.
+        flops: of the cheapest and the most expensive run; compute is looked at well beyond.
     """
     between = (BELOW * flops[0], ABOVE * flops[1])
     each = {name: np.concatenate([best[name][None], samples[name][:RESAMPLES]]) for name in best}

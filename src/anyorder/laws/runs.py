@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NUMBERS = {"params": "N", "tokens": "D", "unique_tokens": "U", "loss": "val_loss"}
-"""Columns a table needs, and what the papers' own tables call them."""
+"""A table needs these columns; the papers' own tables call them so."""
 FAMILY = "factorization"
+"""The column that names a run's variant is called so."""
 ALL = "all"
+"""Runs of a table without that column are of one variant of this name."""
 DIGEST = "anyorder.sha256"
-"""Where the metadata of a parquet file's schema holds the digest of its table."""
+"""Under this key the metadata of a parquet file's schema holds the digest of its table."""
 MOST = 1e30
-"""Above all sizes, tokens and losses; products of such numbers are finite."""
+"""All sizes, tokens and losses are below this; products of such numbers are finite."""
 ROUNDING = 0.01
-"""By how much the tokens of a run of one epoch may miss its unique tokens: the last batch is cut, or wraps around."""
+"""The tokens of a run of one epoch may miss its unique tokens by this share: the last batch is cut, or wraps around."""
 
 
 @dataclass(frozen=True)

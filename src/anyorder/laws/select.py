@@ -13,10 +13,11 @@ from anyorder.laws.runs import Runs
 from anyorder.laws.solve import huber
 
 FOLDS = 10
+"""Runs are held out in this many parts."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class CrossValidated:
     """How a law predicts runs it was not fitted to.
 
     Attributes:
@@ -51,7 +52,7 @@ def held_out_residuals(fits: Sequence[Fit], folds: int = FOLDS, seed: int = 0) -
 
 def compare_laws(
     runs: Runs, config: FitConfig, laws: Sequence[str] = tuple(LAWS), seed: int = 0
-) -> list[HeldOut]:
+) -> list[CrossValidated]:
     """Fit several laws and score each by ten-fold held-out runs, in the order given.
 
     The folds are drawn at random, so this says how a law fills gaps between runs, not how far it extrapolates.
@@ -61,7 +62,7 @@ def compare_laws(
     losses = {law: huber(r) for law, r in residuals.items()}
     best = min(losses, key=lambda law: float(losses[law].mean()))
     return [
-        HeldOut(
+        CrossValidated(
             law,
             fitted[law],
             float(losses[law].mean()),
@@ -72,7 +73,7 @@ def compare_laws(
     ]
 
 
-def simplest(scores: Sequence[HeldOut]) -> HeldOut:
+def simplest(scores: Sequence[CrossValidated]) -> CrossValidated:
     """Return the law with the fewest constants whose held-out loss is within one standard error of the lowest."""
     lowest = min(score.loss for score in scores)
     good = [score for score in scores if score.loss <= lowest + score.error]

@@ -1,4 +1,4 @@
-"""Many fits at once: one batched minimiser for starts, resamples and profiles.
+"""Many fits at once: one batched minimizer for starts, resamples and profiles.
 
 The objective is the sum over runs of Huber(ln L_predicted - ln L, delta = 1e-3), as in arXiv 2305.16264. With
 residuals far above delta it is nearly the absolute deviation, on which quasi-Newton methods with default
@@ -16,6 +16,7 @@ from anyorder.laws.law import CONSTANTS, Array, log_loss
 from anyorder.laws.runs import Runs
 
 DELTA = 1e-3
+"""Huber's function is quadratic below this residual of ln L, linear above."""
 BOUNDS = {
     "A": (1e-12, 1e30),
     "B": (1e-12, 1e30),
@@ -27,9 +28,9 @@ BOUNDS = {
     "gamma": (1e-2, 20.0),
     "kappa": (1e-2, 20.0),
 }
-"""Where constants are looked for; E between a millionth of the smallest loss and the largest."""
+"""Constants are looked for between these; E between a millionth of the smallest loss and the largest."""
 MAX_STEP = 1.5
-"""Largest move of a logarithm in one iteration."""
+"""No logarithm moves by more than this in one iteration."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def huber(residuals: Array) -> Array:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the minimiser ended: ``x`` (sets, variables) and the ``objective`` (sets,)."""
+    """Where the minimizer ended: ``x`` (sets, variables) and the ``objective`` (sets,)."""
 
     x: Array
     objective: Array
@@ -123,7 +124,7 @@ class Solution:
         return int(np.argmin(self.objective))
 
 
-def minimise(
+def minimize(
     problem: Problem,
     start: Array,
     held: Array,

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anyorder.factorization.base import Slots
+from anyorder.factorization.conditionals import Categorical
 from anyorder.factorization.noise_time import sinusoidal
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import Slots
 from anyorder.networks.transformer import Cache, Transformer
 
 
@@ -23,7 +24,8 @@ class SlotNetwork(nn.Module):
     >>> from anyorder.networks.transformer import TransformerConfig
     >>> network = SlotNetwork(TransformerConfig(16, 1, 2).build(), length=4, vocab_size=10)
     >>> slots = Slots(*torch.zeros(3, 2, 4, dtype=torch.int64))
-    >>> network(slots, network.prefill(torch.zeros(2, 1, 16)))[0].shape
+    >>> answer, cache = network(slots, network.prefill(torch.zeros(2, 1, 16)))
+    >>> answer.logits.shape
     torch.Size([2, 4, 10])
     """
 
@@ -60,15 +62,15 @@ class SlotNetwork(nn.Module):
 
     def forward(
         self, slots: Slots, cache: Cache, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, Cache]:
-        """Return logits (batch, slots, vocab_size) and the extended cache; see ``TokenNetwork``."""
+    ) -> tuple[Categorical, Cache]:
+        """Return the slots' conditionals (batch, slots) and the extended cache; see ``TokenNetwork``."""
         x = (
             self.token_embedding(slots.tokens)
             + self.position_embedding(slots.positions)
             + self.target_embedding(slots.targets)
         )
         features, cache = self.trunk(x, cache, visible, keep)
-        return self.logits(features), cache
+        return Categorical(self.logits(features)), cache
 
     def logits(self, features: Tensor) -> Tensor:
         """Map features (..., width) to logits (..., vocab_size) by the embeddings."""
@@ -79,15 +81,15 @@ class SlotNetwork(nn.Module):
         """Return the embedding of every token, (vocab_size, width)."""
         return self.token_embedding.weight[: self.vocab_size]
 
-    def from_vectors(self, vectors: Tensor, cache: Cache) -> Tensor:
-        """Return logits (batch, length, vocab_size) given vectors in the place of embeddings, each in its position."""
+    def from_vectors(self, vectors: Tensor, cache: Cache) -> Categorical:
+        """Return conditionals (batch, length) given vectors in the place of embeddings, each in its position."""
         places = torch.arange(self.length, device=vectors.device)
         x = (
             vectors.to(self.position_embedding.weight)
             + self.position_embedding(places)
             + self.target_embedding(places)
         )
-        return self.logits(self.trunk(x, cache)[0])
+        return Categorical(self.logits(self.trunk(x, cache)[0]))
 
 
 class ChunkNetwork(nn.Module):
@@ -128,7 +130,7 @@ class ChunkNetwork(nn.Module):
         """Encode context (batch, context tokens, width) once."""
         return self.trunk.prefill(context)
 
-    def forward(self, values: Tensor, times: Tensor | None, cache: Cache) -> Tensor:
+    def forward(self, values: Tensor, cache: Cache, times: Tensor | None = None) -> Tensor:
         """Map values (batch, horizon, action size) at times in [0, 1] (batch,) to the same shape."""
         weight = self.value_in.weight
         x = self.value_in(values.to(weight)) + self.position_embedding.weight

@@ -13,15 +13,18 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from anyorder.envs import EnvConfig
+from anyorder.envs.lerobot_names import observation_features
 from anyorder.errors import ConfigError
 from anyorder.plugin.checks import check_env, policy_config_of_caller
 from anyorder.plugin.episodes import build, without_main
 from anyorder.processes import end_with_parent
 
 PREFIX = "anyorder_"
+FEATURE_TYPES = {OBS_STATE: FeatureType.STATE, OBS_ENV_STATE: FeatureType.ENV}
+"""LeRobot's types of the features that are no pictures."""
 
 
 @dataclasses.dataclass
@@ -50,7 +53,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
-        """Settings by name."""
+        """Return the settings by name, which LeRobot would pass to ``gym.make``."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self.family)}
 
     def create_envs(
@@ -107,22 +110,13 @@ def describe(choice: str, options: str) -> Description:
     """Build the environment ``choice`` with ``options`` (JSON) once, and read its rate and features."""
     env = EnvConfig.named(choice, **json.loads(options)).build()
     try:
-        spaces: Any = env.observation_space
         action: Any = env.action_space
-        features = {
-            ACTION: PolicyFeature(FeatureType.ACTION, action.shape),
-            "agent_pos": PolicyFeature(FeatureType.STATE, spaces["agent_pos"].shape),
-        }
-        names = {ACTION: ACTION, "agent_pos": OBS_STATE}
-        if "environment_state" in spaces.spaces:
-            shape = spaces["environment_state"].shape
-            features["environment_state"] = PolicyFeature(FeatureType.ENV, shape)
-            names["environment_state"] = OBS_ENV_STATE
-        for camera, space in spaces.spaces.get("pixels", {}).items():
-            # Under this name `--eval.recording=true` finds the pictures too.
-            name = f"{OBS_IMAGES}.{camera}"
-            features[name] = PolicyFeature(FeatureType.VISUAL, space.shape)
-            names[name] = name
+        features = {ACTION: PolicyFeature(FeatureType.ACTION, action.shape)}
+        names = {ACTION: ACTION}
+        for name, feature in observation_features(env).items():
+            features[feature.raw] = PolicyFeature(FEATURE_TYPES.get(name, FeatureType.VISUAL), feature.shape)
+            # A camera keeps its LeRobot name: only so `--eval.recording=true` finds the pictures, too.
+            names[feature.raw] = name
         return Description(int(env.metadata["render_fps"]), features, names)
     finally:
         env.close()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anyorder.devices import check_device
 from anyorder.errors import CheckpointError, ConfigError, DatasetError, DivergedError
-from anyorder.factorization import LogProb, TokenFactorization
+from anyorder.factorization import LogProb, Request, TokenFactorization
 from anyorder.factorization.guidance import Guided
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
@@ -47,7 +47,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
     and actions are raw, in the robot's units; LeRobot's processors only add the batch axis and move devices.
 
     Attributes:
-        forwards: running count of network calls made to predict chunks.
+        calls: running count of network calls made to predict chunks.
     """
 
     config_class = AnyOrderConfig
@@ -104,7 +104,7 @@ class AnyOrderPolicy(PreTrainedPolicy):
         if fitted is not None:
             self._adopt(fitted)
         self.register_load_state_dict_post_hook(lambda policy, _: check_state(policy))
-        self.forwards = 0
+        self.calls = 0
         self.manual_seed(0)
         self.reset()
 
@@ -277,8 +277,13 @@ class AnyOrderPolicy(PreTrainedPolicy):
             (self.config.observation_noise, self.config.context_dropout) if self.training else (0, 0)
         )
         context = self.context(batch, noise, dropout, generator)
-        family = self.factorization.at(1.0 if progress is None else progress)
-        loss = family.loss(self.network, self.chunk(batch), context, generator=generator)
+        loss = self.factorization.loss(
+            self.network,
+            self.chunk(batch),
+            context,
+            generator=generator,
+            progress=1.0 if progress is None else progress,
+        )
         mean = loss.mean()
         if not bool(mean.isfinite()):
             raise DivergedError("loss", mean.item(), "a finite number, as a lower learning rate gives")
@@ -317,13 +322,15 @@ class AnyOrderPolicy(PreTrainedPolicy):
         sample = self.factorization.sample(
             network,
             context,
-            generator=generator,
-            temperature=self.config.temperature,
-            nucleus=self.config.nucleus,
-            constraint=None if self.tokenizer is None else self.tokenizer.constraint,
+            Request(
+                generator,
+                temperature=self.config.temperature,
+                nucleus=self.config.nucleus,
+                constraint=None if self.tokenizer is None else self.tokenizer.constraint,
+            ),
         )
         # Guidance asks with and without the observation.
-        self.forwards += sample.forwards * (2 if guided else 1)
+        self.calls += sample.calls * (2 if guided else 1)
         values = sample.chunk if self.tokenizer is None else self.tokenizer.decode(sample.chunk)
         normalizer = self.normalizer(ACTION)
         # Infinity is caught before it is clipped to an extreme that looks like an action.

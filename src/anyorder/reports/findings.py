@@ -9,8 +9,9 @@ from anyorder.reports.runs import RunSummary
 from anyorder.reports.table import percent, with_error
 
 MACHINE = ("cache_gb", "workers")
+"""These settings of a dataset say how a machine holds it, not what a run learns from."""
 NAMED = 3
-"""Runs that a sentence names; it counts more."""
+"""A sentence names at most this many runs, and counts them where there are more."""
 
 
 def headline(runs: Sequence[RunSummary]) -> str:
@@ -77,7 +78,7 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
     checks: list[tuple[str, Callable[[RunSummary], Any], Sequence[RunSummary]]] = [
         ("datasets or splits: their losses are over different demonstrations", dataset_setting, runs),
         ("sizes of network", network_size, runs),
-        ("regularisation (dropout, noise, weight decay)", regularisation, runs),
+        ("regularisation (dropout, noise, weight decay)", regularization, runs),
         (
             "numbers of steps or batch sizes",
             lambda r: (r.settings.get("steps"), r.settings.get("batch_size")),
@@ -120,7 +121,7 @@ def network_size(run: RunSummary) -> Any:
     return {name: value for name, value in network.items() if not name.endswith("dropout")}
 
 
-def regularisation(run: RunSummary) -> Any:
+def regularization(run: RunSummary) -> Any:
     """Return what keeps a run from learning its data by heart."""
     network, optimizer = (run.settings.get(name) or {} for name in ("network", "optimizer"))
     dropout = {name: value for name, value in network.items() if name.endswith("dropout")}

@@ -42,7 +42,7 @@ class PageVideo:
     """A film as the page shows it: ``source`` is a data URL or a path relative to the page."""
 
     run: str
-    colour: str
+    color: str
     caption: str
     source: str
 
@@ -153,7 +153,7 @@ def page_videos(runs: Sequence[RunSummary], folder: Path) -> list[PageVideo]:
         return quote(Path(os.path.relpath(video.path, folder)).as_posix())
 
     return [
-        PageVideo(run.label, style[run.name].colour, video.caption, source(video))
+        PageVideo(run.label, style[run.name].color, video.caption, source(video))
         for run in runs
         for video in run.videos
     ]

@@ -1,11 +1,11 @@
-"""Colours and markers that every plot shares."""
+"""Colors and markers that every plot shares."""
 
 import itertools
 from collections.abc import Iterable
 
-# Okabe and Ito's palette, whose colours stay apart under colour blindness; its yellow is too pale on white.
+# Okabe and Ito's palette, whose colors stay apart under color blindness; its yellow is too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
-# The families people compare most keep their colour from report to report, also by the names that studies give them.
+# The families people compare most keep their color from report to report, also by the names that studies give them.
 FIXED = {
     "autoregressive": PALETTE[0],
     "ar": PALETTE[0],
@@ -17,10 +17,10 @@ FIXED = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
-def family_colours(families: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each family; the usual ones keep theirs, and no two are alike before all are used.
+def family_colors(families: Iterable[str]) -> dict[str, str]:
+    """Return a color for each family; the usual ones keep theirs, and no two are alike before all are used.
 
-    >>> family_colours(["all", "regression"])
+    >>> family_colors(["all", "regression"])
     {'all': '#E69F00', 'regression': '#CC79A7'}
     """
     names = list(dict.fromkeys(families))

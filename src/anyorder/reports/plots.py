@@ -32,7 +32,7 @@ def success_plot(runs: Sequence[RunSummary]) -> str:
     dress(axes, "success rate, %, with Wilson's 95 % interval", "")
     for row, (run, rollouts) in enumerate(shown):
         low, high = rollouts.interval
-        axes.barh(row, 100 * rollouts.rate, height=0.62, color=style[run.name].colour, alpha=0.78)
+        axes.barh(row, 100 * rollouts.rate, height=0.62, color=style[run.name].color, alpha=0.78)
         axes.plot([100 * low, 100 * high], [row, row], color=INK, linewidth=1.6, solid_capstyle="butt")
         axes.plot([100 * low, 100 * high], [row, row], "|", color=INK, markersize=9, markeredgewidth=1.6)
         text = f"{rollouts.successes}/{rollouts.episodes}  [{percent(low)}, {percent(high)}]"
@@ -62,7 +62,7 @@ def nll_plot(runs: Sequence[RunSummary]) -> str:
         error = np.array([score.standard_error_nats_per_value or 0.0 for score in scores])
         look = style[run.name]
         _line(axes, steps, nll.tolist(), look)
-        axes.fill_between(steps, nll - error, nll + error, color=look.colour, alpha=0.13, linewidth=0)
+        axes.fill_between(steps, nll - error, nll + error, color=look.color, alpha=0.13, linewidth=0)
     meaning = {True: ", exact", False: ", upper bound"}
     _legend(plot, [(run.label + meaning[bool(run.exact)], style[run.name]) for run in shown])
     _step_axis(axes)
@@ -120,7 +120,7 @@ def _loss_panels(kind: str, runs: Sequence[RunSummary], curves: Mapping[str, Cur
         for run in members:
             steps, values = curves[run.name]
             if smooth and len(values) >= 20:
-                axes.plot(steps, values, color=style[run.name].colour, alpha=0.25, linewidth=0.8)
+                axes.plot(steps, values, color=style[run.name].color, alpha=0.25, linewidth=0.8)
                 values = moving_average(values, max(3, len(values) // 20)).tolist()
             _line(axes, steps, values, style[run.name], markers=not smooth)
         _step_axis(axes)
@@ -144,7 +144,7 @@ def _handle(look: Look, markers: bool, steps: Sequence[int] = (), values: Sequen
         steps,
         values,
         linestyle="--" if look.dashed else "-",
-        color=look.colour,
+        color=look.color,
         linewidth=1.9,
         marker=look.marker if markers else "",
         markersize=4.5,

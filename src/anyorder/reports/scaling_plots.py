@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from anyorder.laws.critical import best_loss
 from anyorder.laws.intervals import percentiles
 from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
-from anyorder.laws.laws import Laws
+from anyorder.laws.laws import FittedLaws
 from anyorder.laws.runs import Runs
-from anyorder.reports.palette import MARKERS, family_colours
+from anyorder.reports.palette import MARKERS, family_colors
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, powers_of_ten, to_svg
 
 WIDTH_IN = 8.4
@@ -19,7 +19,7 @@ NEAR = 1.5
 FLOPS = "training compute, FLOPs"
 
 
-def law_plots(runs: Runs, laws: Laws) -> dict[str, str]:
+def law_plots(runs: Runs, laws: FittedLaws) -> dict[str, str]:
     """Return all figures by name; one with nothing to show is empty."""
     return {
         "pareto": pareto_plot(runs),
@@ -34,23 +34,23 @@ def law_plots(runs: Runs, laws: Laws) -> dict[str, str]:
 def pareto_plot(runs: Runs) -> str:
     """Return the lowest loss at up to a compute: all runs solid, runs of one epoch alone dotted."""
     plot, axes = one_panel(FLOPS, "validation loss, nats")
-    for family, colour in family_colours(runs.families).items():
+    for family, color in family_colors(runs.families).items():
         mine = runs.of(family)
         once = mine.single_epoch
-        axes.plot(mine.flops[~once], mine.loss[~once], "o", color=colour, alpha=0.35, markersize=3.5)
-        axes.plot(mine.flops[once], mine.loss[once], "o", color=colour, alpha=0.6, markersize=4, mfc="none")
-        _front(axes, mine, colour, "-", family)
-        _front(axes, mine.where(once), colour, ":", f"{family}, one epoch")
+        axes.plot(mine.flops[~once], mine.loss[~once], "o", color=color, alpha=0.35, markersize=3.5)
+        axes.plot(mine.flops[once], mine.loss[once], "o", color=color, alpha=0.6, markersize=4, mfc="none")
+        _front(axes, mine, color, "-", family)
+        _front(axes, mine.where(once), color, ":", f"{family}, one epoch")
     log_axes(axes)
     return finished(plot, axes, "pareto", "Lowest loss at up to a training compute, by family")
 
 
-def isoflop_plot(runs: Runs, laws: Laws) -> str:
+def isoflop_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return loss over parameters at fixed compute, one panel a family, at the U with most runs."""
     families = runs.families
     plot, panels = several_panels(len(families))
-    for axes, (family, colour) in zip(panels, family_colours(families).items(), strict=False):
-        mine, constants = runs.of(family), laws.laws[family].constants
+    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=False):
+        mine, constants = runs.of(family), laws.families[family].constants
         u = common_unique(mine)
         beside = mine.where(np.abs(np.log(mine.unique_tokens / u)) < np.log(NEAR))
         dress(axes, "parameters", "validation loss, nats", f"{family}, U = {u:.2g}")
@@ -61,10 +61,10 @@ def isoflop_plot(runs: Runs, laws: Laws) -> str:
             d = flops / FLOPS_PER_PARAM_TOKEN / n
             loss, fresh = predict(constants, n, d, u), d <= u
             label = f"{flops:.1e} FLOPs"
-            axes.plot(n[~fresh], loss[~fresh], color=colour, alpha=shade, label=label)
-            axes.plot(n[fresh], loss[fresh], ":", color=colour, alpha=shade)
+            axes.plot(n[~fresh], loss[~fresh], color=color, alpha=shade, label=label)
+            axes.plot(n[fresh], loss[fresh], ":", color=color, alpha=shade)
             close = np.abs(np.log(beside.flops / flops)) < np.log(NEAR)
-            axes.plot(beside.params[close], beside.loss[close], "o", color=colour, alpha=shade, markersize=4)
+            axes.plot(beside.params[close], beside.loss[close], "o", color=color, alpha=shade, markersize=4)
         log_axes(axes)
         # A law's own steep ends would hide where the runs are.
         axes.set_ylim(beside.loss.min() * 0.95, beside.loss.max() * 1.3)
@@ -72,19 +72,19 @@ def isoflop_plot(runs: Runs, laws: Laws) -> str:
     return to_svg(plot, "isoflop", "Loss over parameters at fixed training compute, by family")
 
 
-def decay_plot(laws: Laws) -> str:
+def decay_plot(laws: FittedLaws) -> str:
     """Return what a token is worth, D' / D, over epochs, with 95 % bands over the bootstrap."""
     plot, axes = one_panel("epochs over the same data, D / U", "worth of a token, D' / D")
     epochs = np.geomspace(1, 1000, 100)
     r_d = CONSTANTS.index("R_D")
-    for number, (family, colour) in enumerate(family_colours(laws.laws).items()):
-        law = laws.laws[family]
+    for number, (family, color) in enumerate(family_colors(laws.families).items()):
+        law = laws.families[family]
         low, high = percentiles(effective_tokens(epochs, 1.0, law.samples[:, r_d, None]) / epochs).T
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
         worth = effective_tokens(epochs, 1.0, law.constants[r_d]) / epochs
         label = f"{family}, R_D = {law.constants[r_d]:.3g}"
         axes.plot(
-            epochs, worth, color=colour, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label
+            epochs, worth, color=color, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label
         )
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
@@ -92,27 +92,27 @@ def decay_plot(laws: Laws) -> str:
     return finished(plot, axes, "decay", "Worth of a repeated token over epochs, by family")
 
 
-def extrapolation_plot(runs: Runs, laws: Laws) -> str:
+def extrapolation_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return the law's lowest loss over compute for some U, repeated data solid, fresh data without end dotted."""
     families = runs.families
     plot, panels = several_panels(len(families))
     flops = np.geomspace(runs.flops.min(), 100 * runs.flops.max(), 80)
-    for axes, (family, colour) in zip(panels, family_colours(families).items(), strict=False):
-        constants = laws.laws[family].constants
+    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=False):
+        constants = laws.families[family].constants
         dress(axes, FLOPS, "lowest loss over N, nats", family)
         axes.axvspan(runs.flops.max(), flops[-1], color=INK, alpha=0.05, linewidth=0)
         for shade, u in zip(SHADES, some_unique(runs, 4), strict=False):
             axes.plot(
-                flops, best_loss(constants, flops, u)[0], color=colour, alpha=shade, label=f"U = {u:.2g}"
+                flops, best_loss(constants, flops, u)[0], color=color, alpha=shade, label=f"U = {u:.2g}"
             )
         fresh = best_loss(constants, flops, np.inf)[0]
-        axes.plot(flops, fresh, ":", color=colour, label="fresh data")
+        axes.plot(flops, fresh, ":", color=color, label="fresh data")
         log_axes(axes)
         axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
     return to_svg(plot, "extrapolation", "Lowest loss over compute, repeated and fresh data, by family")
 
 
-def critical_plot(laws: Laws) -> str:
+def critical_plot(laws: FittedLaws) -> str:
     """Return C_crit over U of every pair, E kept solid, dropped dashed, with 95 % intervals; empty without any."""
     plot, axes = one_panel("unique tokens U", "critical compute, FLOPs")
     names = [" / ".join(pair.families) for pair in laws.pairs]
@@ -122,7 +122,7 @@ def critical_plot(laws: Laws) -> str:
         if not met:
             continue
         drawn = True
-        colour = family_colours(f"pair {n}" for n in dict.fromkeys(names))[f"pair {name}"]
+        color = family_colors(f"pair {n}" for n in dict.fromkeys(names))[f"pair {name}"]
         dashes = "-" if pair.keep_e else "--"
         u = np.array([point.unique_tokens for point in met])
         flops = np.array([point.flops for point in met])
@@ -130,24 +130,24 @@ def critical_plot(laws: Laws) -> str:
             axes.plot(
                 [point.unique_tokens] * 2,
                 point.interval,
-                color=colour,
+                color=color,
                 alpha=0.5,
                 linewidth=4 if pair.keep_e else 2,
             )
-        axes.plot(u, flops, "o" if pair.keep_e else "s", color=colour, markersize=5)
+        axes.plot(u, flops, "o" if pair.keep_e else "s", color=color, markersize=5)
         label = f"{name}, E {'kept' if pair.keep_e else 'dropped'}"
         line = flops
         if pair.line is not None:
             line = np.array([pair.line.flops(tokens) for tokens in u])
             label += f": C ~ U^{1 / pair.line.slope:.2f}"
-        axes.plot(u, line, dashes, color=colour, linewidth=1.6, label=label)
+        axes.plot(u, line, dashes, color=color, linewidth=1.6, label=label)
     if not drawn:
         return ""
     log_axes(axes)
     return finished(plot, axes, "critical", "Critical compute over unique tokens, by pair of families")
 
 
-def residual_plot(runs: Runs, laws: Laws) -> str:
+def residual_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return measured over predicted loss, in percent, over epochs and over parameters."""
     plot = figure(WIDTH_IN, 3.1)
     panels = plot.subplots(1, 2, sharey=True)
@@ -157,12 +157,12 @@ def residual_plot(runs: Runs, laws: Laws) -> str:
         axes.set_xscale("log")
         powers_of_ten(axes.xaxis)
     panels[0].set_ylabel("measured over predicted, %", color=INK, fontsize=10)
-    for family, colour in family_colours(runs.families).items():
+    for family, color in family_colors(runs.families).items():
         mine = runs.of(family)
-        loss = predict(laws.laws[family].constants, mine.params, mine.tokens, mine.unique_tokens)
+        loss = predict(laws.families[family].constants, mine.params, mine.tokens, mine.unique_tokens)
         excess = 100 * (mine.loss / loss - 1)
         for axes, x in zip(panels, (mine.epochs, mine.params), strict=True):
-            axes.plot(x, excess, "o", color=colour, alpha=0.6, markersize=3.5, label=family)
+            axes.plot(x, excess, "o", color=color, alpha=0.6, markersize=3.5, label=family)
     return finished(
         plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters"
     )
@@ -224,9 +224,9 @@ def finished(plot: Figure, axes: Axes, name: str, description: str) -> str:
     return to_svg(plot, name, description)
 
 
-def _front(axes: Axes, runs: Runs, colour: str, dashes: str, label: str) -> None:
+def _front(axes: Axes, runs: Runs, color: str, dashes: str, label: str) -> None:
     if not len(runs):
         return
     order = np.argsort(runs.flops)
     lowest = np.minimum.accumulate(runs.loss[order])
-    axes.step(runs.flops[order], lowest, dashes, where="post", color=colour, linewidth=1.8, label=label)
+    axes.step(runs.flops[order], lowest, dashes, where="post", color=color, linewidth=1.8, label=label)

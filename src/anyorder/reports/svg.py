@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# Stands for the page's text colour, which a figure cannot know; `to_svg` puts it back.
+# Stands for the page's text color, which a figure cannot know; `to_svg` puts it back.
 INK = "#0b0c0d"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

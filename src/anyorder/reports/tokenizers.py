@@ -12,13 +12,23 @@ from anyorder.reports.page import render
 from anyorder.reports.palette import MARKERS, PALETTE
 from anyorder.reports.settings_diff import flatten, written
 from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
+from anyorder.reports.tokenizer_tables import (
+    ERROR_TITLES,
+    POINT_TITLES,
+    SUMMARY_TITLES,
+    WORST_TITLES,
+    error_rows,
+    point_rows,
+    summary_rows,
+    worst_rows,
+)
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.tokenizers.rate_distortion import POINT_TITLES, RateDistortion, RatePoint
-from anyorder.tokenizers.report import ERROR_TITLES, WORST_TITLES, TokenizerReport, WorstChunk
+from anyorder.tokenizers.rate_distortion import RateDistortion, RatePoint
+from anyorder.tokenizers.report import TokenizerReport, WorstChunk
 
 WIDTH_IN = 8.4
 TITLE_CHARACTERS = 24  # as many fit above a third of the width
-ORIGINAL_COLOUR, DECODED_COLOUR = PALETTE[0], PALETTE[1]
+ORIGINAL_COLOR, DECODED_COLOR = PALETTE[0], PALETTE[1]
 
 
 def tokenizer_page(
@@ -38,10 +48,10 @@ def tokenizer_page(
         title: of the page.
     """
     tables = {
-        "summary": _table(("", ""), report.summary()),
-        "errors": _table(ERROR_TITLES, report.error_rows()),
-        "worst": _table(WORST_TITLES, report.worst_rows()),
-        "points": _table(POINT_TITLES, [] if curve is None else curve.rows()),
+        "summary": _table(SUMMARY_TITLES, summary_rows(report)),
+        "errors": _table(ERROR_TITLES, error_rows(report)),
+        "worst": _table(WORST_TITLES, worst_rows(report)),
+        "points": _table(POINT_TITLES, [] if curve is None else point_rows(curve)),
     }
     return render(
         "tokenizer.html.j2",
@@ -96,7 +106,7 @@ def curve_plot(curve: RateDistortion, chosen: TokenizerConfig) -> str:
     dress(axes, "bits per chunk, unigram", "rmse, normalised units")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    # A tokenizer keeps its colour whichever others are shown.
+    # A tokenizer keeps its color whichever others are shown.
     order = sorted(TokenizerConfig.choices)
     for name in dict.fromkeys(p.tokenizer for p in points):
         line = [p for p in points if p.tokenizer == name]
@@ -140,9 +150,9 @@ def worst_plot(worst: Sequence[WorstChunk]) -> str:
     for axes, chunk in zip(panels, worst, strict=True):
         dress(axes, "time step", "", f"chunk {chunk.index}\n{fill(chunk.dimension, TITLE_CHARACTERS)}")
         steps = range(len(chunk.original))
-        axes.plot(steps, chunk.original, color=ORIGINAL_COLOUR, marker="o", markersize=3.5, label="original")
+        axes.plot(steps, chunk.original, color=ORIGINAL_COLOR, marker="o", markersize=3.5, label="original")
         axes.plot(
-            steps, chunk.decoded, color=DECODED_COLOUR, marker="s", markersize=3.5, ls="--", label="decoded"
+            steps, chunk.decoded, color=DECODED_COLOR, marker="s", markersize=3.5, ls="--", label="decoded"
         )
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panels[0].set_ylabel("action units", color=INK, fontsize=10)

@@ -111,7 +111,7 @@ class ResultWriter:
         self.folder = folder
 
     def add(self, episode: EpisodeResult) -> None:
-        """Append an episode."""
+        """Append an episode to ``episodes.jsonl``."""
         append_line(self.folder / EPISODES, episode.to_dict())
 
     def finish(self, result: RolloutResult) -> None:

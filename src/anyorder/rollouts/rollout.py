@@ -1,7 +1,6 @@
 """Closed-loop rollouts of a policy, many episodes at once."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from anyorder.envs.base import EnvConfig, Observation
-from anyorder.envs.features import check_features, to_batch
+from anyorder.envs.base import EnvConfig
+from anyorder.envs.features import check_features
+from anyorder.envs.lerobot_names import to_batch
 from anyorder.errors import ConfigError, EnvError, NotFiniteError
 from anyorder.folders import whole_folder
-from anyorder.rollouts.results import EpisodeResult, ResultWriter, RolloutResult
-from anyorder.rollouts.videos import EpisodeVideo, VideoFolder
+from anyorder.rollouts.episode import RunningEpisode
+from anyorder.rollouts.results import ResultWriter, RolloutResult
+from anyorder.rollouts.videos import VideoFolder
 from anyorder.settings import to_plain
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class BatchedPolicy(Protocol):
     """What a rollout needs of a policy.
 
     More attributes may be there: ``required_features`` (feature -> shape), ``action_size`` and ``fps``, checked
-    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``forwards``, a running
+    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``calls``, a running
     count of network passes, which then appears in the results.
     """
 
@@ -111,7 +112,7 @@ def rollout(
         started = time.perf_counter()
         for start in range(0, episodes, batch_size):
             group = [
-                _Episode(index, seed + index, env, getattr(policy, "n_obs_steps", 1))
+                RunningEpisode(index, seed + index, env, getattr(policy, "n_obs_steps", 1))
                 for index, env in zip(range(start, min(start + batch_size, episodes)), envs, strict=False)
             ]
             for episode in group:
@@ -132,90 +133,7 @@ def rollout(
     return result
 
 
-class _Episode:
-    """One running episode and what it has gathered."""
-
-    def __init__(self, index: int, seed: int, env: gym.Env, moments: int) -> None:
-        self.index, self.seed, self.env = index, seed, env
-        self.observations: deque[Observation] = deque(maxlen=moments)
-        self.video: EpisodeVideo | None = None
-        self.ended = False
-        self.reason: str | None = None
-        self._return = 0.0
-        self._max_reward: float | None = None
-        self._length = 0
-        self._latencies_ms: list[float] = []
-        self._forwards: int | None = None
-
-    def reset(self) -> None:
-        observation, info = self.env.reset(seed=self.seed)
-        # Before the first moment there is the first, as where a dataset's episode begins.
-        self.observations.extend([observation] * (self.observations.maxlen or 1))
-        self._success = bool(info["is_success"])
-        if self.video is not None:
-            self.video.film(self.env)
-        self._look(observation)
-
-    def step(self, action: np.ndarray) -> None:
-        if not np.isfinite(action).all():
-            self.fail(f"action not finite: {action.tolist()}")
-            return
-        observation, given, terminated, truncated, info = self.env.step(action)
-        reward = float(given)
-        self.observations.append(observation)
-        self._length += 1
-        if not np.isfinite(reward):
-            self.fail(f"reward not finite: {reward}")
-            return
-        self._return += reward
-        self._max_reward = reward if self._max_reward is None else max(self._max_reward, reward)
-        self._success = self._success or bool(info["is_success"])
-        limit = self.env.unwrapped.max_episode_steps  # type: ignore[attr-defined]
-        self.ended = terminated or truncated or self._length >= limit
-        if self.video is not None:
-            self.video.film(self.env)
-            if self.ended:
-                self.video.close()
-        if not self.ended:
-            self._look(observation)
-
-    def fail(self, reason: str) -> None:
-        """End the episode as failed."""
-        self.ended, self._success = True, False
-        self.reason = f"step {self._length}: {reason}"
-        if self.video is not None:
-            self.video.close()
-
-    def _look(self, observation: Observation) -> None:
-        """Fail where an observation holds a number that is not finite, before a policy sees it."""
-        for name in ("agent_pos", "environment_state"):
-            values = np.asarray(observation.get(name, 0.0))
-            if not np.isfinite(values).all():
-                wrong = np.flatnonzero(~np.isfinite(values.ravel())).tolist()
-                self.fail(f"observation not finite: {name}, dimensions {wrong}")
-                return
-
-    def count(self, latency_ms: float, forwards: int | None) -> None:
-        """Account for a policy call that served this episode."""
-        self._latencies_ms.append(latency_ms)
-        if forwards is not None:
-            self._forwards = (self._forwards or 0) + forwards
-
-    def result(self) -> EpisodeResult:
-        return EpisodeResult(
-            index=self.index,
-            seed=self.seed,
-            success=self._success,
-            return_=self._return,
-            max_reward=self._max_reward or 0.0,
-            length=self._length,
-            chunk_latency_ms=round(median(self._latencies_ms), 3) if self._latencies_ms else None,
-            forwards=self._forwards,
-            reason=self.reason,
-        )
-
-
-def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
+def _run(group: list[RunningEpisode], policy: BatchedPolicy) -> Iterable[RunningEpisode]:
     """Step a group in lockstep; yield each episode when it ends."""
     policy.reset()
     for episode in group:
@@ -242,7 +160,7 @@ def _run(group: list[_Episode], policy: BatchedPolicy) -> Iterable[_Episode]:
         alive = [episode for episode, _ in rows]
 
 
-def _chunks(alive: list[_Episode], policy: BatchedPolicy) -> list[np.ndarray]:
+def _chunks(alive: list[RunningEpisode], policy: BatchedPolicy) -> list[np.ndarray]:
     """Ask for the next chunk of every running episode, (T, A) each; those that cannot have one end as failed."""
     try:
         return list(_predict(alive, policy))
@@ -257,16 +175,16 @@ def _chunks(alive: list[_Episode], policy: BatchedPolicy) -> list[np.ndarray]:
     return [found.get(id(episode), np.empty((0, 0))) for episode in alive]
 
 
-def _predict(alive: list[_Episode], policy: BatchedPolicy) -> np.ndarray:
+def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
     """Ask for the next chunk of every running episode: (B, T, A) float32."""
     batch = to_batch([episode.observations for episode in alive])
     batch.update(labels([episode.env for episode in alive], [episode.index for episode in alive]))
-    before = getattr(policy, "forwards", None)
+    before = getattr(policy, "calls", None)
     start = time.perf_counter()
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
     chunk = policy.predict_action_chunk(batch).detach().float().cpu().numpy()
     latency_ms = 1000 * (time.perf_counter() - start)
-    forwards = None if before is None else int(policy.forwards - before)  # type: ignore[attr-defined]
+    forwards = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
     size = alive[0].env.action_space.shape
     if chunk.ndim != 3 or len(chunk) != len(alive) or chunk.shape[2:] != size:
         allowed = f"({len(alive)}, steps, {size[0]}), as the environment's action"  # type: ignore[index]

@@ -62,7 +62,7 @@ class EpisodeVideo:
             return
         if self._writer is None:
             self._writer = self._open()
-        # H.264 with yuv420p halves the colour planes, so both sides must be even.
+        # H.264 with yuv420p halves the color planes, so both sides must be even.
         even = np.asarray(picture, dtype=np.uint8)[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         self._writer.append_data(even)
 

@@ -14,6 +14,7 @@ from anyorder.settings.plain import (
     dotted,
     from_plain,
     join,
+    part_of,
     to_plain,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "from_plain",
     "import_members",
     "join",
+    "part_of",
     "setting",
     "to_plain",
 ]

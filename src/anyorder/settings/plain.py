@@ -76,6 +76,19 @@ def to_plain(config: Any) -> dict[str, Any]:
     return plain
 
 
+def part_of[T](kind: type[T], config: Any) -> T:
+    """Return the settings of one kind out of those of a command, which holds several side by side.
+
+    >>> from anyorder.networks import TransformerConfig
+    >>> @dataclasses.dataclass
+    ... class Both(TransformerConfig):
+    ...     steps: int = 3
+    >>> part_of(TransformerConfig, Both(width=64)).width
+    64
+    """
+    return kind(**{f.name: getattr(config, f.name) for f in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
 def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any:
     """Build the dataclass ``kind`` from nested dicts, checking every name and type.
 
@@ -95,7 +108,7 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
     anyorder.errors.ConfigError: network.widht: 64 given, allowed: width, depth, ..., did you mean 'width'?
     """
     values = dict(plain)
-    if getattr(kind, "choice", None) == "":  # the base of a family (``anyorder.choices``), not a member
+    if getattr(kind, "choice", None) == "":  # the base of a family , not a member
         if TYPE_KEY not in values:
             raise ConfigError(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices)))
         kind = kind.member(values.pop(TYPE_KEY), join(path, TYPE_KEY))

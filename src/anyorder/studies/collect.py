@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyorder.errors import UserError
+from anyorder.errors import ConfigError, UserError
 from anyorder.files import whole, write_json
 from anyorder.laws.runs import DIGEST, table_digest
 from anyorder.studies.files import (
@@ -15,17 +15,19 @@ from anyorder.studies.files import (
     RESULT,
     STUDY,
     SUCCESS,
+    check_place,
     read_file,
     run_folder,
 )
-from anyorder.studies.grid import Member, as_plain
+from anyorder.studies.grid import Member, as_plain, read_member
 
 if TYPE_CHECKING:
     from anyorder.studies.data import StudyData
 
 SIGN_OF_LIFE_S = 120.0
-"""A run that has written nothing for so long is not running."""
+"""A run that has written nothing for this long is not running."""
 STATES = ("done", "running", "failed", "waiting")
+"""A run is in one of these states."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,33 @@ class Standing:
     """Where a run stands.
 
     Attributes:
-        member: the run, as ``study.json`` has it.
+        member: the run.
         state: one of ``STATES``.
         left: share that is not done.
         took_s: seconds it took; None before it is done.
         spent_s: seconds of training until its last sign of life.
     """
 
-    member: dict[str, Any]
+    member: Member
     state: str
     left: float
     took_s: float | None
     spent_s: float
+
+
+@dataclass(frozen=True)
+class WrittenStudy:
+    """What ``study.json`` holds.
+
+    Attributes:
+        config: the study's settings, as nested dicts.
+        data: what its data holds, see ``data_facts``.
+        members: its runs.
+    """
+
+    config: dict[str, Any]
+    data: dict[str, Any]
+    members: list[Member]
 
 
 def write_study(out: Path, config: dict[str, Any], data: dict[str, Any], members: Sequence[Member]) -> None:
@@ -52,22 +69,44 @@ def write_study(out: Path, config: dict[str, Any], data: dict[str, Any], members
     write_json(out / STUDY, {"config": config, "data": data, "members": [as_plain(m) for m in members]})
 
 
-def read_study(out: str | Path) -> dict[str, Any]:
+def read_study(out: str | Path) -> WrittenStudy:
     """Read ``study.json``.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a value in it is none of a study.
     """
     path = Path(out) / STUDY
     if not path.is_file():
         allowed = "the folder of a study: `anyorder study run study=FILE.yaml out=...` makes one"
         raise UserError("out", str(out), allowed)
-    return read_file(path)
+    found = read_file(path)
+    try:
+        members = [read_member(plain) for plain in found["members"]]
+    except ConfigError as wrong:
+        raise UserError(f"{path}: {wrong}") from wrong
+    return WrittenStudy(found["config"], found["data"], members)
 
 
-def standing(out: str | Path, member: dict[str, Any]) -> Standing:
+def check_folder(out: Path, members: Sequence[Member]) -> None:
+    """Refuse a folder that no study can be in, or one whose finished runs this study does not have.
+
+    Raises:
+        ConfigError: runs would be lost from the table, or the folder cannot be.
+    """
+    check_place("out", out)
+    if (out / STUDY).is_file():
+        done = {m.id for m in read_study(out).members if (run_folder(out, m.id) / RESULT).is_file()}
+        if lost := done - {m.id for m in members}:
+            allowed = (
+                f"a new folder, as {len(lost)} of {len(done)} finished runs there are none of this study, or settings "
+                f"and data that keep them"
+            )
+            raise ConfigError("out", str(out), allowed)
+
+
+def standing(out: str | Path, member: Member) -> Standing:
     """Look up where a run stands."""
-    folder = run_folder(out, member["id"])
+    folder = run_folder(out, member.id)
     share = spent_s = 0.0
     try:
         age = time.time() - (folder / PROGRESS).stat().st_mtime
@@ -84,7 +123,7 @@ def standing(out: str | Path, member: dict[str, Any]) -> Standing:
     return Standing(member, "running" if age < SIGN_OF_LIFE_S else "waiting", 1 - share, None, spent_s)
 
 
-def standings(out: str | Path, members: Sequence[dict[str, Any]]) -> list[Standing]:
+def standings(out: str | Path, members: Sequence[Member]) -> list[Standing]:
     """Look up where all runs stand."""
     return [standing(out, member) for member in members]
 
@@ -92,9 +131,9 @@ def standings(out: str | Path, members: Sequence[dict[str, Any]]) -> list[Standi
 def seconds_left(found: Sequence[Standing], workers: int) -> float:
     """Estimate the seconds until all is done, from the FLOPs of what is left and the speed so far."""
     done = [s for s in found if s.took_s is not None]
-    expected = sum(s.member["estimated_s"] for s in done)
+    expected = sum(s.member.estimated_s for s in done)
     slower = sum(s.took_s or 0.0 for s in done) / expected if done else 1.0
-    left = [s.member["estimated_s"] * s.left * slower for s in found if s.left]
+    left = [s.member.estimated_s * s.left * slower for s in found if s.left]
     # The last run cannot be shared out.
     return max([sum(left) / workers, *left])
 
@@ -106,40 +145,39 @@ def table(out: str | Path) -> list[dict[str, Any]]:
     """
     study = read_study(out)
     rows: list[dict[str, Any]] = []
-    for member in study["members"]:
-        folder = run_folder(out, member["id"])
+    for member in study.members:
+        folder = run_folder(out, member.id)
         if (folder / RESULT).is_file():
             found = read_file(folder / RESULT)
             success = read_file(folder / SUCCESS) if (folder / SUCCESS).is_file() else {}
-            rows.append(row(member, found, success, study["data"]))
+            rows.append(row(member, found, success, study.data))
     return rows
 
 
 def row(
-    member: dict[str, Any], found: dict[str, Any], success: dict[str, Any], data: dict[str, Any]
+    member: Member, found: dict[str, Any], success: dict[str, Any], data: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a run's row."""
-    settings = member["settings"]
     return {
-        "id": member["id"],
-        "factorization": member["family"],
-        "grid": member["grid"],
-        "width": member["width"],
-        "params": member["params"],
-        "tokens": member["tokens"],
-        "unique_tokens": member["unique_tokens"],
-        "epochs": settings["epochs"],
-        "flops": member["flops"],
+        "id": member.id,
+        "factorization": member.family,
+        "grid": member.grid,
+        "width": member.width,
+        "params": member.params,
+        "tokens": member.tokens,
+        "unique_tokens": member.unique_tokens,
+        "epochs": member.settings.epochs,
+        "flops": member.flops,
         **{k: found[k] for k in LOSSES},
         "train_nll": found["train_nll"],
         "exact": found["exact"],
         "test_draws_se": found["test_draws_se"],
         "values_per_token": data["values_per_token"],
-        "demos": member["demos"],
-        "minutes": member["minutes"],
-        **member["regularisation"],
-        "seed": settings["seed"],
-        "batch_size": settings["batch_size"],
+        "demos": member.demos,
+        "minutes": member.minutes,
+        **member.regularisation,
+        "seed": member.settings.seed,
+        "batch_size": member.settings.batch_size,
         "steps": found["steps"],
         "success": success.get("success"),
         "success_low": success.get("success_low"),
@@ -155,7 +193,7 @@ LOSSES = [
 ]
 LOSSES += ["epochs_best"]
 TIMES = ("wall_s", "cpu_s")
-"""Columns in which two studies of the same settings differ."""
+"""Two studies of the same settings differ in these columns."""
 
 
 def write_table(rows: list[dict[str, Any]], path: Path) -> None:
@@ -173,12 +211,6 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
         parquet.write_table(
             table.replace_schema_metadata({DIGEST: table_digest(table)}), staged, write_page_checksum=True
         )
-
-
-def read_history(out: str | Path, run: str) -> list[dict[str, Any]]:
-    """Return a finished run's validations: epoch, step, NLL in nats per action token, its standard error."""
-    history: list[dict[str, Any]] = read_file(run_folder(out, run) / RESULT)["history"]
-    return history
 
 
 def data_facts(data: "StudyData") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a study is: families over sizes, unique tokens, epochs, regularisation and seeds, on one dataset."""
+"""What a study is: variants over sizes, unique tokens, epochs, regularization and seeds, on one dataset."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,9 @@ from anyorder.tokenizers.coefficients import DctConfig
 from anyorder.training.config import OptimizerConfig
 
 HELD_OUT = 2
-"""Episodes for validation, and for test, at least: their spread is the standard error."""
+"""At least this many episodes validate, and as many test: their spread is the standard error."""
 LEAST_EPISODES = 3 * HELD_OUT
+"""A study needs at least this many episodes."""
 WEIGHTS = ("final", "best", "none")
 
 

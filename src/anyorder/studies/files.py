@@ -1,10 +1,11 @@
 """The files of a study: where they lie, and what they hold."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import UserError
-from anyorder.files import read_json
+from anyorder.errors import ConfigError, UserError
+from anyorder.files import read_json, writable
 from anyorder.folders import inside
 from anyorder.settings import checked
 
@@ -26,6 +27,28 @@ def is_open(out: str | Path, run: str, result: str = RESULT) -> bool:
     """Whether a run has neither its result nor an error that ended it."""
     folder = run_folder(out, run)
     return not (folder / result).is_file() and not (folder / ERROR).is_file()
+
+
+def failed_runs(out: str | Path, runs: Sequence[str]) -> list[str]:
+    """Return the ids of those runs that an error ended."""
+    return [run for run in runs if (run_folder(out, run) / ERROR).is_file()]
+
+
+def check_place(field: str, folder: Path) -> None:
+    """Refuse a folder that cannot be, or that holds what is not a study's.
+
+    Args:
+        field: the setting that names the folder, for messages.
+        folder: where a study shall be.
+
+    Raises:
+        ConfigError: there is a file, a dataset, or a table that would be overwritten.
+    """
+    if (folder.exists() and not folder.is_dir()) or not writable(folder / STUDY):
+        raise ConfigError(field, str(folder), "a folder, where one can be made")
+    others = [name for name in ("meta/info.json", "runs.parquet") if (folder / name).is_file()]
+    if others and not (folder / STUDY).is_file():
+        raise ConfigError(field, str(folder), f"a new folder, or one of a study: {others[0]} is there")
 
 
 RESULT_FIELDS: dict[str, Any] = {

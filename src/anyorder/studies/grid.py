@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from anyorder.studies.data import StudyData
 
 FORMAT = 1
-"""Raised when the same settings would train another run."""
+"""This number is raised when the same settings would train another run, so that ids of runs differ."""
 SPEED_FLOPS_PER_S = 35e9
 STEP_S, BLOCK_S = 8e-3, 2e-3
-"""What ``estimated_s`` expects of one core: measured on 2 busy ones, `benchmarks/bench_study.py`."""
+"""``estimated_s`` expects one core to be this fast, as measured on 2 busy ones by `benchmarks/bench_study.py`."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Member:
     Attributes:
         id: hash of ``settings``.
         grid: the sub-grid that asked for it first.
-        family: name in tables: the family's, and what its regularisation differs in from the study's own.
+        family: the variant's name in tables: the family's, and where its regularization differs from the study's own.
         params: with embeddings and observation encoder.
         unique_tokens: action tokens to learn from.
         tokens: seen over the run, ``unique_tokens * epochs``.
@@ -192,7 +192,7 @@ REGULARISATION = ("weight_decay", "dropout", "attention_dropout", "token_masking
 
 
 def label(cell: dict[str, Any], config: StudyConfig) -> str:
-    """Return the family's name, with the regularisation where it is not the study's own.
+    """Return the variant's name: the family's, with the regularization where it is not the study's own.
 
     >>> config = StudyConfig(families={"ar": FactorizationConfig.named("autoregressive")})
     >>> grid = GridConfig(["ar"], [16], [100], [1], dropout=[0.0, 0.2])
@@ -229,6 +229,6 @@ def as_plain(member: Member) -> dict[str, Any]:
     return {**plain, "settings": to_plain(member.settings)}
 
 
-def read_member(plain: dict[str, Any]) -> Member:
-    """Undo ``as_plain``."""
+def read_member(plain: Mapping[str, Any]) -> Member:
+    """Return the member that ``as_plain`` wrote."""
     return Member(**{**plain, "settings": from_plain(RunSettings, plain["settings"])})

@@ -12,7 +12,7 @@ PACKAGES = {
     "submitit_local": "hydra-submitit-launcher",
     "submitit_slurm": "hydra-submitit-launcher",
 }
-"""Launchers and where they come from; ``basic``, one job after the other, is Hydra's own."""
+"""These packages bring these launchers; ``basic``, one job after the other, is Hydra's own."""
 
 
 def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retries: int) -> None:
@@ -83,16 +83,15 @@ def do_share(config: Any) -> None:
     from anyorder.studies.collect import read_study
     from anyorder.studies.config import StudyConfig
     from anyorder.studies.files import ERROR, is_open, run_folder
-    from anyorder.studies.grid import read_member
     from anyorder.studies.workers import Session, Task
 
     out = Path(config.out)
     study = read_study(out)
-    members = sorted((read_member(m) for m in study["members"]), key=lambda m: -m.estimated_s)
+    members = sorted(study.members, key=lambda m: -m.estimated_s)
     mine = [m for m in members[config.job :: config.jobs] if is_open(out, m.id)]
     if not mine:
         return
-    session = Session(from_plain(StudyConfig, study["config"]), out)
+    session = Session(from_plain(StudyConfig, study.config), out)
     for member in mine:
         message: str | None = ""
         tries = 0

@@ -1,7 +1,7 @@
 """A pilot: the small study of a user's own data that fits a time budget, planned before it is run.
 
 Every family gets the same cells, (width, unique tokens, epochs). The one dial is ``max_flops``: a cell is run if its
-6 N D is at most that, so a longer pilot does all that a shorter one does, and dearer runs beside.
+6 N D is at most that, so a longer pilot does all that a shorter one does, and more expensive runs besides.
 """
 
 import heapq
@@ -24,21 +24,21 @@ from anyorder.studies.grid import Member
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
 DROPOUT = {"ar": [0.0, 0.2], "masked": [0.0]}
-"""Of each family; a dropout above 0 makes a family of its own in the table: ``ar dropout=0.2``."""
+"""Each family is trained with these dropouts; one above 0 makes a variant of its own: ``ar dropout=0.2``."""
 WIDTHS = [16, 32, 64, 128]
 EPOCHS = [1, 4, 16, 64, 256]
 SHARES = [1 / 16, 1 / 4, 1.0]
-"""Unique tokens, as shares of what the training episodes have."""
+"""Runs learn from these shares of the tokens that the training episodes have."""
 LEAST_TOKENS = 500
-"""Levels of fewer unique tokens are left out, as long as two are left."""
+"""A level of fewer unique tokens is left out, as long as two are left."""
 EVALUATION = EvaluationConfig(draws=2, test_chunks=128, test_draws=2)
 TEST_FRACTION = 0.05
 LEAST_RUNS = max(len(law.free) for law in LAWS.values()) + SPARE_RUNS
-"""Of each family, so that all laws can be compared."""
+"""Each variant needs this many runs, so that all laws can be compared."""
 CALIBRATION = 0.04
-"""Share of the budget for the runs that measure the machine."""
+"""The runs that measure the machine may take this share of the budget."""
 MARGIN = 0.1
-"""Share of the time left that a plan does not use."""
+"""A plan leaves this share of the time that is left unused."""
 
 
 def study_config(root: str, episodes: int, validation_fraction: float) -> StudyConfig:
@@ -85,17 +85,17 @@ def cells(members: Sequence[Member]) -> list[list[Member]]:
     found: dict[tuple[int, float, int], list[Member]] = {}
     for m in members:
         found.setdefault((m.width, m.unique_tokens, m.settings.epochs), []).append(m)
-    return sorted(found.values(), key=dearest)
+    return sorted(found.values(), key=most_flops)
 
 
-def dearest(cell: Sequence[Member]) -> float:
-    """Return the FLOPs of the dearest run."""
+def most_flops(cell: Sequence[Member]) -> float:
+    """Return the FLOPs of the most expensive run."""
     return max(m.flops for m in cell)
 
 
 def within(members: Sequence[Member], max_flops: float) -> list[Member]:
     """Return the runs of all cells of at most ``max_flops``, the cheapest cell first."""
-    return [m for cell in cells(members) if dearest(cell) <= max_flops for m in cell]
+    return [m for cell in cells(members) if most_flops(cell) <= max_flops for m in cell]
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
@@ -122,7 +122,7 @@ def largest(
         done: ids of runs that take no time any more.
     """
     found = 0.0
-    for limit in map(dearest, cells(members)):
+    for limit in map(most_flops, cells(members)):
         costs = [m.estimated_s for m in within(members, limit) if m.id not in done]
         if makespan(costs, workers) > seconds:
             break
@@ -147,7 +147,7 @@ def least_seconds(
 
 
 def calibration(members: Sequence[Member], seconds: float, workers: int) -> list[Member]:
-    """Return the runs that measure the machine: the cheapest cell, and the dearest that fits beside it."""
+    """Return the runs that measure the machine: the cheapest cell, and the most expensive one that fits besides."""
     first, *others = cells(members)
     fitting = [
         cell for cell in others if makespan([m.estimated_s for m in [*first, *cell]], workers) <= seconds

@@ -98,11 +98,12 @@ class Training:
             group["lr"] = learning_rate(step, self.steps, config.optimizer)
         self.policy.train()
         torch.manual_seed(seeded("cpu", config.seed, 2, step).initial_seed())
-        losses = self.policy.factorization.at(step / self.steps).loss(
+        losses = self.policy.factorization.loss(
             self.policy.network,
             self.inputs.codes[rows],
             self.inputs.context(self.policy, rows),
             generator=seeded("cpu", config.seed, 3, step),
+            progress=step / self.steps,
         )
         loss = (losses * weights).sum() / config.batch_size
         loss.backward()

@@ -16,7 +16,7 @@ from anyorder.studies.files import ERROR, RESULT, SUCCESS, run_folder
 from anyorder.studies.grid import Member
 
 MOST_STARTS = 5
-"""Times that a process may die before it has done anything."""
+"""A study ends when this many processes have died before they did anything."""
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Conformance kit: checks of the contracts, for factorizations and tokenizers that are not ours, too.
 
-``check_factorization(family)`` and ``check_tokenizer(config)`` raise an ``AssertionError`` that says what is broken.
+``check_factorization(family)`` and ``check_tokenizer(config)`` raise an ``AssertionError`` that says what is broken; so
+does ``anyorder.testing.environments.check_environment(config)``, which loads simulators.
 """
 
 from anyorder.testing.factorizations import check_factorization

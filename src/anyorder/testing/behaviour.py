@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from anyorder.errors import ConfigError, NotFiniteError
-from anyorder.factorization import UNKNOWN, Factorization, TokenFactorization
+from anyorder.factorization import UNKNOWN, Factorization, Request, TokenFactorization
 from anyorder.testing.probes import (
     Counting,
     Spoiled,
@@ -27,10 +27,10 @@ def known_tokens_never_change(family: Factorization) -> None:
     known[:, 0] = torch.arange(8) % 7
     if family.infills in ("any", "approximate"):
         known[:4, 3] = 2
-    chunk = family.sample(network, seen, generator=generator(1), known=known).chunk
+    chunk = family.sample(network, seen, Request(generator(1), known=known)).chunk
     assert bool(((known < 0) | (chunk == known)).all()), "a known token changed"
     whole = chunks_for(family, 8)
-    chunk = family.sample(network, seen, generator=generator(1), known=whole).chunk
+    chunk = family.sample(network, seen, Request(generator(1), known=whole)).chunk
     assert torch.equal(chunk, whole), "a code that is all known changed"
 
 
@@ -41,7 +41,7 @@ def known_tokens_are_refused(family: TokenFactorization) -> None:
     known[:, 0] = 2
     for seed in range(8):
         try:
-            family.sample(network_for(family), observations(4), generator=generator(seed), known=known)
+            family.sample(network_for(family), observations(4), Request(generator(seed), known=known))
         except ConfigError:
             continue
         raise AssertionError("known tokens were taken")
@@ -62,7 +62,7 @@ def bad_requests_are_refused(family: Factorization) -> None:
     }
     for what, settings in bad.items():
         try:
-            family.sample(network, seen, generator=generator(), **settings)
+            family.sample(network, seen, Request(generator(), **settings))
         except ConfigError:
             continue
         raise AssertionError(f"{what} was not refused")
@@ -75,7 +75,7 @@ def what_is_not_finite_becomes_no_action(family: Factorization) -> None:
     From the first call on and from the last one, sampling, at temperature 0, and under a constraint.
     """
     network, seen = network_for(family), observations(3)
-    calls = family.sample(network, seen, generator=generator(1)).forwards
+    calls = family.sample(network, seen, Request(generator(1))).calls
     ways: dict[str, dict[str, Any]] = {"sampled": {}}
     if family.discrete:
         ways["at temperature 0"] = {"temperature": 0.0}
@@ -86,10 +86,10 @@ def what_is_not_finite_becomes_no_action(family: Factorization) -> None:
                 spoiled = Spoiled(network, value, row=1, call=first)
                 what = f"{value} from call {first} on, {way},"
                 try:
-                    chunk = family.sample(spoiled, seen, generator=generator(1), **settings).chunk
+                    chunk = family.sample(spoiled, seen, Request(generator(1), **settings)).chunk
                     # A step may reveal nothing, and then makes nothing of the answer.
                     if torch.equal(
-                        chunk, family.sample(network, seen, generator=generator(1), **settings).chunk
+                        chunk, family.sample(network, seen, Request(generator(1), **settings)).chunk
                     ):
                         continue
                     found = f"became {chunk[1].tolist()}"
@@ -110,7 +110,7 @@ def senseless_temperatures_are_refused(family: Factorization) -> None:
             settings: dict[str, Any] = {field: value}
             message = "nothing"
             try:
-                family.sample(network, seen, generator=generator(), **settings)
+                family.sample(network, seen, Request(generator(), **settings))
             except ConfigError as error:
                 message = str(error)
             assert message.startswith(f"{field}: {value!r} given"), f"{field}={value}: {message} was said"
@@ -123,14 +123,14 @@ def constraint_admits_only_legal_codes(family: Factorization) -> None:
     network, seen = network_for(family), observations(200)
     for temperature in (0.0, 1.0):
         sample = family.sample(
-            network, seen, generator=generator(2), constraint=legal, temperature=temperature
+            network, seen, Request(generator(2), constraint=legal, temperature=temperature)
         )
         assert bool(legal.accepts(sample.chunk).all()), f"illegal at temperature {temperature}"
     assert len(sample.chunk.unique(dim=0)) > 5, "the constraint leaves no variety"
     if family.infills is not None:
         known = torch.full((200, 5), UNKNOWN)
         known[::2, 0], known[1::2, 0] = 2, 1
-        chunk = family.sample(network, seen, generator=generator(3), constraint=legal, known=known).chunk
+        chunk = family.sample(network, seen, Request(generator(3), constraint=legal, known=known)).chunk
         assert bool(legal.accepts(chunk).all()), "illegal with a known token"
         assert bool((chunk[:, 0] == known[:, 0]).all()), "a known token changed under the constraint"
 
@@ -139,7 +139,7 @@ def constraint_admits_only_legal_codes(family: Factorization) -> None:
 def same_seed_same_sample(family: Factorization) -> None:
     """And the same loss."""
     network, seen, chunk = network_for(family), observations(4), chunks_for(family, 4)
-    draws = [family.sample(network, seen, generator=generator(7)).chunk for _ in range(2)]
+    draws = [family.sample(network, seen, Request(generator(7))).chunk for _ in range(2)]
     assert torch.equal(*draws), "two samples from one seed differ"
     losses = [family.loss(network, chunk, seen, generator=generator(7)) for _ in range(2)]
     assert torch.equal(*losses), "two losses from one seed differ"
@@ -153,7 +153,7 @@ def rows_do_not_touch_each_other(family: Factorization) -> None:
     mixed = torch.cat([chunk[:1], chunks_for(family, 2, seed=6)])
     for name, call in {
         "loss": lambda c, o: family.loss(network, c, o, generator=generator(1)),
-        "sample": lambda c, o: family.sample(network, o, generator=generator(1)).chunk.double(),
+        "sample": lambda c, o: family.sample(network, o, Request(generator(1))).chunk.double(),
         "score": lambda c, o: (
             family.log_prob(network, c, o, generator=generator(1), samples=4).value
             if isinstance(family, TokenFactorization)
@@ -167,14 +167,12 @@ def rows_do_not_touch_each_other(family: Factorization) -> None:
 
 @check()
 def costs_what_it_says(family: Factorization) -> None:
-    """``Sample.forwards`` and ``Sample.slots`` are the calls made, and ``forwards`` is the most it makes."""
+    """``Sample.calls`` and ``Sample.slots`` are the calls made, and ``calls`` is the most it makes."""
     network = Counting(network_for(family))
-    sample = family.sample(network, observations(3), generator=generator(4))
-    assert (sample.forwards, sample.slots) == (network.calls, network.slots), (
-        "forwards or slots are miscounted"
-    )
-    most = family.forwards(5)
-    assert 1 <= sample.forwards <= most, f"{sample.forwards} forwards, declared at most {most}"
+    sample = family.sample(network, observations(3), Request(generator(4)))
+    assert (sample.calls, sample.slots) == (network.calls, network.slots), "calls or slots are miscounted"
+    most = family.calls(5)
+    assert 1 <= sample.calls <= most, f"{sample.calls} calls, declared at most {most}"
 
 
 @check()
@@ -195,6 +193,6 @@ def known_values_never_change(family: Factorization) -> None:
     """The first step frozen, as the executed part of the chunk before."""
     network, known = network_for(family), torch.full((4, 5, 2), torch.nan, dtype=torch.float64)
     known[:, 0] = 0.25
-    chunk = family.sample(network, observations(4), generator=generator(5), known=known).chunk
+    chunk = family.sample(network, observations(4), Request(generator(5), known=known)).chunk
     assert bool((chunk[:, 0] == 0.25).all()), "a known value changed"
     assert bool(chunk.isfinite().all()), "values that are not finite"

@@ -1,7 +1,7 @@
 """The contract of a factorization, as checks that run on any of them.
 
 Every check is small enough to enumerate, in float64. What a family declares (``exact``, ``simulates``, ``infills``,
-``forwards``) decides which checks apply and what they demand. Seeds are fixed; a check that compares samples with a law
+``calls``) decides which checks apply and what they demand. Seeds are fixed; a check that compares samples with a law
 would fail by chance with probability ``FALSE_ALARM`` had they been drawn afresh.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from scipy import stats
 
-from anyorder.factorization import UNKNOWN, TokenFactorization
+from anyorder.factorization import UNKNOWN, Request, TokenFactorization
 from anyorder.testing.probes import (
     FALSE_ALARM,
     LENGTH,
@@ -45,7 +45,7 @@ def bound_is_below_the_truth(family: TokenFactorization) -> None:
     """The truth being the law of its samples, which fit no joint here: estimated, with its upper limit."""
     network = TabularNetwork(LENGTH, VOCAB, seed=1, perturb=0.5, levels=LEVELS)
     rows = 20_000
-    codes = family.sample(network, context(rows), generator=generator(2)).chunk
+    codes = family.sample(network, context(rows), Request(generator(2))).chunk
     count = (codes.unsqueeze(0) == network.codes.unsqueeze(1)).all(2).sum(1).numpy()
     limit = torch.from_numpy(stats.beta.ppf(1 - FALSE_ALARM / len(count), count + 1, rows - count))
     bound = family.log_prob(network, network.codes, context(len(count)), generator=generator(3), samples=256)
@@ -97,7 +97,7 @@ def token_scores_sum_to_the_score(family: TokenFactorization) -> None:
 def samples_follow_the_likelihood(family: TokenFactorization) -> None:
     """Chi-square against the enumerated law, on conditionals that fit no joint."""
     network = TabularNetwork(LENGTH, VOCAB, seed=5, perturb=0.6, levels=LEVELS)
-    sample = family.sample(network, context(ROWS), generator=generator(8))
+    sample = family.sample(network, context(ROWS), Request(generator(8)))
     assert_follows(sample.chunk, log_law(family, network).exp(), network.codes, "samples")
 
 
@@ -118,7 +118,7 @@ def cached_sampling_equals_scoring(family: TokenFactorization) -> None:
     if family.infills is not None:
         ways["given the first token"] = {"known": known}
     for way, settings in ways.items():
-        sample = family.sample(network, seen, generator=generator(9), **settings)
+        sample = family.sample(network, seen, Request(generator(9), **settings))
         assert sample.log_prob is not None, "log_prob is missing"
         scored = family.token_log_probs(network, sample.chunk, seen, generator=generator(), samples=1)
         if "known" in settings:
@@ -132,7 +132,7 @@ def samples_given_a_prefix_follow_the_conditional(family: TokenFactorization) ->
     """Chi-square against the enumerated conditional given the first token."""
     network = TabularNetwork(LENGTH, VOCAB, seed=9, perturb=0.4, levels=LEVELS)
     known = torch.tensor([[2, UNKNOWN, UNKNOWN]]).expand(ROWS, -1)
-    sample = family.sample(network, context(ROWS), generator=generator(1), known=known)
+    sample = family.sample(network, context(ROWS), Request(generator(1), known=known))
     law = log_law(family, network).exp() * (network.codes[:, 0] == 2)
     assert_follows(sample.chunk, law / law.sum(), network.codes, "samples given the first token")
 
@@ -142,6 +142,6 @@ def infilling_follows_the_conditional(family: TokenFactorization) -> None:
     """Chi-square against a joint's conditional given the middle token, on conditionals that fit that joint."""
     network = TabularNetwork(LENGTH, VOCAB, seed=9, levels=LEVELS)
     known = torch.tensor([[UNKNOWN, 1, UNKNOWN]]).expand(ROWS, -1)
-    sample = family.sample(network, context(ROWS), generator=generator(1), known=known)
+    sample = family.sample(network, context(ROWS), Request(generator(1), known=known))
     law = network.log_joint(network.codes).exp() * (network.codes[:, 1] == 1)
     assert_follows(sample.chunk, law / law.sum(), network.codes, "samples given the middle token")

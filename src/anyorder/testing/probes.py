@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from anyorder.factorization import Factorization, Slots, TokenAutomaton, TokenFactorization
+from anyorder.factorization import Categorical, Factorization, Slots, TokenAutomaton, TokenFactorization
 from anyorder.networks import ChunkNetwork, SlotNetwork, TransformerConfig
 from anyorder.testing.toy import TabularNetwork, context
 
@@ -124,12 +124,12 @@ class Spoiled:
         """Ask and spoil."""
         answer = self.network(*given, **options)
         if isinstance(answer, tuple):
-            return self.spoil(answer[0]), answer[1]
+            return Categorical(self.spoil(answer[0].logits)), answer[1]
         return self.spoil(answer)
 
-    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
+    def from_vectors(self, vectors: Tensor, cache: Any) -> Categorical:
         """Ask and spoil."""
-        return self.spoil(self.network.from_vectors(vectors, cache))
+        return Categorical(self.spoil(self.network.from_vectors(vectors, cache).logits))
 
     def spoil(self, answer: Tensor) -> Tensor:
         """Return the answer (batch, ...) with the number in it."""
@@ -156,7 +156,8 @@ class Counting:
         self.slots += first.tokens.shape[1] if isinstance(first, Slots) else first.shape[1]
         return self.network(first, *rest, **options)
 
-    def from_vectors(self, vectors: Tensor, cache: Any) -> Tensor:
+    def from_vectors(self, vectors: Tensor, cache: Any) -> Categorical:
         """Count and pass on."""
         self.calls, self.slots = self.calls + 1, self.slots + vectors.shape[1]
-        return self.network.from_vectors(vectors, cache)
+        answer: Categorical = self.network.from_vectors(vectors, cache)
+        return answer

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from anyorder.factorization import Slots
+from anyorder.factorization import Categorical, Slots
 
 
 class TabularNetwork:
@@ -50,7 +50,7 @@ class TabularNetwork:
         cache: tuple[Tensor, Tensor],
         visible: Tensor | None = None,
         keep: int | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Categorical, tuple[Tensor, Tensor]]:
         """Look the conditionals up; a slot that predicts nothing gets an arbitrary row."""
         tokens = torch.cat([cache[0], slots.tokens], 1)
         positions = torch.cat([cache[1], slots.positions], 1)
@@ -67,7 +67,7 @@ class TabularNetwork:
         key = unknown + (((tokens - self.vocab_size) * digit).unsqueeze(1) * reads).sum(-1)
         end = read + (new if keep is None else keep)
         logits = self.table[key, slots.targets.clamp_max(self.length - 1)]
-        return logits, (tokens[:, :end], positions[:, :end])
+        return Categorical(logits), (tokens[:, :end], positions[:, :end])
 
     def conditional(self, target: int, given: dict[int, int]) -> Tensor:
         """Return log p(x_target | given) as logits."""
@@ -114,7 +114,7 @@ class ChainNetwork:
 
     def __call__(
         self, slots: Slots, cache: None, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Categorical, None]:
         """Return what each position's neighbours say of it, for slots that sit in place and see each other."""
         batch, length = slots.tokens.shape
         own = torch.nn.functional.one_hot(slots.tokens, self.vocab_size + 2)[..., : self.vocab_size].double()
@@ -124,7 +124,7 @@ class ChainNetwork:
         for i in range(length - 1):
             before.append((before[-1] * own[:, i]) @ self.step)
             after.append((after[-1] * own[:, length - 1 - i]) @ self.step.T)
-        return (torch.stack(before, 1) * torch.stack(after[::-1], 1)).log(), cache
+        return Categorical((torch.stack(before, 1) * torch.stack(after[::-1], 1)).log()), cache
 
 
 def mean_jumps(codes: Tensor) -> float:

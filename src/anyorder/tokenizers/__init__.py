@@ -1,4 +1,4 @@
-"""Tokenizers: normalised action chunk <-> a fixed number of integer tokens.
+"""Tokenizers: normalized action chunk <-> a fixed number of integer tokens.
 
 A tokenizer is chosen by name: ``TokenizerConfig.named("fast", scale=10.0).fit(chunks)``.
 """

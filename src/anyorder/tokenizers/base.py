@@ -1,4 +1,4 @@
-"""The contract of a tokenizer: normalised action chunk <-> a fixed number of integer tokens."""
+"""The contract of a tokenizer: normalized action chunk <-> a fixed number of integer tokens."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from anyorder.factorization.constraint import TokenAutomaton
 from anyorder.settings import Choice
 
 MAX_VOCABULARY = 65_536
-"""Most different tokens: every one costs the network an embedding and an output."""
+"""No tokenizer has more tokens: each of them costs the network an embedding and an output."""
 
 
 class ActionTokenizer(nn.Module, ABC):
@@ -29,7 +29,7 @@ class ActionTokenizer(nn.Module, ABC):
         pad_token: the PAD token, or None where every code has full length.
         levels: tokens of each level of the code, coarsest first; None where it is not coarse to fine.
         max_rmse: the root mean square error over a chunk that decoding never exceeds where ``lossless``, in
-            normalised units; None where nothing is promised (learned codes).
+            normalized units; None where nothing is promised (learned codes).
     """
 
     choice: ClassVar[str]
@@ -78,7 +78,7 @@ class ActionTokenizer(nn.Module, ABC):
     def token_features(self) -> Tensor | None:
         """Return numbers in which tokens of near meaning are near, (vocab_size, features), or None.
 
-        One unit is one quantisation step. A network may start its embeddings from them.
+        One unit is one quantization step. A network may start its embeddings from them.
         """
         return None
 
@@ -131,7 +131,7 @@ class TokenizerConfig(Choice, ABC):
 
     @abstractmethod
     def fit(self, chunks: Tensor) -> ActionTokenizer:
-        """Fit a tokenizer to normalised chunks (count, horizon, action size) in [-1, 1].
+        """Fit a tokenizer to normalized chunks (count, horizon, action size) in [-1, 1].
 
         Raises:
             ConfigError: a setting does not fit the chunks' shape.

@@ -1,7 +1,10 @@
-"""Uniform bins: one token per action value, as in RT-1 (arXiv 2212.06817)."""
+"""Uniform bins: one token per action value, as in RT-1.
+
+Brohan et al., RT-1: Robotics Transformer for Real-World Control at Scale, 2022, arXiv 2212.06817.
+"""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor
@@ -37,22 +40,23 @@ class BinsTokenizer(ActionTokenizer):
         self.length = horizon * action_size
         self.max_rmse = 1 / bins
 
+    @override
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says."""
         unit = (self.check_chunks(actions).flatten(1) + 1) / 2
         return (unit * self.vocab_size).to(torch.int64).clamp_max(self.vocab_size - 1)
 
+    @override
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         values = (self.check_tokens(tokens).float() + 0.5) * (2 / self.vocab_size) - 1
         return values.view(-1, self.horizon, self.action_size)
 
+    @override
     def token_features(self) -> Tensor:
         """Return the number of each bin, (vocab_size, 1)."""
         return torch.arange(self.vocab_size, dtype=torch.float32).unsqueeze(-1)
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {"horizon": self.horizon, "action_size": self.action_size, "bins": self.vocab_size}
 
 
@@ -74,6 +78,7 @@ class BinsConfig(TokenizerConfig, choice="bins"):
         if not 2 <= self.bins <= MAX_VOCABULARY:
             raise ConfigError("bins", self.bins, f"an integer from 2 to {MAX_VOCABULARY}")
 
+    @override
     def fit(self, chunks: Tensor) -> BinsTokenizer:
         """Make the tokenizer for the chunks' shape (count, horizon, action size); nothing is learnt.
 

@@ -1,9 +1,13 @@
-"""B-spline control points: a chunk as a smooth curve, its control points in uniform bins."""
+"""B-spline control points: a chunk as a smooth curve, its control points in uniform bins.
+
+Zhou et al., BEAST: Efficient Tokenization of B-Splines Encoded Action Sequences for Imitation Learning, 2025, arXiv
+2506.06072.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import numpy as np
 import torch
@@ -67,21 +71,22 @@ class BSplineTokenizer(ActionTokenizer):
         points: Tensor = self.solver.to(chunks.device, widest(chunks.device)) @ widen(chunks)
         return points
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says."""
         low, high = widen(self.tables.get("low")), widen(self.tables.get("high"))
         unit = (self.control(self.check_chunks(actions)) - low) / (high - low)
         return (unit * self.vocab_size).long().clamp(0, self.vocab_size - 1).flatten(1)
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         low, high = widen(self.tables.get("low")), widen(self.tables.get("high"))
         unit = (widen(self.check_tokens(tokens)) + 0.5) / self.vocab_size
         control = low + unit.view(-1, self.points, self.action_size) * (high - low)
         return (self.basis.to(control.device, control.dtype) @ control).clamp(-1, 1).float()
 
+    @override
     @torch.no_grad()
     def lossless(self, actions: Tensor) -> Tensor:
         """Say in which chunks no control point was clamped."""
@@ -89,12 +94,13 @@ class BSplineTokenizer(ActionTokenizer):
         control = self.control(self.check_chunks(actions))
         return ((control >= low) & (control <= high)).flatten(1).all(1)
 
+    @override
     def token_features(self) -> Tensor:
         """Return the number of each bin, (vocab_size, 1)."""
         return torch.arange(self.vocab_size, dtype=torch.float32).unsqueeze(-1)
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             "horizon": self.horizon,
             "action_size": self.action_size,
@@ -148,6 +154,7 @@ class BSplineConfig(TokenizerConfig, choice="bspline"):
                 raise ConfigError(name, getattr(self, name), f"an integer >= {minimum}")
         check_vocabulary("bins", self.bins, self.bins)
 
+    @override
     def fit(self, chunks: Tensor) -> BSplineTokenizer:
         """Learn the range of the control points from chunks (count, horizon, action size)."""
         chunks = chunks_to_fit(chunks)

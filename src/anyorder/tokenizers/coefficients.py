@@ -1,14 +1,14 @@
-"""Quantised DCT coefficients without byte pairs: one token each, a fixed number, lowest frequency first."""
+"""Quantized DCT coefficients without byte pairs: one token each, a fixed number, lowest frequency first."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
-from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
+from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantize
 
 
 class DctTokenizer(ActionTokenizer):
@@ -43,34 +43,37 @@ class DctTokenizer(ActionTokenizer):
         self.levels = (action_size,) * frequencies
         self.max_rmse = 0.5 / scale
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says; frequencies that are not kept are lost."""
-        coefficients = quantise(self.check_chunks(actions), self.scale)[:, : self.length]
+        """Turn chunks into tokens, as the base class says; frequencies that are not kept are lost."""
+        coefficients = quantize(self.check_chunks(actions), self.scale)[:, : self.length]
         return coefficients.clamp(self.low, self.high) - self.low
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         kept = self.check_tokens(tokens) + self.low
         coefficients = kept.new_zeros(len(tokens), self.horizon * self.action_size)
         coefficients[:, : self.length] = kept
         chunks = idct(coefficients.view(-1, self.horizon, self.action_size)) / self.scale
         return chunks.clamp(-1, 1).float()
 
+    @override
     @torch.no_grad()
     def lossless(self, actions: Tensor) -> Tensor:
         """Say which chunks lose nothing but rounding: no coefficient clamped, none cut."""
-        coefficients = quantise(self.check_chunks(actions), self.scale)
+        coefficients = quantize(self.check_chunks(actions), self.scale)
         inside = ((coefficients >= self.low) & (coefficients <= self.high)).all(1)
         return inside & (coefficients[:, self.length :] == 0).all(1)
 
+    @override
     def token_features(self) -> Tensor:
         """Return the coefficient of each token, (vocab_size, 1)."""
         return torch.arange(self.low, self.high + 1, dtype=torch.float32).unsqueeze(-1)
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         names = ("horizon", "action_size", "scale", "low", "high", "frequencies")
         return {name: getattr(self, name) for name in names}
 
@@ -107,13 +110,14 @@ class DctConfig(TokenizerConfig, choice="dct"):
             if not holds:
                 raise ConfigError(name, getattr(self, name), allowed)
 
+    @override
     def fit(self, chunks: Tensor) -> DctTokenizer:
         """Learn the range of coefficients, and how many frequencies matter, from chunks."""
         chunks = chunks_to_fit(chunks)
         count, horizon, action_size = chunks.shape
         if self.frequencies > horizon:
             raise ConfigError("frequencies", self.frequencies, f"at most the horizon, {horizon}")
-        coefficients = quantise(chunks, self.scale)
+        coefficients = quantize(chunks, self.scale)
         extremes = int(coefficients.min()), int(coefficients.max())
         low, high = coefficient_range(*extremes, self.scale, horizon, self.alphabet_margin)
         check_vocabulary("scale", self.scale, high - low + 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 TIE_GRID = 2.0**32
 
 MAX_SCALE, MAX_MARGIN = 1e12, 1e6
-"""Finest rounding, and widest addition to a range: with any more, coefficients leave the integers."""
+"""No rounding is finer and no range is widened by more: coefficients would leave the integers."""
 
 
 @lru_cache(maxsize=32)
@@ -80,13 +80,13 @@ def coefficient_range(
     return max(lowest - more, -bound), min(highest + more, bound)
 
 
-def quantise(chunks: Tensor, scale: float) -> Tensor:
+def quantize(chunks: Tensor, scale: float) -> Tensor:
     """Round ``scale`` times the DCT of chunks (batch, horizon, action size), half to even, frequency-major.
 
     Returns all dimensions of frequency 0, then those of frequency 1, ...: (batch, horizon * action size),
     int64.
 
-    >>> quantise(torch.tensor([[[0.5, -0.5], [0.5, -0.5]]]), scale=10)
+    >>> quantize(torch.tensor([[[0.5, -0.5], [0.5, -0.5]]]), scale=10)
     tensor([[ 7, -7,  0,  0]])
     """
     coefficients = dct(chunks) * scale

@@ -1,4 +1,6 @@
-"""FAST (arXiv 2501.09747): cosine transform, rounding and byte-pair encoding, decoded strictly.
+"""FAST: cosine transform, rounding and byte-pair encoding, decoded strictly.
+
+Pertsch et al., FAST: Efficient Action Tokenization for Vision-Language-Action Models, 2025, arXiv 2501.09747.
 
 The coefficients are the published ones. What differs is everything after them: the byte-pair encoding works on integers
 instead of UTF-8 bytes; codes have one fixed length with END and PAD; coefficients beyond the fitted range are clamped
@@ -8,7 +10,7 @@ instead of dropped; and a sequence that does not stand for a chunk raises an err
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor
@@ -16,15 +18,15 @@ from torch import Tensor
 from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
-from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantise
+from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantize
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, learn_merges
 from anyorder.weights import Rule
 
 FEATURE_COEFFICIENTS = 3
-"""Coefficients of a token that ``token_features`` shows."""
+"""``token_features`` shows this many coefficients of a token."""
 
 FIT_CHUNKS = 20_000
-"""Chunks that merges are learnt from, evenly spaced over the data; alphabet and length come from all."""
+"""Merges are learnt from at most this many chunks, evenly spaced over the data; alphabet and length from all."""
 
 
 class FastTokenizer(ActionTokenizer):
@@ -66,9 +68,10 @@ class FastTokenizer(ActionTokenizer):
         self.max_rmse = 0.5 / scale
         self._constraint: tuple[Tensor, TokenAutomaton] | None = None
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says; codes that would be too long lose their highest frequencies."""
+        """Turn chunks into tokens, as the base class says; codes that are too long lose their highest frequencies."""
         symbols, _ = self._symbols(self.check_chunks(actions))
         tokens, lengths = self._code(symbols)
         long = (lengths >= self.length).nonzero().flatten()
@@ -76,9 +79,10 @@ class FastTokenizer(ActionTokenizer):
             tokens[long] = self._code(self._cut(symbols[long]))[0]
         return tokens
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says.
+        """Turn tokens into chunks, as the base class says.
 
         Raises:
             DecodeError: a sequence is not legal; the message names the first such row and what is wrong with
@@ -90,6 +94,7 @@ class FastTokenizer(ActionTokenizer):
         coefficients = (symbols + self.low).view(len(tokens), self.horizon, self.action_size)
         return (idct(coefficients) / self.scale).clamp(-1, 1).float()
 
+    @override
     @torch.no_grad()
     def lossless(self, actions: Tensor) -> Tensor:
         """Say which chunks lose nothing but rounding: no coefficient clamped, none cut."""
@@ -97,6 +102,7 @@ class FastTokenizer(ActionTokenizer):
         return inside & (self.bpe.encode(symbols)[1] < self.length)
 
     @property
+    @override
     def constraint(self) -> TokenAutomaton:
         """States: coefficients so far (0 to all), then ended. Classes: coefficients per token, END, PAD."""
         count = self.bpe.count
@@ -113,6 +119,7 @@ class FastTokenizer(ActionTokenizer):
         short = torch.tensor(needed < self.length)
         yield Rule("bpe.merges", torch.tensor(needed), short, f"codes of less than {self.length} tokens")
 
+    @override
     def token_features(self) -> Tensor:
         """Return the first ``FEATURE_COEFFICIENTS`` of each token, then how many it has, (vocab_size, 4).
 
@@ -125,14 +132,14 @@ class FastTokenizer(ActionTokenizer):
         for i in range(FEATURE_COEFFICIENTS):
             longer = count > i
             table[: self.bpe.tokens][longer, i] = (symbols[starts[longer] + i] + self.low).float()
-        # Lengths differ in kind, not by degree, so they weigh as much as several quantisation steps.
+        # Lengths differ in kind, not by degree, so they weigh as much as several quantization steps.
         table[: self.bpe.tokens, -1] = 4.0 * count.clamp_max(8)
         table[self.end_token, -1] = -100.0
         table[self.pad_token, -1] = -200.0
         return table
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             "horizon": self.horizon,
             "action_size": self.action_size,
@@ -145,7 +152,7 @@ class FastTokenizer(ActionTokenizer):
 
     def _symbols(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coefficients as symbols (batch, count) and whether all were in range (batch,)."""
-        coefficients = quantise(chunks, self.scale)
+        coefficients = quantize(chunks, self.scale)
         clamped = coefficients.clamp(self.low, self.high)
         return clamped - self.low, (clamped == coefficients).all(1)
 
@@ -255,6 +262,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
             if not holds:
                 raise ConfigError(name, getattr(self, name), allowed)
 
+    @override
     def fit(self, chunks: Tensor) -> FastTokenizer:
         """Learn alphabet, merges and length from chunks (count, horizon, action size).
 
@@ -266,16 +274,16 @@ class FastConfig(TokenizerConfig, choice="fast"):
         count, horizon, action_size = chunks.shape
         # Part by part: float64 coefficients of all frames of a large dataset need not fit in memory.
         parts = torch.split(chunks, FIT_CHUNKS)
-        extremes = [quantise(part, self.scale).aminmax() for part in parts]
+        extremes = [quantize(part, self.scale).aminmax() for part in parts]
         low, high = self._alphabet(
             min(int(e.min) for e in extremes), max(int(e.max) for e in extremes), horizon
         )
         alphabet = high - low + 1
-        learnt_from = quantise(chunks[:: math.ceil(count / FIT_CHUNKS)], self.scale) - low
+        learnt_from = quantize(chunks[:: math.ceil(count / FIT_CHUNKS)], self.scale) - low
         room = min(self.max_merges, self.vocab_size - 2 - alphabet)
         merges = learn_merges(learnt_from, alphabet, room, self.min_frequency)
         bpe = IntegerBPE(alphabet, len(merges)).to(chunks.device).fill(merges)
-        longest = max(int(bpe.encode(quantise(part, self.scale) - low)[1].max()) for part in parts)
+        longest = max(int(bpe.encode(quantize(part, self.scale) - low)[1].max()) for part in parts)
         zeros = int(bpe.encode(torch.full_like(learnt_from[:1], -low))[1])
         length = self._length(longest, zeros, horizon * action_size)
         tokenizer = FastTokenizer(horizon, action_size, self.scale, low, high, len(merges), length)

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from anyorder.errors import CheckpointError
 
 MAX_TOKENS = 4096
-"""Largest vocabulary; the table of pairs takes 8 bytes times its square."""
+"""No vocabulary is larger; the table of pairs takes 8 bytes times its square."""
 
 NEVER = torch.iinfo(torch.int16).max
-"""The rank of a pair that no merge joins."""
+"""A pair that no merge joins has this rank."""
 
 MAX_SPELLED = 2**24
-"""Most symbols that all tokens together may stand for: merges of merges double them, and they are all written out."""
+"""All tokens together stand for at most this many symbols: merges of merges double them, and all are written out."""
 
 ROWS_AT_ONCE = 2048
-"""Sequences encoded together: enough to hide the cost of a call, few enough for the processor's cache."""
+"""This many sequences are encoded together: enough to hide a call's cost, few enough for the processor's cache."""
 
 # Symbols travel through the trainer as CJK characters: one block of 20 992, none with a meaning for it.
 FIRST_CHARACTER = 0x4E00

@@ -9,8 +9,9 @@ from anyorder.factorization.precision import widen
 from anyorder.weights import Rule
 
 LARGEST = 1e6
-"""Beyond any number that is fitted to chunks in [-1, 1]; sums and products of such numbers stay finite."""
+"""No number that is fitted to chunks in [-1, 1] is as large; sums and products of such numbers stay finite."""
 ITERATIONS = 25
+"""Lloyd's algorithm takes at most this many steps."""
 
 
 def kmeans(points: Tensor, codes: int, seed: int) -> Tensor:

@@ -1,7 +1,12 @@
-"""Multi-scale residual quantisation over time: first the chunk's mean, then ever finer corrections."""
+"""Multi-scale residual quantization over time: first the chunk's mean, then ever finer corrections.
+
+Tian et al., Visual Autoregressive Modeling: Scalable Image Generation via Next-Scale Prediction (VAR), 2024, arXiv
+2404.02905. Gong et al., CARP: Visuomotor Policy Learning via Coarse-to-Fine Autoregressive Prediction, 2024, arXiv
+2412.06782, does so for actions.
+"""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor
@@ -14,7 +19,7 @@ from anyorder.tokenizers.residual_vq import FIT_CHUNKS
 
 
 class MultiscaleVQTokenizer(ActionTokenizer):
-    """Codes at growing lengths in time, each quantising what the coarser ones left (VAR 2404.02905; CARP 2412.06782).
+    """Codes at growing lengths in time, each quantizing what the coarser ones left (VAR 2404.02905; CARP 2412.06782).
 
     At scale k the residual is averaged down to ``scales[k]`` steps, each step's vector is replaced by the nearest code
     of that scale, and the codes, linearly interpolated back to the horizon, are subtracted. The chunk decodes to the
@@ -45,12 +50,12 @@ class MultiscaleVQTokenizer(ActionTokenizer):
         # Groups may differ in width by one; the narrow ones leave the last column empty.
         self.tables.put("codebooks", torch.zeros(len(scales), groups, codes, max(self.widths)))
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says."""
-        return self.quantise(widen(self.check_chunks(actions)))[0]
+        return self.quantize(widen(self.check_chunks(actions)))[0]
 
-    def quantise(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def quantize(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of chunks (batch, horizon, action size) and what they leave over."""
         tokens = []
         for k in range(len(self.scales)):
@@ -73,9 +78,9 @@ class MultiscaleVQTokenizer(ActionTokenizer):
         parts = [codebooks[k, g, tokens[:, :, g], :width] for g, width in enumerate(self.widths)]
         return widen(torch.cat(parts, 2))
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         levels = torch.split(self.check_tokens(tokens), [scale * self.groups for scale in self.scales], 1)
         device = tokens.device
         shape = (len(tokens), self.horizon, self.action_size)
@@ -85,8 +90,8 @@ class MultiscaleVQTokenizer(ActionTokenizer):
             total = total + stretch(self.codes_of(found, k), self.horizon)
         return total.clamp(-1, 1).float()
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             "horizon": self.horizon,
             "action_size": self.action_size,
@@ -140,6 +145,7 @@ class MultiscaleVQConfig(TokenizerConfig, choice="multiscale_vq"):
         if self.groups < 1:
             raise ConfigError("groups", self.groups, "an integer >= 1")
 
+    @override
     def fit(self, chunks: Tensor) -> MultiscaleVQTokenizer:
         """Learn the codebooks of one scale after the other from chunks (count, horizon, action size)."""
         device, chunks = chunks.device, chunks_to_fit(chunks).cpu()

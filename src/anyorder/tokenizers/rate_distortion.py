@@ -4,15 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group
-from rich.text import Text
 from torch import Tensor
 
 from anyorder.errors import ConfigError
 from anyorder.tokenizers.base import TokenizerConfig
-from anyorder.tokenizers.report import markdown_table, rich_table, tokenizer_report
-
-POINT_TITLES = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action")
+from anyorder.tokenizers.report import tokenizer_report
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class RatePoint:
         settings: all its settings.
         tokens_mean: mean tokens per chunk, END included and PAD not.
         bits_unigram: bits per chunk under the tokens' own frequencies.
-        rmse_normalised: root mean square error over all values, in normalised units.
+        rmse_normalised: root mean square error over all values, in normalized units.
         rmse: the same in action units.
     """
 
@@ -58,31 +54,6 @@ class RateDistortion:
         """Return everything, JSON-ready."""
         return asdict(self)
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return the table's rows: tokenizer, dial, tokens, bits, error in normalised and in action units."""
-        return [
-            (
-                p.tokenizer,
-                p.label,
-                f"{p.tokens_mean:.1f}",
-                f"{p.bits_unigram:.1f}",
-                f"{p.rmse_normalised:.4g}",
-                f"{p.rmse:.4g}",
-            )
-            for p in self.points
-        ]
-
-    def to_markdown(self) -> str:
-        """Return the table, and the settings left out, in Markdown."""
-        lines = [f"- left out: {line}" for line in self.skipped]
-        return "\n\n".join(
-            [markdown_table(POINT_TITLES, self.rows()), *(["\n".join(lines)] if lines else [])]
-        )
-
-    def __rich__(self) -> Group:
-        lines = [Text(f"left out: {line}", style="yellow") for line in self.skipped]
-        return Group(rich_table(POINT_TITLES, self.rows()), *lines)
-
 
 def all_sweeps(chosen: TokenizerConfig) -> list[TokenizerConfig]:
     """Return the sweep of the chosen settings and the default sweep of every other tokenizer.
@@ -102,7 +73,7 @@ def rate_distortion(
     settings: Sequence[TokenizerConfig],
     fit_to: Tensor,
     held_out: Tensor,
-    unnormalise: Callable[[Tensor], Tensor] | None = None,
+    unnormalize: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RateDistortion:
     """Fit every setting to the same chunks and measure it on the same others.
@@ -112,9 +83,9 @@ def rate_distortion(
 
     Args:
         settings: what to measure, in the order of the points.
-        fit_to: normalised chunks (count, horizon, action size) to fit to.
-        held_out: normalised chunks to measure on.
-        unnormalise: maps normalised chunks to action units; without it ``rmse`` is in normalised units.
+        fit_to: normalized chunks (count, horizon, action size) to fit to.
+        held_out: normalized chunks to measure on.
+        unnormalize: maps normalized chunks to action units; without it ``rmse`` is in normalized units.
         progress: told (finished, wanted) as it goes.
 
     >>> import torch
@@ -130,7 +101,7 @@ def rate_distortion(
         if progress is not None:
             progress(finished, len(settings))
         try:
-            point = measure(config, fit_to, held_out, unnormalise)
+            point = measure(config, fit_to, held_out, unnormalize)
         except ConfigError as error:
             skipped.append(f"{config.choice} {config.label()}: {error}")
             continue
@@ -148,14 +119,14 @@ def measure(
     config: TokenizerConfig,
     fit_to: Tensor,
     held_out: Tensor,
-    unnormalise: Callable[[Tensor], Tensor] | None = None,
+    unnormalize: Callable[[Tensor], Tensor] | None = None,
 ) -> RatePoint:
     """Fit one setting and measure it; arguments as for ``rate_distortion``.
 
     Raises:
         ConfigError: the setting does not fit these chunks.
     """
-    report = tokenizer_report(config.fit(fit_to), held_out, unnormalise)
+    report = tokenizer_report(config.fit(fit_to), held_out, unnormalize)
     return RatePoint(
         tokenizer=config.choice,
         label=config.label(),

@@ -1,9 +1,13 @@
-"""Ordered registers: a learnt code of which every prefix decodes, coarse to fine."""
+"""Ordered registers: a learnt code of which every prefix decodes, coarse to fine.
+
+Liu et al., OAT: Ordered Action Tokenization, 2026, arXiv 2602.04215; rounded as in Mentzer et al., Finite Scalar
+Quantization: VQ-VAE Made Simple, 2023, arXiv 2309.15505.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +19,13 @@ from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_voc
 from anyorder.tokenizers.kmeans import FloatBuffers
 
 LEARNING_RATE = 2e-3
+"""The autoencoder's learning rate begins here and falls along a cosine."""
 BATCH = 256
+"""The autoencoder learns from this many chunks a step."""
 
 
 class RegisterTokenizer(ActionTokenizer):
-    """An autoencoder with finite scalar quantisation and nested dropout (OAT, arXiv 2602.04215; FSQ 2309.15505).
+    """An autoencoder with finite scalar quantization and nested dropout (OAT, arXiv 2602.04215; FSQ 2309.15505).
 
     An MLP maps the chunk to ``registers`` vectors of a few numbers, each number is rounded to one of a few values (a
     register's token is their mixed-radix number), and an MLP maps the registers back. In training a random prefix is
@@ -67,16 +73,16 @@ class RegisterTokenizer(ActionTokenizer):
         """Return the fitted weights by name."""
         return {name: self.tables.get(name) for name in self.shapes()}
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says."""
         digits = self.digits(self.check_chunks(actions), self.weights())
         radix = torch.tensor([1, *self.fsq_levels[:-1]], device=digits.device).cumprod(0)
         return (digits.long() * radix).sum(-1)
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         return self.decode_prefix(tokens, self.length)
 
     @torch.no_grad()
@@ -87,7 +93,7 @@ class RegisterTokenizer(ActionTokenizer):
             raise DecodeError("registers", registers, f"0 to {self.length}")
         radix = torch.tensor([1, *self.fsq_levels[:-1]], device=tokens.device).cumprod(0)
         base = torch.tensor(self.fsq_levels, device=tokens.device)
-        code = self.centre((tokens.unsqueeze(-1) // radix % base).float())
+        code = self.centered((tokens.unsqueeze(-1) // radix % base).float())
         kept = torch.arange(self.length, device=tokens.device) < registers
         return self.chunk(code * kept.view(1, -1, 1), self.weights())
 
@@ -101,7 +107,7 @@ class RegisterTokenizer(ActionTokenizer):
         # Adding an exact zero that carries the gradient keeps the digits whole.
         return value.detach().round() + (value - value.detach())
 
-    def centre(self, digits: Tensor) -> Tensor:
+    def centered(self, digits: Tensor) -> Tensor:
         """Map digits 0 to level - 1 to [-1, 1]."""
         most = torch.tensor(self.fsq_levels, device=digits.device) - 1
         return digits / most * 2 - 1
@@ -127,7 +133,7 @@ class RegisterTokenizer(ActionTokenizer):
                 # Half of the batch keeps everything: the full code is what policies use.
                 kept[: BATCH // 2] = self.length
                 shown = torch.arange(self.length).view(1, -1, 1) < kept
-                code = self.centre(self.digits(batch, weights)) * shown
+                code = self.centered(self.digits(batch, weights)) * shown
                 error = F.mse_loss(mlp(code.flatten(1), weights, "decoder"), batch.flatten(1))
                 optimizer.zero_grad()
                 torch.autograd.backward(error)
@@ -136,8 +142,8 @@ class RegisterTokenizer(ActionTokenizer):
         for name, weight in weights.items():
             self.tables.put(name, weight)
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             "horizon": self.horizon,
             "action_size": self.action_size,
@@ -186,6 +192,7 @@ class RegistersConfig(TokenizerConfig, choice="registers"):
             raise ConfigError("fsq_levels", self.fsq_levels, "one or more integers >= 2")
         check_vocabulary("fsq_levels", self.fsq_levels, math.prod(self.fsq_levels))
 
+    @override
     def fit(self, chunks: Tensor) -> RegisterTokenizer:
         """Train the autoencoder on chunks (count, horizon, action size)."""
         chunks = chunks_to_fit(chunks)

@@ -7,18 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from anyorder.errors import UserError
 from anyorder.tokenizers.base import ActionTokenizer
 
 BATCH = 4096
+"""This many chunks are coded at once."""
 WORST_CHUNKS = 3
-ERROR_TITLES = ("action error", "rmse", "p99", "max")
-WORST_TITLES = ("worst chunks", "rmse", "worst dimension", "its largest error")
+"""A report shows this many of the chunks that come back worst."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class WorstChunk:
 
 @dataclass(frozen=True)
 class TokenizerReport:
-    """Measurements of one tokenizer; ``to_markdown`` and ``rich.print`` show them.
+    """Measurements of one tokenizer; ``anyorder.reports.tokenizer_tables`` shows them.
 
     Token counts include END and leave out PAD.
 
@@ -81,7 +78,7 @@ class TokenizerReport:
         lossy_chunks: chunks that were cut or clamped to fit; None for codes that promise no error.
         encode_per_s: chunks encoded per second in batches of up to 4096, on the chunks' device.
         decode_per_s: chunks decoded per second, likewise.
-        rmse_normalised: root mean square error over all values, in normalised units.
+        rmse_normalised: root mean square error over all values, in normalized units.
         rmse: the same in action units, which tells little where the dimensions' units differ.
         errors: reconstruction error per action dimension.
         worst: up to ``WORST_CHUNKS`` chunks with the largest rmse in action units, the worst first.
@@ -111,87 +108,19 @@ class TokenizerReport:
         """Return everything, JSON-ready."""
         return asdict(self)
 
-    def summary(self) -> list[tuple[str, str]]:
-        """Return what concerns whole chunks as pairs of name and value."""
-        return [
-            ("tokenizer", self.tokenizer),
-            ("chunks", f"{self.chunks}"),
-            ("vocabulary", f"{self.vocab_size} ({self.tokens_used} used)"),
-            ("length, padding included", f"{self.length}"),
-            ("tokens per chunk", f"{self.tokens_mean:.1f} ({self.tokens_min} to {self.tokens_max})"),
-            ("values per token", f"{self.values_per_token:.2f}"),
-            ("bits per chunk, uniform", f"{self.bits_upper:.1f}"),
-            ("bits per chunk, unigram", f"{self.bits_unigram:.1f}"),
-            ("rmse, normalised units", f"{self.rmse_normalised:.4g}"),
-            ("chunks cut or clamped", "-" if self.lossy_chunks is None else f"{self.lossy_chunks}"),
-            ("encode, chunks per s", f"{self.encode_per_s:.0f}"),
-            ("decode, chunks per s", f"{self.decode_per_s:.0f}"),
-        ]
-
-    def error_rows(self) -> list[tuple[str, ...]]:
-        """Return the error table's rows: name, rmse, 99th percentile, maximum."""
-        return [(e.name, f"{e.rmse:.4g}", f"{e.p99:.4g}", f"{e.max:.4g}") for e in self.errors]
-
-    def worst_rows(self) -> list[tuple[str, ...]]:
-        """Return the worst chunks' rows: number, rmse, worst dimension, its largest error."""
-        return [(f"{w.index}", f"{w.rmse:.4g}", w.dimension, f"{w.max:.4g}") for w in self.worst]
-
-    def to_markdown(self) -> str:
-        """Return the tables in Markdown."""
-        tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [
-            (("", ""), self.summary()),
-            (ERROR_TITLES, self.error_rows()),
-            (WORST_TITLES, self.worst_rows()),
-        ]
-        return "\n\n".join(markdown_table(titles, rows) for titles, rows in tables)
-
-    def __rich__(self) -> Group:
-        summary = Table(show_header=False)
-        for name, value in self.summary():
-            summary.add_row(name, Text(value))
-        # Below each other: side by side they do not fit into 80 characters.
-        return Group(
-            summary,
-            rich_table(ERROR_TITLES, self.error_rows()),
-            rich_table(WORST_TITLES, self.worst_rows()),
-        )
-
-
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown.
-
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    rule = "|" + "---|" * len(titles)
-    return "\n".join([_markdown_row(titles), rule, *map(_markdown_row, rows)])
-
-
-def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table for the terminal, where long cells are folded, never cut."""
-    table = Table()
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        # Text, as brackets in a name are no markup.
-        table.add_row(*map(Text, row))
-    return table
-
 
 def tokenizer_report(
     tokenizer: ActionTokenizer,
     chunks: Tensor,
-    unnormalise: Callable[[Tensor], Tensor] | None = None,
+    unnormalize: Callable[[Tensor], Tensor] | None = None,
     action_names: Sequence[str] | None = None,
 ) -> TokenizerReport:
     """Encode and decode chunks and measure length, information, error and speed.
 
     Args:
         tokenizer: a fitted tokenizer.
-        chunks: normalised chunks (count, horizon, action size); what lies outside [-1, 1] counts as error.
-        unnormalise: maps normalised chunks to action units; without it errors are in normalised units.
+        chunks: normalized chunks (count, horizon, action size); what lies outside [-1, 1] counts as error.
+        unnormalize: maps normalized chunks to action units; without it errors are in normalized units.
         action_names: names of the dimensions; numbers otherwise.
 
     Raises:
@@ -213,7 +142,7 @@ def tokenizer_report(
     decoded, decode_s = _timed(tokenizer.decode, codes)
     tokens, restored = torch.cat(codes), torch.cat(decoded)
 
-    convert = unnormalise or (lambda x: x)
+    convert = unnormalize or (lambda x: x)
     original, back = convert(chunks.to(restored.dtype)), convert(restored)
     error = (back - original).double()
     flat = error.abs().flatten(0, 1)
@@ -286,8 +215,3 @@ def _worst_chunks(original: Tensor, decoded: Tensor, names: Sequence[str]) -> tu
             )
         )
     return tuple(found)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    # A bar ends a cell, even within code.
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,7 +1,10 @@
-"""Residual vector quantisation of whole chunks: each token corrects what the ones before it left over."""
+"""Residual vector quantization of whole chunks: each token corrects what the ones before it left over.
+
+The codes are those of Lee et al., Behavior Generation with Latent Actions (VQ-BeT), 2024, arXiv 2403.03181.
+"""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_voc
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
 
 FIT_CHUNKS = 20_000
-"""Chunks that codebooks are learnt from, evenly spaced over the data."""
+"""Codebooks are learnt from at most this many chunks, evenly spaced over the data."""
 
 
 class ResidualVQTokenizer(ActionTokenizer):
@@ -40,9 +43,9 @@ class ResidualVQTokenizer(ActionTokenizer):
         self.tables = FloatBuffers()
         self.tables.put("codebooks", torch.zeros(stages, codes, horizon * action_size))
 
+    @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        """Encode as the base class says."""
         residual = widen(self.check_chunks(actions).flatten(1))
         tokens = []
         for codebook in self.tables.get("codebooks"):
@@ -50,16 +53,16 @@ class ResidualVQTokenizer(ActionTokenizer):
             residual = residual - codebook[tokens[-1]]
         return torch.stack(tokens, 1)
 
+    @override
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode as the base class says; every sequence is legal."""
         tokens = self.check_tokens(tokens)
         codebooks = self.tables.get("codebooks")
         codes = codebooks[torch.arange(self.length, device=tokens.device), tokens]
         return codes.sum(1).view(-1, self.horizon, self.action_size).clamp(-1, 1)
 
+    @override
     def spec(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             "horizon": self.horizon,
             "action_size": self.action_size,
@@ -93,6 +96,7 @@ class ResidualVQConfig(TokenizerConfig, choice="residual_vq"):
             raise ConfigError("codes", self.codes, "an integer >= 2")
         check_vocabulary("codes", self.codes, self.codes)
 
+    @override
     def fit(self, chunks: Tensor) -> ResidualVQTokenizer:
         """Learn one codebook after the other from chunks (count, horizon, action size)."""
         device, chunks = chunks.device, chunks_to_fit(chunks).cpu()

@@ -7,7 +7,6 @@ flushed to disk, renamed, and linked last.
 
 import contextlib
 import io
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +16,11 @@ import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from safetensors.torch import load_file, save_file
 
-from anyorder.datasets.write.origin import recorded_in
+from anyorder.datasets.write.origin import Origin
 from anyorder.envs import EnvConfig
 from anyorder.errors import CheckpointError, EnvError, bad_value
-from anyorder.files import Words, flush_folder, read_json, write_json
+from anyorder.files import Words, read_json, write_json
+from anyorder.folders import becoming
 from anyorder.policies import AnyOrderPolicy, make_anyorder_pre_post_processors
 from anyorder.policies.saved import POLICY_FILES, read_config, readable
 from anyorder.settings import convert
@@ -164,7 +164,7 @@ def recorded_env(path: str | Path) -> EnvConfig:
     if settings.get(RECORDED_ENV) is not None:
         env = convert(EnvConfig, settings[RECORDED_ENV], f"{folder / TRAIN_CONFIG}: {RECORDED_ENV}")
     elif root is not None:
-        env = recorded_in([Path(root)])
+        env = Origin.shared_env([Path(root)])
     if env is None:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
@@ -193,16 +193,9 @@ def require_files(folder: Path, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``target`` at once when the block ends well."""
-    staged = target.with_name(f".{target.name}.tmp")
+    """Give a temporary folder that becomes ``target`` at once when the block ends well; see ``becoming``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(".*.tmp"):  # by a kill
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    staged.mkdir()
-    try:
+    with becoming(target, target.with_name(f".{target.name}.tmp"), replace=True) as staged:
         yield staged
-        flush_folder(staged)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)

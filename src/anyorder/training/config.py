@@ -10,8 +10,7 @@ from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.factorization.families.autoregressive import AutoregressiveConfig
-from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.networks.transformer import MAX_SIZE
+from anyorder.networks.policy_settings import PolicySettings
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.fast import FastConfig
@@ -176,7 +175,7 @@ class WandbConfig(Settings):
 
 
 @dataclass
-class TrainConfig(Settings):
+class TrainConfig(PolicySettings):
     """A training run."""
 
     output_dir: str = setting("outputs/train", "Folder of the run; must not exist unless resume.")
@@ -187,47 +186,8 @@ class TrainConfig(Settings):
     tokenizer: TokenizerConfig = setting(
         FastConfig, "What makes tokens of actions, for factorizations of tokens; see the list below."
     )
-    network: TransformerConfig = setting(
-        TransformerConfig, "The transformer that every factorization shares."
-    )
-    encoder: EncoderConfig = setting(EncoderConfig, "What makes context tokens of observations.")
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "AdamW, linear warm-up, cosine to a tenth; averaging of the weights."
-    )
-    chunk_size: int = setting(6, "Time steps predicted at once.", least=1, most=MAX_SIZE)
-    n_action_steps: int = setting(
-        5, "How many of them are executed before the next prediction.", least=1, most=MAX_SIZE
-    )
-    n_obs_steps: int = setting(
-        1, "Moments observed at once, the present one included.", least=1, most=MAX_SIZE
-    )
-    relative_actions: bool = setting(
-        False,
-        "Predict targets relative to the present state, for dimensions that have the name of one of "
-        "observation.state. The likelihood is better so, closed-loop success worse: errors then add up.",
-    )
-    observation_noise: float = setting(
-        0.0,
-        "Standard deviation of noise on the normalized observations in training, against overfitting.",
-        least=0,
-        most=1_000,
-    )
-    context_dropout: float = setting(
-        0.0,
-        "Share of training samples whose observation is hidden; guidance needs it.",
-        least=0,
-        below=1,
-    )
-    temperature: float = setting(
-        0.0,
-        "Temperature of sampling tokens: 0 = most likely, 1 = the model; 0, or at least 1e-6. Like nucleus, left as "
-        "it is where none are drawn, as by regression.",
-    )
-    nucleus: float = setting(
-        1.0, "Only the most likely tokens that together have this probability are drawn."
-    )
-    guidance: float = setting(
-        1.0, "Classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost."
     )
     steps: int = setting(3_000, "Optimizer steps.", least=1, most=MAX_COUNT)
     batch_size: int = setting(64, "Chunks a step, over all processes.", least=1, most=MAX_BATCH)

@@ -1,17 +1,19 @@
 """From a dataset's settings to chunks, and a policy made for them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 
 from anyorder.datasets.read.cameras import Progress
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
+from anyorder.datasets.read.episodes import EpisodeChoice
 from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, did_you_mean
+from anyorder.networks.policy_settings import PolicySettings
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
 from anyorder.settings import to_plain
@@ -58,17 +60,14 @@ def load_chunks(
         ActionChunks.load(
             info.root,
             horizon=horizon,
-            episodes=entry.episodes,
-            seed=config.seed,
             features=vectors_read(config, info)
             if features is None
             else [f for f in features if f in info.vectors],
             history=history,
             images=[name for name in config.observations if name in info.cameras],
             image_size=config.image_size,
-            cache_gb=0,
             allow_short=config.allow_short,
-            exclude=entry.exclude_episodes,
+            choice=EpisodeChoice(entry.episodes, config.seed, entry.exclude_episodes),
             rename=entry.rename,
             tolerance_s=config.tolerance_s,
         )
@@ -107,24 +106,16 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
 
 def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
     """Return the settings of a policy for a dataset, nothing fitted yet."""
+    shared = {field.name: getattr(config, field.name) for field in fields(PolicySettings)}
+    # A copy: fitting fills in what depends on the data.
+    shared["encoder"] = replace(config.encoder)
     return AnyOrderConfig(
         input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
-        chunk_size=config.chunk_size,
-        n_action_steps=config.n_action_steps,
-        n_obs_steps=config.n_obs_steps,
         factorization=to_plain(config.factorization),
         tokenizer=to_plain(config.tokenizer),
-        network=config.network,
-        # A copy: fitting fills in what depends on the data.
-        encoder=replace(config.encoder),
-        relative_actions=config.relative_actions,
-        observation_noise=config.observation_noise,
-        context_dropout=config.context_dropout,
-        temperature=config.temperature,
-        nucleus=config.nucleus,
-        guidance=config.guidance,
+        **shared,
         optimizer_lr=config.optimizer.lr,
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.datasets.read.fingerprint import check_unchanged, fingerprint
-from anyorder.datasets.write.origin import recorded_in
+from anyorder.datasets.write.origin import Origin
 from anyorder.devices import devices
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import CheckpointError, ConfigError
@@ -328,13 +328,8 @@ def open_run(
 
 def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
-    env = recorded_env(chunks)
+    env = Origin.shared_env(chunks.roots)
     return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
-
-
-def recorded_env(chunks: ActionChunks) -> EnvConfig | None:
-    """Return the environment that the data came from, if that is known and one."""
-    return recorded_in([info.root for info in (chunks.info, *chunks.others)])
 
 
 def evaluate(
@@ -362,7 +357,7 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return None
     if config.rollout.env is not None:
         return config.rollout.env
-    env = recorded_env(chunks)
+    env = Origin.shared_env(chunks.roots)
     if env is None:
         allowed = "an environment, as the dataset does not say where it was recorded"
         raise ConfigError("rollout.env", None, allowed)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.datasets.read.chunks import DATASET_INDEX, ActionChunks
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.datasets.read.named import DATASET_INDEX
 
 
 def seeded(device: torch.device | str, *key: int) -> torch.Generator:

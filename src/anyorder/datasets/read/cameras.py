@@ -13,7 +13,7 @@ from anyorder.datasets.read.images import BLOCK, FrameReader
 from anyorder.errors import MAX_SIDE, ConfigError
 
 Progress = Callable[[int, int], None]
-"""Called with (finished, wanted)."""
+"""A function that long work calls with how much of it is (finished, wanted)."""
 
 GIB = 2**30
 
@@ -91,6 +91,42 @@ class Cameras:
                 found[here] = reader.read(key, numbers[here] - start)
             start += len(reader)
         return found
+
+
+@dataclass(frozen=True)
+class CameraRows:
+    """What the cameras saw at the rows of some episodes.
+
+    Attributes:
+        cameras: read the frames, and keep them.
+        numbers: (rows,) int64, each row's number among the frames of ``cameras``.
+    """
+
+    cameras: Cameras
+    numbers: Tensor
+
+    def frames(self, rows: Tensor, *, raw: bool) -> dict[str, Tensor]:
+        """Return the frames of every camera at ``rows``, (*rows.shape, channels, height, width).
+
+        Args:
+            rows: int64, of any shape.
+            raw: uint8 instead of float32 in [0, 1].
+        """
+        numbers = self.numbers[rows].cpu()
+        found = {}
+        for key in self.cameras.shapes:
+            frames = self.cameras.frames(key, numbers.flatten()).to(rows.device)
+            frames = frames.view(*numbers.shape, *frames.shape[1:])
+            found[key] = frames if raw else frames.to(torch.float32) / 255
+        return found
+
+    def keep(self, kept: Tensor) -> "CameraRows":
+        """Return the rows that ``kept`` (rows,) bool marks; the frames in memory stay shared."""
+        return CameraRows(self.cameras, self.numbers[kept])
+
+    def to(self, device: torch.device | str) -> "CameraRows":
+        """Move the numbers; frames are moved batch by batch."""
+        return CameraRows(self.cameras, self.numbers.to(device))
 
 
 MAX_GB = 1_000_000

@@ -1,35 +1,27 @@
 """Action chunks with their observations, from a LeRobot dataset, as tensors in memory."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, override
 
 import torch
 from torch import Tensor
 
-from anyorder.datasets.read.cameras import Cameras, Progress, check_cache_gb, check_image_size
+from anyorder.datasets.read.cameras import CameraRows, Cameras, Progress, check_image_size
 from anyorder.datasets.read.checks import check_finite, check_lengths, check_order
 from anyorder.datasets.read.episodes import (
-    Episodes,
+    ALL_EPISODES,
+    EpisodeChoice,
     choose_episodes,
     episode_borders,
     gather,
     split_episodes,
-    tiles,
     window,
 )
-from anyorder.datasets.read.folder import (
-    INDEX_COLUMNS,
-    DatasetInfo,
-    read_columns,
-    read_info,
-    resolve_root,
-    vector_keys,
-)
+from anyorder.datasets.read.folder import INDEX_COLUMNS, read_columns, read_info, vector_keys
 from anyorder.datasets.read.images import TOLERANCE_S, FrameReader, camera_keys
-from anyorder.datasets.read.names import dimension_names, given_names
+from anyorder.datasets.read.named import DATASET_INDEX, NamedEpisodes
 from anyorder.datasets.read.places import task_names
 from anyorder.datasets.write.commit import check_recorded
 from anyorder.envs.features import flat_shape
@@ -37,15 +29,13 @@ from anyorder.errors import DatasetError
 
 ACTION = "action"
 OBSERVATION = "observation."
-DATASET_INDEX = "dataset_index"
-"""Column of a mixture's chunks: which of its datasets a frame is from."""
 
 Batch = dict[str, Any]
-"""LeRobot's training batch: tensors by feature name, and ``task``, a list of str."""
+"""A batch as LeRobot trains on it: it holds tensors by feature name, and ``task``, a list of str."""
 
 
 @dataclass(frozen=True)
-class ActionChunks(Episodes):
+class ActionChunks(NamedEpisodes):
     """Every frame of a dataset as the start of a chunk of the next ``horizon`` actions.
 
     ``batch`` gives bit for bit what LeRobot's loader gives with ``delta_timestamps={"action": [0, 1/fps, ...,
@@ -54,64 +44,51 @@ class ActionChunks(Episodes):
     observations of booleans or of tables differ: they become numbers (0 and 1) and vectors. It is also a
     torch map-style dataset: pass ``collate_fn=ActionChunks.collate`` to a ``DataLoader``.
 
-    Two ways to count an epoch: ``policy_epoch`` starts a chunk at every frame, ``token_epoch`` predicts every
-    action once.
+    An epoch is counted in two ways: a *policy epoch* starts a chunk at every frame, a *token epoch* predicts every
+    action once, see ``tiles``.
     """
 
-    info: DatasetInfo
     horizon: int
     tasks: list[str]
     history: int = 1
     """Frames of every observation, the current one last."""
-    cameras: Cameras | None = None
-    numbers: Tensor | None = None
-    """(frames,) int64: each row's number among the frames of ``cameras``."""
+    pictures: CameraRows | None = None
+    """What the cameras that are read saw; None without cameras."""
     weights: tuple[float, ...] = ()
     """Of a mixture: the weight of each dataset, to which the column ``dataset_index`` points; see ``mix``."""
-    others: tuple[DatasetInfo, ...] = ()
-    """Of a mixture: its datasets after the first, which is ``info``."""
 
     @classmethod
     def load(
         cls,
-        root: str | Path | None = None,
-        repo_id: str | None = None,
+        root: str | Path,
         *,
         horizon: int,
-        episodes: int | Sequence[int] | None = None,
-        seed: int = 0,
-        features: Sequence[str] | None = None,
         history: int = 1,
+        features: Sequence[str] | None = None,
         images: bool | Sequence[str] = False,
         image_size: Sequence[int] | None = None,
-        cache_gb: float | None = None,
-        progress: Progress | None = None,
+        tolerance_s: float = TOLERANCE_S,
+        choice: EpisodeChoice = ALL_EPISODES,
+        rename: Mapping[str, str] | None = None,
         allow_short: bool = False,
         partial: bool = False,
-        exclude: Sequence[int] = (),
-        rename: Mapping[str, str] | None = None,
-        tolerance_s: float = TOLERANCE_S,
     ) -> Self:
-        """Read a dataset (v3) from the folder ``root`` or, by ``repo_id``, from LeRobot's cache or the hub.
+        """Read a dataset (v3) from its folder; ``resolve_root`` finds the folder of one on the hub.
+
+        Camera frames are decoded when a batch is asked for, which is slow, unless ``cache`` was called.
 
         Args:
             root: dataset folder.
-            repo_id: name on the hub, used when ``root`` is None.
             horizon: actions in a chunk.
-            episodes: how many (a reproducible choice, see ``subset``) or which ones; None for all.
-            seed: of that choice.
-            features: numeric features to hold beside the index columns; None for all.
             history: frames of every observation, the current one last; 1 gives them without a time axis.
+            features: numeric features to hold beside the index columns; None for all.
             images: also give camera frames: of all cameras, or of those named.
             image_size: (height, width) to scale them down to.
-            cache_gb: GiB of memory in which decoded frames may be kept; None for half of what is free. If they do
-                not fit, LeRobot decodes them when a batch is asked for (slow).
-            progress: called with (finished, wanted) while frames are decoded into memory.
+            tolerance_s: how far a video's frame may be from its time stamp.
+            choice: which episodes to read.
+            rename: other names for features, by the dataset's own: ``{"actions": "action"}``.
             allow_short: accept episodes shorter than ``horizon``, padded as above, as long as one is not.
             partial: accept that files of some episodes are not there, as where only some were downloaded.
-            exclude: episodes to leave out, by number, before any are chosen.
-            rename: other names for features, by the dataset's own: ``{"actions": "action"}``.
-            tolerance_s: how far a video's frame may be from its time stamp.
 
         Raises:
             DatasetError: the folder is missing, damaged or of another version; a value is not finite; an
@@ -121,8 +98,7 @@ class ActionChunks(Episodes):
             if count < 1:
                 raise DatasetError(name, count, "an integer >= 1")
         check_image_size(image_size)
-        check_cache_gb(cache_gb)
-        info = read_info(resolve_root(root, repo_id, images=bool(images))).renamed(rename or {})
+        info = read_info(Path(root)).renamed(rename or {})
         check_recorded(info.root)
         keys = vector_keys(info, features)
         cameras = camera_keys(info, images)
@@ -133,10 +109,10 @@ class ActionChunks(Episodes):
         begins, ends = episode_borders(columns["episode_index"])
         tasks = task_names(info.root, columns["task_index"].unique().tolist())
         columns["task_index"] = torch.searchsorted(torch.tensor(list(tasks)), columns["task_index"])
-        chunks = cls(columns, begins, ends, info, horizon, list(tasks.values()), history)
-        chunks = chunks.without(exclude)
-        if episodes is not None:
-            chunks = chunks.subset(episodes, seed)
+        chunks = cls(columns, begins, ends, (info,), horizon, list(tasks.values()), history)
+        chunks = chunks.without(choice.exclude)
+        if choice.episodes is not None:
+            chunks = chunks.subset(choice.episodes, choice.seed)
         check_order(chunks.columns)
         check_finite(
             {key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns
@@ -145,31 +121,26 @@ class ActionChunks(Episodes):
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)
             reader.check()
-            chunks = replace(chunks, cameras=Cameras.of(reader), numbers=torch.arange(chunks.frames))
-            chunks.cache(cache_gb, progress)
+            chunks = replace(chunks, pictures=CameraRows(Cameras.of(reader), torch.arange(chunks.frames)))
         return chunks
 
     def cache(self, cache_gb: float | None = None, progress: Progress | None = None) -> bool:
         """Decode all camera frames into memory if they fit, for these chunks and all taken from them.
 
         Args:
-            cache_gb: see ``load``.
-            progress: see ``load``.
+            cache_gb: GiB of memory that they may take; None for half of what is free.
+            progress: called with (finished, wanted) while frames are decoded.
 
         Returns:
             Whether frames are in memory (or there are no cameras), so that batches cost next to nothing.
         """
         return self.cameras is None or self.cameras.fill(cache_gb, progress)
 
-    def batch(
-        self, indices: Tensor | Sequence[int], counted: Tensor | None = None, *, raw: bool = False
-    ) -> Batch:
+    def batch(self, indices: Tensor | Sequence[int], *, raw: bool = False) -> Batch:
         """Gather the chunks that start at rows ``indices``.
 
         Args:
             indices: (B,) int64 rows, 0 ... frames - 1.
-            counted: (B,) int64; actions from this step of the chunk on are marked in ``action_is_pad``
-                although they are real, because another chunk of the same token epoch predicts them.
             raw: camera frames as uint8, a quarter of the bytes, instead of float32 in [0, 1].
 
         Returns:
@@ -189,36 +160,22 @@ class ActionChunks(Episodes):
                 batch[key], batch[f"{key}_is_pad"] = gather(values, past), early
             else:
                 batch[key] = values[rows]
-        if counted is not None:
-            batch["action_is_pad"] |= steps[self.history - 1 :] >= counted.to(rows.device)[:, None]
         batch["task"] = [self.tasks[task] for task in batch["task_index"].tolist()]
-        if self.cameras is not None and self.numbers is not None:
-            numbers = self.numbers[past if self.history > 1 else rows].cpu()
-            for key in self.cameras.shapes:
-                frames = self.cameras.frames(key, numbers.flatten()).to(rows.device)
-                frames = frames.view(*numbers.shape, *frames.shape[1:])
-                batch[key] = frames if raw else frames.to(torch.float32) / 255
+        if self.pictures is not None:
+            for key, frames in self.pictures.frames(past if self.history > 1 else rows, raw=raw).items():
+                batch[key] = frames
                 if self.history > 1:
                     batch[f"{key}_is_pad"] = early
-            for key, missing in self.cameras.missing.items():
+            for key, missing in self.pictures.cameras.missing.items():
                 batch[f"{key}_is_missing"] = missing.to(rows.device)[batch[DATASET_INDEX]]
         return batch
 
     def without_images(self) -> Self:
         """Return the same chunks whose batches hold no camera frames."""
-        return replace(self, cameras=None, numbers=None)
-
-    def token_epoch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Tile every episode with chunks so that each action is predicted exactly once; see ``tiles``.
-
-        Returns:
-            ``indices`` and ``counted`` for ``batch``, both (chunks,) int64, in random order. Over an epoch
-            ``(~action_is_pad).sum()`` is exactly ``frames``.
-        """
-        return tiles(self.starts, self.lengths, self.horizon, generator)
+        return replace(self, pictures=None)
 
     def subset(self, episodes: int | Sequence[int], seed: int = 0) -> Self:
-        """Keep some episodes.
+        """Return the same chunks of some episodes only.
 
         A number n keeps the first n of a random order of the episodes held, the same for the same ``seed``:
         the 20 episodes of a seed are among its 50. A list keeps exactly those dataset episodes.
@@ -248,8 +205,8 @@ class ActionChunks(Episodes):
         )
         columns = {key: values[keep] for key, values in self.columns.items()}
         begins, ends = episode_borders(columns["episode_index"])
-        numbers = None if self.numbers is None else self.numbers[keep]
-        return replace(self, columns=columns, begins=begins, ends=ends, numbers=numbers)
+        pictures = None if self.pictures is None else self.pictures.keep(keep)
+        return replace(self, columns=columns, begins=begins, ends=ends, pictures=pictures)
 
     def split(self, validation_fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Split by whole episodes into (train, validation), at least one episode of every dataset in each.
@@ -278,65 +235,25 @@ class ActionChunks(Episodes):
     def to(self, device: torch.device | str) -> Self:
         """Move the tensors; batches are then gathered on that device. Camera frames are moved batch by batch."""
         columns = {key: values.to(device) for key, values in self.columns.items()}
-        numbers = None if self.numbers is None else self.numbers.to(device)
+        pictures = None if self.pictures is None else self.pictures.to(device)
         return replace(
             self,
             columns=columns,
             begins=self.begins.to(device),
             ends=self.ends.to(device),
-            numbers=numbers,
+            pictures=pictures,
         )
 
     @property
-    def fps(self) -> float:
-        """Return the control rate in Hz."""
-        return self.info.fps
+    def cameras(self) -> Cameras | None:
+        """Return the cameras that are read; None without any."""
+        return None if self.pictures is None else self.pictures.cameras
 
     @property
-    def minutes(self) -> float:
-        """Return the length of the demonstrations in minutes."""
-        return self.frames / self.fps / 60
-
-    @property
+    @override
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one frame of every numeric feature and of every camera read, (C, H, W)."""
-        shapes = {key: tuple(values.shape[1:]) or (1,) for key, values in self._vectors.items()}
-        return {**shapes, **(self.cameras.shapes if self.cameras is not None else {})}
-
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """Return the names of every numeric feature's dimensions: numbers where the dataset gives none."""
-        return {key: dimension_names(self.info.features[key]) for key in self._vectors}
-
-    @property
-    def given_names(self) -> dict[str, list[str]]:
-        """Return the names of dimensions where the dataset gives them, and all datasets of a mixture do."""
-        found = {}
-        for key in self._vectors:
-            names = [given_names(info.features[key]) for info in (self.info, *self.others)]
-            if names[0] is not None and None not in names:
-                found[key] = names[0]
-        return found
-
-    @property
-    def action_names(self) -> list[str]:
-        """Return the names of the action's dimensions."""
-        return self.names["action"]
-
-    @property
-    def constant_dimensions(self) -> dict[str, list[str]]:
-        """Return, per float feature, the dimensions that never change: harmless, but worth a note."""
-        found = {}
-        for key, values in self._vectors.items():
-            values = values.reshape(self.frames, math.prod(values.shape[1:]))
-            if values.is_floating_point():
-                still = (values == values[:1]).all(dim=0).tolist()
-                found[key] = [name for name, flag in zip(self.names[key], still, strict=True) if flag]
-        return {key: names for key, names in found.items() if names}
-
-    @property
-    def _vectors(self) -> dict[str, Tensor]:
-        return {k: values for k, values in self.columns.items() if k not in (*INDEX_COLUMNS, DATASET_INDEX)}
+        return {**super().shapes, **(self.cameras.shapes if self.cameras is not None else {})}
 
     def __len__(self) -> int:
         return self.frames

@@ -7,7 +7,6 @@ output. It ends with the process that has started it.
 import atexit
 import contextlib
 import json
-import logging
 import os
 import select
 import signal
@@ -23,8 +22,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from anyorder.datasets.quiet import VIDEO_BACKEND, quiet
+
 START_S, REQUEST_S, FRAME_S = 180.0, 60.0, 1.0
-"""Seconds that the process may take to start, and for each request and frame of it, before it counts as hung."""
+"""The process counts as hung when it takes more seconds than these to start, or for a request and each frame of it."""
 
 
 class DecoderError(Exception):
@@ -137,7 +138,7 @@ def died(process: "subprocess.Popen[bytes]") -> str:
 
 
 DECODER = Decoder()
-"""The one of this process."""
+"""The decoder that all readers of this process share."""
 
 
 def decode_here(path: Path, times: Sequence[float], tolerance_s: float, backend: str) -> Tensor:
@@ -186,10 +187,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    # It tells at length of a decoder that nothing here needs.
-    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    serve(sys.stdin.buffer, WholeWrites(answers))  # type: ignore[arg-type]
+    with quiet(VIDEO_BACKEND):
+        serve(sys.stdin.buffer, WholeWrites(answers))  # type: ignore[arg-type]
 
 
 class WholeWrites:

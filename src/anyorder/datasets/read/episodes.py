@@ -48,9 +48,24 @@ class Episodes:
         """Return the number of episodes."""
         return len(self.lengths)
 
-    def policy_epoch(self, generator: torch.Generator) -> Tensor:
-        """Return every row once, in random order: (frames,) int64."""
-        return torch.randperm(self.frames, generator=generator)
+
+@dataclass(frozen=True)
+class EpisodeChoice:
+    """Which episodes of a dataset to read.
+
+    Attributes:
+        episodes: how many (see ``choose_episodes``), or which ones; None for all.
+        seed: of the choice of so many.
+        exclude: episodes to leave out, by number, before any are chosen.
+    """
+
+    episodes: int | Sequence[int] | None = None
+    seed: int = 0
+    exclude: Sequence[int] = ()
+
+
+ALL_EPISODES = EpisodeChoice()
+"""The choice that reads every episode."""
 
 
 def episode_borders(episode: Tensor) -> tuple[Tensor, Tensor]:

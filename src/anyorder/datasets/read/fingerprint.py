@@ -29,7 +29,7 @@ def fingerprint(*parts: ActionChunks) -> dict[str, Any]:
         "fps": first.fps,
     }
     for key in first.shapes:
-        features = [info.features.get(key) for info in (first.info, *first.others)]
+        features = [info.features.get(key) for info in first.infos]
         known = [{} if f is None else {k: f.get(k) for k in ("dtype", "shape", "names")} for f in features]
         found[f"description of {key}"] = digest(known)
     for key in first.columns:

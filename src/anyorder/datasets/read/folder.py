@@ -5,7 +5,6 @@ faster (``benchmarks/bench_loader.py``) and hold the same values.
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from anyorder.datasets.quiet import VIDEO_BACKEND, quiet
 from anyorder.datasets.read.metadata import check_count, check_features, check_rate, check_shape, load_info
 from anyorder.datasets.read.tables import Array, parquet_files, read_table, stack
 from anyorder.errors import DatasetError, did_you_mean
@@ -21,7 +21,7 @@ from anyorder.files import Words
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
 MOST_EPISODES, MOST_FRAMES = 10**7, 2**40
 OLD_VERSIONS = ("v2.0", "v2.1")
-"""That ``anyorder convert`` reads."""
+"""The versions of datasets that ``anyorder convert`` reads."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,6 @@ def resolve_root(
     if repo_id is None:
         allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
         raise DatasetError("dataset.root", None, allowed)
-    # It tells at length of a decoder that nothing here needs.
-    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -110,7 +108,8 @@ def resolve_root(
     if (cached / "meta" / "info.json").is_file():
         return Path(cached)
     try:
-        return Path(LeRobotDataset(repo_id, download_videos=images).root)
+        with quiet(VIDEO_BACKEND):
+            return Path(LeRobotDataset(repo_id, download_videos=images).root)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
@@ -251,3 +250,21 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
             allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
             raise DatasetError("feature", key, allowed)
     return [key for key in info.vectors if key in features or key == "action"]
+
+
+def named_info(dataset: str, rename: Mapping[str, str]) -> DatasetInfo:
+    """Return the head of a dataset with actions: a folder, or a name on the hub.
+
+    Args:
+        dataset: the folder or the name.
+        rename: other names for features, by the dataset's own.
+
+    Raises:
+        UserError: there is none, or it has no actions.
+    """
+    folder = Path(dataset)
+    named = not folder.is_dir() and dataset.count("/") == 1
+    root = resolve_root(None if named else folder, dataset if named else None, images=False, field="dataset")
+    info = read_info(root, "dataset").renamed(rename, "rename")
+    vector_keys(info, [])
+    return info

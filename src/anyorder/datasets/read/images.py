@@ -22,10 +22,10 @@ from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
 
 TOLERANCE_S = 1e-4
-"""How far a frame may be from its time stamp; LeRobot's own default."""
+"""A video's frame may be this far from its time stamp; it is LeRobot's own default."""
 
 BLOCK = 128
-"""Frames decoded at once at most: bounds memory, and is long enough for decoding in order to pay."""
+"""At most so many frames are decoded at once: this bounds memory, and is enough for decoding in order to pay."""
 
 
 class FrameReader:
@@ -234,7 +234,7 @@ def camera_keys(info: DatasetInfo, images: bool | Sequence[str]) -> list[str]:
             allowed = (", ".join(info.cameras) or "no camera") + did_you_mean(key, info.cameras)
             raise DatasetError("dataset.observations", key, allowed)
         if is_depth(info, key):
-            raise DatasetError("dataset.observations", key, "cameras that record colour, not depth")
+            raise DatasetError("dataset.observations", key, "cameras that record color, not depth")
     return wanted
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import torch
 
-from anyorder.datasets.read.cameras import Cameras
-from anyorder.datasets.read.chunks import DATASET_INDEX, OBSERVATION, ActionChunks
+from anyorder.datasets.read.cameras import CameraRows, Cameras
+from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.episodes import episode_borders
 from anyorder.datasets.read.folder import INDEX_COLUMNS
 from anyorder.datasets.read.images import FrameReader
+from anyorder.datasets.read.named import DATASET_INDEX
 from anyorder.datasets.read.names import given_names, given_units
 from anyorder.envs.features import FPS_TOLERANCE
 from anyorder.errors import DatasetError
@@ -53,16 +54,14 @@ def mix(
         first = torch.tensor([0, *counts]).cumsum(0)
         columns[key] = columns[key] + first[columns[DATASET_INDEX]]
     begins, ends = episode_borders(columns["episode_index"])
-    cameras, numbers = join_cameras(parts, missing_cameras)
     return replace(
         parts[0],
         columns=columns,
         begins=begins,
         ends=ends,
         tasks=tasks,
-        cameras=cameras,
-        numbers=numbers,
-        others=tuple(part.info for part in parts[1:]),
+        pictures=join_cameras(parts, missing_cameras),
+        infos=tuple(part.info for part in parts),
         weights=tuple(map(float, weights)),
     )
 
@@ -118,15 +117,11 @@ def check_names(parts: Sequence[ActionChunks], key: str, ignore_names: bool) -> 
             raise DatasetError(f"{about} of {key} in {root}", names, allowed)
 
 
-def join_cameras(
-    parts: Sequence[ActionChunks], missing_cameras: bool
-) -> tuple[Cameras | None, torch.Tensor | None]:
-    """Return the cameras of all datasets, and each row's number among their frames; all frames of a camera must have
-    one size.
-    """
+def join_cameras(parts: Sequence[ActionChunks], missing_cameras: bool) -> CameraRows | None:
+    """Return the cameras of all datasets; all frames of a camera must have one size."""
     read = [part.cameras for part in parts if part.cameras is not None]
     if not read:
-        return None, None
+        return None
     shapes: dict[str, tuple[int, int, int]] = {}
     for cameras in read:
         for key, shape in cameras.shapes.items():
@@ -139,11 +134,11 @@ def join_cameras(
         if set(shapes) - set(held) and not missing_cameras:
             allowed = f"{list(shapes)}, as in the other datasets, or dataset.missing_cameras=true"
             raise DatasetError(f"cameras of {part.info.root}", held, allowed)
-        if part.cameras is None or part.numbers is None:
+        if part.pictures is None:
             reader, places = FrameReader(part.info, [], None, part.columns), torch.arange(part.frames)
         else:
-            (reader,), places = part.cameras.readers, part.numbers
+            (reader,), places = part.pictures.cameras.readers, part.pictures.numbers
         readers.append(reader)
         numbers.append(places + first)
         first += len(reader)
-    return Cameras(readers, shapes), torch.cat(numbers)
+    return CameraRows(Cameras(readers, shapes), torch.cat(numbers))

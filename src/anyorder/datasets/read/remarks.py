@@ -10,14 +10,14 @@ from anyorder.datasets.read.chunks import ACTION, OBSERVATION, ActionChunks
 from anyorder.datasets.read.folder import missing_numbers
 
 TURNS = (360.0, 2 * math.pi)
-"""Of an angle in degrees and in radians."""
+"""A full turn is this much, in degrees and in radians."""
 FEW_FRAMES = 3
 SMALL_STEP = 0.1
-"""Of a turn: what moves further from frame to frame half of the time is no angle but noise."""
+"""What moves by more than this share of a turn from frame to frame, half of the time, is no angle but noise."""
 SHARE = 0.5
-"""Of a dimension's range: what a few frames span alone, or an angle jumps at once, is said."""
+"""A remark is made where a few frames alone span this share of a dimension's range, or an angle jumps by it at once."""
 MOST = 4
-"""Remarks of one kind."""
+"""At most so many remarks of one kind are made."""
 
 
 def remarks(chunks: ActionChunks) -> list[str]:

@@ -2,12 +2,12 @@
 
 LeRobot 0.6.1 stores as ``q01`` and ``q99`` the frame-weighted mean of every episode's own quantile. Where
 episodes differ, that lies far inside the data (on random walks a quarter of the values leave the range), so
-normalisation must not use it; mean, std, min and max agree with what is computed here.
+normalization must not use it; mean, std, min and max agree with what is computed here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,19 +79,6 @@ class Statistics:
         named = {f"q{round(100 * q):02d}": values for q, values in self.quantiles.items()}
         rest = {"mean": self.mean, "std": self.std, "min": self.min, "max": self.max}
         return {**rest, "count": np.array([self.count]), **named}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; ``from_dict`` undoes it exactly."""
-        arrays = {name: getattr(self, name).tolist() for name in ("mean", "std", "min", "max")}
-        quantiles = {str(q): values.tolist() for q, values in self.quantiles.items()}
-        return {"count": self.count, **arrays, "quantiles": quantiles}
-
-    @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Self:
-        """Undo ``to_dict``."""
-        arrays = {name: np.array(saved[name], dtype=np.float64) for name in ("mean", "std", "min", "max")}
-        quantiles = {float(q): np.array(values, dtype=np.float64) for q, values in saved["quantiles"].items()}
-        return cls(count=saved["count"], quantiles=quantiles, **arrays)
 
 
 def compute_statistics(chunks: ActionChunks, quantiles: Sequence[float] = QUANTILES) -> dict[str, Statistics]:

@@ -17,7 +17,7 @@ from anyorder.files import Words
 Array = npt.NDArray[Any]
 
 LFS_POINTER = b"version https://git-lfs"
-"""How the file begins that Git leaves in the place of a large one that was not fetched."""
+"""Git leaves a file that begins like this in the place of a large one that was not fetched."""
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 LARGEST = 2**63 - 1
 LISTS = (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)

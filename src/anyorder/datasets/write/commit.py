@@ -6,6 +6,9 @@ every episode is first written whole, by LeRobot, to a *staging* folder beside t
 move in the order data, videos, episode table, ``info.json``: readers trust the counts in ``info.json``, and
 rows beyond those counts are ignored, so the dataset also opens between two moves. ``SHA256SUMS`` lists the digest of
 every file; meanwhile it lists two for those that are replaced.
+
+Folders that are written in one go become whole by ``anyorder.folders.becoming``. An episode cannot: it joins files that
+are there, and what was committed must outlive the process that wrote it.
 """
 
 import os

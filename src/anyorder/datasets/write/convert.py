@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from anyorder.datasets.quiet import quiet
 from anyorder.datasets.read.episodes import episode_borders
 from anyorder.datasets.read.folder import INDEX_COLUMNS, read_columns, read_info
 from anyorder.datasets.read.images import TOLERANCE_S, FrameReader, is_depth
@@ -21,11 +22,13 @@ from anyorder.datasets.write.old_dataset import RECORDED_TIME, OldDataset, OldEp
 from anyorder.datasets.write.old_statistics import measure, statistics
 from anyorder.datasets.write.old_videos import restamp
 from anyorder.errors import DatasetError
-from anyorder.folders import owned
+from anyorder.folders import becoming, owned
 
 DATA = "data/chunk-{:06d}/episode_{:09d}.parquet"
 VIDEO = "videos/chunk-{:06d}/{}/episode_{:09d}.mp4"
-"""Places in the dataset that LeRobot's functions convert, whatever the source's are; wide enough to sort."""
+"""Files have these places in the dataset that LeRobot's functions convert, whatever the source's are.
+
+Their names sort by number."""
 PER_CHUNK = 1000
 
 
@@ -93,12 +96,12 @@ def convert(
 def _convert(source: Path, root: Path, staging: Path, videos: Mapping[str, str | Path]) -> Conversion:
     old = read_old(source, {key: Path(folder) for key, folder in videos.items()})
     shutil.rmtree(staging, ignore_errors=True)
-    staged, new = staging / "v21", staging / root.name
+    staged = staging / "v21"
     try:
         shift_s, described = stage(old, staged)
-        run_lerobot(staged, new, source)
-        check_new(new)
-        new.rename(root)
+        with becoming(root, staging / root.name) as new:
+            run_lerobot(staged, new, source)
+            check_new(new)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     films = [(video, old.episodes[i]) for files in old.videos.values() for i, video in enumerate(files)]
@@ -242,7 +245,8 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
 
     try:
-        with quiet():
+        # It would warn about fields of the old version.
+        with quiet("lerobot"), without_bars():
             lerobot.convert_info(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
             lerobot.convert_tasks(old, new)
             data = lerobot.convert_data(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB)
@@ -255,20 +259,15 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars of LeRobot's steps, and its warnings about fields of the old version."""
-    import logging
-
+def without_bars() -> Iterator[None]:
+    """Hide the progress bars of LeRobot's steps."""
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
     from lerobot.utils.utils import SuppressProgressBars
 
-    shown, logger = lerobot.tqdm.tqdm, logging.getLogger("lerobot")
-    level = logger.level
+    shown = lerobot.tqdm.tqdm
     lerobot.tqdm.tqdm = lambda items, **_: items
-    logger.setLevel(logging.ERROR)
     try:
         with SuppressProgressBars():
             yield
     finally:
         lerobot.tqdm.tqdm = shown
-        logger.setLevel(level)

@@ -19,9 +19,9 @@ from anyorder.folders import inside
 
 VERSIONS = ("v2.0", "v2.1")
 SPARE_S = 0.2
-"""Seconds of frames that a video may have more or less than its episode has rows, as recorders stop one by one."""
+"""A video may be longer or shorter than its episode by so many seconds, as recorders stop one by one."""
 RECORDED_TIME = "recorded_timestamp"
-"""Column that keeps the source's time stamps where the converted ``timestamp`` differs."""
+"""This column keeps the source's time stamps where the converted ``timestamp`` differs."""
 COLOURS = ("channel", "channels")
 
 
@@ -52,7 +52,7 @@ class OldEpisode:
 
 @dataclass(frozen=True)
 class OldDataset:
-    """A source.
+    """A dataset of version 2 that is converted.
 
     Attributes:
         info: its ``meta/info.json``.
@@ -253,7 +253,7 @@ def read_videos(
 
 
 def channels(feature: Mapping[str, Any]) -> int:
-    """Return how many colours a camera has, whichever way round its shape is.
+    """Return how many colors a camera has, whichever way round its shape is.
 
     >>> channels({"shape": [3, 48, 64], "names": ["channel", "height", "width"]}), channels({"shape": [48, 64, 1]})
     (3, 1)

@@ -12,7 +12,7 @@ from anyorder.datasets.read.tables import damaged, is_pointer
 from anyorder.errors import DatasetError
 
 TICKS = 12_800
-"""Of a restamped video's clock, per frame. The mp4 writer doubles a clock of less than 10,000 a second."""
+"""A restamped video's clock ticks so often a frame. The mp4 writer doubles a clock of less than 10,000 a second."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Where a recorded dataset came from: the environment, its expert and the seed of every episode."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -81,11 +81,16 @@ class Origin:
         """Return the first seed that no recorded episode has used."""
         return self.episodes[-1]["seed"] + 1 if self.episodes else self.seed
 
+    @classmethod
+    def shared_env(cls, roots: Iterable[Path]) -> EnvConfig | None:
+        """Return the environment that the datasets in ``roots`` were recorded in; None if unknown, or not one.
 
-def recorded_in(roots: Sequence[Path]) -> EnvConfig | None:
-    """Return the environment that these datasets were recorded in; None if it is not known, or not one."""
-    origins = [Origin.load(root) for root in roots]
-    first = origins[0]
-    if first is None or any(origin is None or origin.env != first.env for origin in origins):
-        return None
-    return first.env_config()
+        Raises:
+            DatasetError: see ``load``.
+            ConfigError: see ``env_config``.
+        """
+        origins = [cls.load(root) for root in roots]
+        first = origins[0]
+        if first is None or any(origin is None or origin.env != first.env for origin in origins):
+            return None
+        return first.env_config()

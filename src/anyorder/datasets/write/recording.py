@@ -1,12 +1,10 @@
 """Demonstrations by an environment's scripted expert, written as a LeRobot dataset (v3)."""
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,16 +19,15 @@ from anyorder.datasets.write.commit import (
     recover,
     staging_folder,
 )
+from anyorder.datasets.write.lerobot_writer import write_episode
 from anyorder.datasets.write.origin import Origin
-from anyorder.envs.base import EnvConfig, Expert, Observation
+from anyorder.envs.base import EnvConfig, Expert
+from anyorder.envs.lerobot_names import dimension_names, named_values, observation_features
 from anyorder.errors import DatasetError
 from anyorder.folders import owned
 
-if TYPE_CHECKING:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
 MAX_FAILURES = 50
-"""So many failed episodes in a row end a recording: the expert cannot do this task."""
+"""A recording ends when so many episodes in a row failed: the expert cannot do this task."""
 
 Frame = dict[str, Any]
 
@@ -123,7 +120,9 @@ def _record(
             frames, success = roll_out(env, expert, next_seed)
             if success or not origin.only_successful:
                 origin.episodes.append({"seed": next_seed, "success": success})
-                _save(root, repo_id, env, features, frames, origin)
+                write_episode(root, repo_id, env, features, frames)
+                origin.save(staging_folder(root))
+                commit(root)
                 failures_in_a_row = 0
                 if progress is not None:
                     progress(len(origin.episodes), episodes)
@@ -148,7 +147,9 @@ def roll_out(env: gym.Env, expert: Expert, seed: int) -> tuple[list[Frame], bool
     success = bool(info["is_success"])
     for _ in range(env.unwrapped.max_episode_steps):  # type: ignore[attr-defined]
         action = np.asarray(expert.act(env, observation), dtype=np.float32)
-        frames.append({**_flat(observation), "action": action})
+        # Copies, since a simulator may use its buffers again.
+        seen = {name: np.array(value) for name, value in named_values(observation).items()}
+        frames.append({**seen, "action": action})
         observation, _, terminated, truncated, info = env.step(action)
         success = success or bool(info["is_success"])
         if terminated or truncated:
@@ -176,118 +177,17 @@ def _open(root: Path, origin: Origin, resume: bool) -> Origin:
     return found
 
 
-def _flat(observation: Observation) -> Frame:
-    """Rename the raw observation to LeRobot's keys; copies, since a simulator may reuse its buffers."""
-    frame: Frame = {"observation.state": np.array(observation["agent_pos"], dtype=np.float32)}
-    if "environment_state" in observation:
-        state = np.array(observation["environment_state"], dtype=np.float32)
-        frame["observation.environment_state"] = state
-    for camera, image in observation.get("pixels", {}).items():
-        frame[f"observation.images.{camera}"] = np.array(image, dtype=np.uint8)
-    return frame
-
-
 def _features(env: gym.Env, use_videos: bool) -> dict[str, dict[str, Any]]:
     """Describe the environment's observation and action in LeRobot's terms."""
-    base: Any = env.unwrapped
-    names = {"observation.state": base.state_names}
-    if "environment_state" in env.observation_space.spaces:  # type: ignore[attr-defined]
-        names["observation.environment_state"] = base.environment_names
-    names["action"] = base.action_names
-    features: dict[str, dict[str, Any]] = {
-        key: {"dtype": "float32", "shape": (len(values),), "names": list(values)}
-        for key, values in names.items()
+    world: Any = env.unwrapped
+    vectors = {**dimension_names(env), "action": list(world.action_names)}
+    described: dict[str, dict[str, Any]] = {
+        name: {"dtype": "float32", "shape": (len(names),), "names": names} for name, names in vectors.items()
     }
-    for camera, space in env.observation_space.spaces.get("pixels", {}).items():  # type: ignore[attr-defined]
-        dtype = "video" if use_videos else "image"
-        axes = ["height", "width", "channels"]
-        features[f"observation.images.{camera}"] = {"dtype": dtype, "shape": space.shape, "names": axes}
-    return features
-
-
-def _save(
-    root: Path,
-    repo_id: str,
-    env: gym.Env,
-    features: dict[str, dict[str, Any]],
-    frames: list[Frame],
-    origin: Origin,
-) -> None:
-    """Write one episode with LeRobot into the staging folder and commit it."""
-    from lerobot.utils.utils import SuppressProgressBars
-
-    base: Any = env.unwrapped
-    # Without it the encoder prints twenty lines a video.
-    os.environ.setdefault("SVT_LOG", "1")
-    dataset = _staging_dataset(root, repo_id, env, features)
-    with SuppressProgressBars(), _no_needless_embedding(features), _no_lost_pictures():
-        for frame in frames:
-            dataset.add_frame({**frame, "task": base.task_description})
-        dataset.save_episode(parallel_encoding=False)
-        dataset.finalize()
-    origin.save(staging_folder(root))
-    commit(root)
-
-
-@contextmanager
-def _no_needless_embedding(features: dict[str, dict[str, Any]]) -> Iterator[None]:
-    """Skip LeRobot 0.6.1's pass that embeds images row by row where no column holds images.
-
-    It changes nothing then and takes half of the time to save an episode.
-    """
-    from lerobot.datasets import dataset_writer
-
-    embed_images = dataset_writer.embed_images
-    if not any(feature["dtype"] == "image" for feature in features.values()):
-        dataset_writer.embed_images = lambda dataset: dataset
-    try:
-        yield
-    finally:
-        dataset_writer.embed_images = embed_images
-
-
-@contextmanager
-def _no_lost_pictures() -> Iterator[None]:
-    """Raise where LeRobot 0.6.1 logs that a picture could not be written and goes on: a video would lack the frame."""
-    from lerobot.datasets import dataset_writer, image_writer
-
-    def write_image(image: np.ndarray, path: Path, compress_level: int = 1) -> None:
-        picture = image_writer.image_array_to_pil_image(image)
-        picture.save(path, **image_writer.save_kwargs_for_path(path, compress_level))
-
-    write_logging = dataset_writer.write_image
-    dataset_writer.write_image = write_image
-    try:
-        yield
-    finally:
-        dataset_writer.write_image = write_logging
-
-
-def _staging_dataset(
-    root: Path, repo_id: str, env: gym.Env, features: dict[str, dict[str, Any]]
-) -> "LeRobotDataset":
-    """Open a LeRobot dataset in the staging folder that goes on where the dataset in ``root`` ends.
-
-    ``LeRobotDataset.resume`` would do the same from a copy of the metadata, but costs more than saving an
-    episode.
-    """
-    from lerobot.datasets.io_utils import load_info, load_stats, load_tasks
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    staging = staging_folder(root)
-    shutil.rmtree(staging, ignore_errors=True)
-    dataset = LeRobotDataset.create(
-        repo_id,
-        fps=int(env.metadata["render_fps"]),
-        features=features,
-        root=staging,
-        robot_type=getattr(env.unwrapped, "robot_type", None),
-        use_videos=any(feature["dtype"] == "video" for feature in features.values()),
-        video_backend="pyav",
-    )
-    if (root / INFO_PATH).is_file():
-        meta = dataset.meta
-        meta.info, meta.tasks, meta.stats = load_info(root), load_tasks(root), load_stats(root)
-        meta.episodes = [last_episode(root, meta.total_episodes - 1)]
-        dataset.clear_episode_buffer()  # it holds the number of the episode to come
-    return dataset
+    axes = {"dtype": "video" if use_videos else "image", "names": ["height", "width", "channels"]}
+    pictures = {
+        name: {**axes, "shape": feature.shape}
+        for name, feature in observation_features(env).items()
+        if feature.is_picture
+    }
+    return {**described, **pictures}

@@ -5,13 +5,13 @@ every step; this one renders only what is asked for, and adds the state of the o
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorEnv
 from anyorder.errors import MAX_COUNT, ConfigError, check_number
 
 _SENTENCES = {
@@ -20,15 +20,12 @@ _SENTENCES = {
 }
 _OBJECTS = {"transfer_cube": ("cube",), "insertion": ("peg", "socket")}
 _CAMERAS = ("top", "angle", "front_close", "left_wrist", "right_wrist")
-_RENDER_SIZE = (480, 360)
 _SUCCESS_REWARD = 4
 
 FPS = 50
 ARM_JOINTS = 6
 FULL_QPOS = 16
-"""Joint positions of both arms in the simulator: six joints and two fingers each."""
-
-Array = npt.NDArray[Any]
+"""The simulator has so many joint positions of both arms: six joints and two fingers each."""
 
 
 @dataclass
@@ -57,28 +54,24 @@ class AlohaConfig(EnvConfig, choice="aloha"):
         check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
 
     @classmethod
+    @override
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Offer each task by name."""
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: gym-aloha is not installed.
-        """
         require_simulator("gym_aloha", "aloha")
         return AlohaEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the scripted expert."""
         require_simulator("gym_aloha", "aloha")
         from anyorder.envs.aloha.expert import AlohaExpert
 
         return AlohaExpert(self.task)
 
 
-class AlohaEnv(gym.Env[Observation, Array]):
+class AlohaEnv(SimulatorEnv):
     """Two ViperX arms; action = target joint positions (14,) float32 for 1/50 s.
 
     Per arm, left first: six joints in rad and the gripper from 0 (closed) to 1 (open). ``agent_pos`` (14,)
@@ -87,55 +80,41 @@ class AlohaEnv(gym.Env[Observation, Array]):
     the stage reached, 0 ... 4; 4 is success and ends the episode.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
-    render_mode = "rgb_array"
+    fps = FPS
     robot_type = "aloha"
+    view = "top"
 
     def __init__(self, config: AlohaConfig) -> None:
         from gym_aloha.constants import ACTIONS
-
-        from anyorder.envs.rendering import Renderers
-
-        self.config = config
-        self.task = config.task
-        self.task_description = _SENTENCES[config.task]
-        self.max_episode_steps = config.max_episode_steps
-        self.state_names = list(ACTIONS)
-        self.action_names = list(ACTIONS)
-        axes = ("x", "y", "z", "qw", "qx", "qy", "qz")
-        self.environment_names = [f"{name}.{axis}" for name in _OBJECTS[config.task] for axis in axes]
 
         self._sim = _simulation(config.task)
         model = self._sim.physics.model.ptr
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, config.image_width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, config.image_height)
-        self._renderers = Renderers()
-
-        self.action_space = _action_space(model.actuator_ctrlrange)
-        self.observation_space = observation_space(
-            len(self.state_names),
-            len(self.environment_names),
-            config.cameras,
-            config.image_height,
-            config.image_width,
+        axes = ("x", "y", "z", "qw", "qx", "qy", "qz")
+        super().__init__(
+            config,
+            description=_SENTENCES[config.task],
+            max_episode_steps=config.max_episode_steps,
+            state_names=ACTIONS,
+            environment_names=[f"{name}.{axis}" for name in _OBJECTS[config.task] for axis in axes],
+            action_names=ACTIONS,
+            action_space=_action_space(model.actuator_ctrlrange),
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode that ``seed`` determines fully."""
+    @override
+    def _begin(self, seed: int | None) -> None:
         from gym_aloha.tasks import sim
         from gym_aloha.utils import sample_box_pose, sample_insertion_pose
 
-        super().reset(seed=seed)
-        place = int(self.np_random.integers(2**31)) if seed is None else seed
+        place = self._drawn(seed)
         transfer = self.task == "transfer_cube"
         # The only way gym-aloha offers: its tasks read the objects' poses from this list when they are reset.
         sim.BOX_POSE[0] = sample_box_pose(place) if transfer else np.concatenate(sample_insertion_pose(place))
-        self._steps = 0
-        return self._observe(self._sim.reset().observation), {"is_success": False}
+        self._values = self._sim.reset().observation
 
+    @override
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Drive the joints towards ``action``, clipped to their limits, for 1/50 s.
 
@@ -144,42 +123,30 @@ class AlohaEnv(gym.Env[Observation, Array]):
         from dm_control.rl.control import PhysicsError
 
         box: Any = self.action_space
-        self._steps += 1
         try:
-            _, reward, _, values = self._sim.step(np.clip(action, box.low, box.high).astype(np.float64))
+            _, reward, _, self._values = self._sim.step(np.clip(action, box.low, box.high).astype(np.float64))
         except PhysicsError:
             return self._last, 0.0, True, False, {"is_success": False, "diverged": True}
-        success = bool(reward == _SUCCESS_REWARD)
-        truncated = self._steps >= self.max_episode_steps and not success
-        return self._observe(values), float(reward), success, truncated, {"is_success": success}
+        return self._outcome(reward, bool(reward == _SUCCESS_REWARD))
 
     @property
     def object_poses(self) -> Array:
         """Return place and quaternion of every object, as ``environment_state`` but float64."""
         return np.array(self._sim.physics.data.qpos[FULL_QPOS:])
 
-    def _observe(self, values: dict[str, Any]) -> Observation:
-        observation: Observation = {
-            "agent_pos": values["qpos"].astype(np.float32),
-            "environment_state": values["env_state"].astype(np.float32),
-        }
-        if self.config.cameras:
-            size = self.config.image_width, self.config.image_height
-            observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
-        self._last = observation
-        return observation
+    @override
+    def _observe(self) -> Observation:
+        self._last = super()._observe()
+        return self._last
 
+    @override
+    def _state(self) -> tuple[Any, Any]:
+        return self._values["qpos"], self._values["env_state"]
+
+    @override
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
         physics = self._sim.physics
         return self._renderers.render(physics.model.ptr, physics.data.ptr, camera, size)
-
-    def render(self) -> Array:
-        """Return a (360, 480, 3) uint8 picture from above."""
-        return self._picture("top", _RENDER_SIZE)
-
-    def close(self) -> None:
-        """Free the OpenGL contexts."""
-        self._renderers.close()
 
 
 def _simulation(name: str) -> Any:

@@ -24,7 +24,7 @@ _SUBSTEPS = 10
 _ARM_QPOS = 8  # six joints, two fingers
 _JOINTS = 6
 _WELD_STIFFNESS = 0.9
-"""Of the welds that pull the grippers along. As shipped (0.25), friction in the joints leaves them up to 40
+"""The welds that pull the grippers along are this stiff. As shipped (0.25), friction in the joints leaves them up to 40
 degrees behind and nearly every plan fails; with 0.9 nearly every one succeeds."""
 
 

@@ -2,13 +2,13 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorEnv
 from anyorder.errors import ConfigError, did_you_mean
 
 _SENTENCES = {
@@ -67,10 +67,7 @@ _CAMERAS = ("topview", "corner", "corner2", "corner3", "behindGripper", "gripper
 _UPSIDE_DOWN = ("corner2",)
 _STATE_SIZE = 4
 _FPS = 80
-_RENDER_SIZE = (480, 360)
 BENCHMARK_STEPS = 500
-
-Array = npt.NDArray[Any]
 
 
 @dataclass
@@ -106,32 +103,29 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
             raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 1")
 
     @classmethod
+    @override
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Offer each task by name."""
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
+    @override
     @classmethod
     def in_short(cls) -> str:
         """Stand for all tasks in one line."""
         names = sorted(cls.presets())
         return f"{names[0]} ... {names[-1]}: the {len(names)} tasks of Meta-World"
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: Meta-World is not installed.
-        """
         require_simulator("metaworld", "metaworld")
         return MetaworldEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the expert that Meta-World ships for the task."""
         require_simulator("metaworld", "metaworld")
         return MetaworldExpert(self.task, self.expert_noise)
 
 
-class MetaworldEnv(gym.Env[Observation, Array]):
+class MetaworldEnv(SimulatorEnv):
     """One Meta-World task; action = hand displacement (3, in cm) and gripper force, (4,) float32 in [-1, 1].
 
     ``agent_pos`` (4,) is the hand's place in m and the gripper's opening (0 ... 1); ``environment_state``
@@ -140,22 +134,12 @@ class MetaworldEnv(gym.Env[Observation, Array]):
     success ends the episode.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": _FPS}  # noqa: RUF012 (Gymnasium's own interface)
-    render_mode = "rgb_array"
+    fps = _FPS
     robot_type = "sawyer"
+    view = "corner2"
 
     def __init__(self, config: MetaworldConfig) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-
-        from anyorder.envs.rendering import Renderers
-
-        self.config = config
-        self.task = config.task
-        self.task_description = _SENTENCES[config.task]
-        self.max_episode_steps = config.max_episode_steps
-        self.state_names = ["hand.x", "hand.y", "hand.z", "gripper.opening"]
-        self.action_names = ["hand.dx", "hand.dy", "hand.dz", "gripper.force"]
-        self.environment_names = _environment_names()
 
         self._sim = ALL_V3_ENVIRONMENTS[config.task]()
         # What the benchmark's task objects would set: the goal visible, places drawn from the own seed.
@@ -165,50 +149,35 @@ class MetaworldEnv(gym.Env[Observation, Array]):
         self._sim.seeded_rand_vec = True
         self._sim._set_task_called = True
         self._sim.model.vis.quality.offsamples = 0
-        self._renderers = Renderers()
-
-        self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        self.observation_space = observation_space(
-            _STATE_SIZE, len(self.environment_names), config.cameras, config.image_height, config.image_width
+        super().__init__(
+            config,
+            description=_SENTENCES[config.task],
+            max_episode_steps=config.max_episode_steps,
+            state_names=["hand.x", "hand.y", "hand.z", "gripper.opening"],
+            environment_names=_environment_names(),
+            action_names=["hand.dx", "hand.dy", "hand.dz", "gripper.force"],
+            action_space=gym.spaces.Box(-1.0, 1.0, (4,), np.float32),
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode that ``seed`` determines fully."""
-        super().reset(seed=seed)
-        self._sim.seed(int(self.np_random.integers(2**31)) if seed is None else seed)
-        observation, _ = self._sim.reset()
-        self._steps = 0
-        return self._observe(observation), {"is_success": False}
+    @override
+    def _begin(self, seed: int | None) -> None:
+        self._sim.seed(self._drawn(seed))
+        self._values, _ = self._sim.reset()
 
+    @override
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Apply ``action``, clipped to [-1, 1], for 1/80 s."""
-        observation, reward, _, _, details = self._sim.step(np.clip(action, -1.0, 1.0))
-        self._steps += 1
-        success = bool(details["success"] > 0)
-        truncated = self._steps >= self.max_episode_steps and not success
-        return self._observe(observation), float(reward), success, truncated, {"is_success": success}
+        self._values, reward, _, _, details = self._sim.step(np.clip(action, -1.0, 1.0))
+        return self._outcome(reward, bool(details["success"] > 0))
 
-    def _observe(self, values: Array) -> Observation:
-        flat = values.astype(np.float32)
-        observation: Observation = {"agent_pos": flat[:_STATE_SIZE], "environment_state": flat[_STATE_SIZE:]}
-        if self.config.cameras:
-            size = self.config.image_width, self.config.image_height
-            observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
-        return observation
+    @override
+    def _state(self) -> tuple[Any, Any]:
+        return self._values[:_STATE_SIZE], self._values[_STATE_SIZE:]
 
+    @override
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
         picture = self._renderers.render(self._sim.model, self._sim.data, camera, size)
         return picture[::-1, ::-1].copy() if camera in _UPSIDE_DOWN else picture
-
-    def render(self) -> Array:
-        """Return a (360, 480, 3) uint8 picture."""
-        return self._picture("corner2", _RENDER_SIZE)
-
-    def close(self) -> None:
-        """Free the OpenGL contexts."""
-        self._renderers.close()
 
 
 class MetaworldExpert:

@@ -7,19 +7,19 @@ import math
 import os
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, observation_space, require_simulator
+from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorEnv
 from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
 
 WORKSPACE = 512.0
-"""Side of the square table in pixels, the unit of all lengths."""
+"""The side of the square table in pixels, the unit of all lengths."""
 GOAL_POSE = (256.0, 256.0, math.pi / 4)
-"""Place of the middle of the bar's outer edge, px, and angle, rad, of the block on its outline."""
+"""A block on its outline has the middle of the bar's outer edge here, px, and this angle, rad."""
 BLOCK_KEYPOINTS = (
     (-60.0, 0.0),
     (60.0, 0.0),
@@ -30,14 +30,12 @@ BLOCK_KEYPOINTS = (
     (15.0, 120.0),
     (-15.0, 120.0),
 )
-"""Corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
+"""The corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
 
 _SENTENCE = "Push the T-shaped block onto the T-shaped target."
 _CAMERAS = ("top",)
 _RENDER_SIZE = 480
 FPS = 10
-
-Array = npt.NDArray[Any]
 
 
 @dataclass
@@ -71,24 +69,20 @@ class PushtConfig(EnvConfig, choice="pusht"):
         if not 0 <= self.expert_noise <= 100:
             raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 100")
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment.
-
-        Raises:
-            EnvError: gym-pusht is not installed.
-        """
         require_simulator("gym_pusht", "pusht")
         return PushtEnv(self)
 
+    @override
     def expert(self) -> Expert:
-        """Make the scripted expert."""
         require_simulator("gym_pusht", "pusht")
         from anyorder.envs.pusht.expert import PushtExpert
 
         return PushtExpert(self.expert_noise)
 
 
-class PushtEnv(gym.Env[Observation, Array]):
+class PushtEnv(SimulatorEnv):
     """A disc on a table; action = the place it is drawn to, (2,) float32 in px, 0 ... 512, for 1/10 s.
 
     ``agent_pos`` (2,) is the disc's place, ``environment_state`` (16,) the corners x0, y0, x1, y1, ... of
@@ -96,60 +90,49 @@ class PushtEnv(gym.Env[Observation, Array]):
     the block covers divided by 0.95, at most 1; more than 0.95 is success and ends the episode.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
-    render_mode = "rgb_array"
+    fps = FPS
     robot_type = "pusht"
+    view = "top"
 
     def __init__(self, config: PushtConfig) -> None:
-        self.config = config
-        self.task = config.task
-        self.task_description = _SENTENCE
-        self.max_episode_steps = config.max_episode_steps
-        self.state_names = ["agent.x", "agent.y"]
-        self.action_names = ["target.x", "target.y"]
-        self.environment_names = [f"keypoint{i}.{axis}" for i in range(len(BLOCK_KEYPOINTS)) for axis in "xy"]
-
         self._sim = _simulation(config)
-        self.action_space = gym.spaces.Box(0.0, WORKSPACE, (2,), np.float32)
-        self.observation_space = observation_space(
-            len(self.state_names),
-            len(self.environment_names),
-            config.cameras,
-            config.image_height,
-            config.image_width,
+        super().__init__(
+            config,
+            description=_SENTENCE,
+            max_episode_steps=config.max_episode_steps,
+            state_names=["agent.x", "agent.y"],
+            environment_names=[f"keypoint{i}.{axis}" for i in range(len(BLOCK_KEYPOINTS)) for axis in "xy"],
+            action_names=["target.x", "target.y"],
+            action_space=gym.spaces.Box(0.0, WORKSPACE, (2,), np.float32),
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode that ``seed`` determines fully: places of disc and block, angle of the block."""
-        super().reset(seed=seed)
-        place = int(self.np_random.integers(2**31)) if seed is None else seed
-        values, _ = self._sim.reset(seed=place)
-        self._steps = 0
-        return self._observe(values), {"is_success": False}
+    @override
+    def _begin(self, seed: int | None) -> None:
+        self._values, _ = self._sim.reset(seed=self._drawn(seed))
 
+    @override
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Draw the disc towards ``action``, clipped to the table, for 1/10 s."""
         target = np.clip(np.asarray(action, dtype=np.float64), 0.0, WORKSPACE)
-        values, reward, _, _, details = self._sim.step(target)
-        self._steps += 1
-        success = bool(details["is_success"])
-        truncated = self._steps >= self.max_episode_steps and not success
-        info = {"is_success": success, "coverage": float(details["coverage"])}
-        return self._observe(values), float(reward), success, truncated, info
+        self._values, reward, _, _, details = self._sim.step(target)
+        return self._outcome(reward, bool(details["is_success"]), coverage=float(details["coverage"]))
 
-    def _observe(self, values: dict[str, Array]) -> Observation:
-        observation: Observation = {key: value.astype(np.float32) for key, value in values.items()}
-        if self.config.cameras:
-            observation["pixels"] = {camera: self._sim._render() for camera in self.config.cameras}
-        return observation
+    @override
+    def _state(self) -> tuple[Any, Any]:
+        return self._values["agent_pos"], self._values["environment_state"]
 
+    @override
+    def _picture(self, camera: str, size: tuple[int, int]) -> Array:
+        picture: Array = self._sim._render()
+        return picture
+
+    @override
     def render(self) -> Array:
         """Return a (480, 480, 3) uint8 picture; a red cross marks the last action."""
         picture: Array = self._sim.render()
         return picture
 
+    @override
     def close(self) -> None:
         """Free the simulator."""
         self._sim.close()

@@ -10,9 +10,9 @@ from anyorder.envs.pusht.planner import CHANGE, CLEARANCE, WALK_SPEED, Contacts,
 from anyorder.envs.pusht.ways import Ways, ahead, near_block, nearest_free
 
 _WALK_LEAD, _PUSH_LEAD = 36.0, 18.0
-"""How far the target runs ahead of the agent, px; the agent moves 0.4 of it in a step."""
+"""The target runs so far ahead of the agent, px; the agent moves 0.4 of it in a step."""
 _LEAST_LEAD = 5.0
-"""So far the target runs ahead unless the push is the plan's last, lest the agent creeps."""
+"""The target runs at least so far ahead, px, except in a plan's last push: otherwise the agent would creep."""
 _LEAVE_LEAD = 20.0
 _LATERAL = 5.0
 """An agent so near (px) to the line of a push need not walk."""

@@ -1,15 +1,15 @@
 """Plans for PushT in closed form: at most three pushes that bring the block to the goal.
 
 gym-pusht's block stops at once and slides along the agent without friction. A push on a flat face at a fixed
-point of it therefore turns the block around a centre that is fixed in the block, ``INERTIA / lever`` from its
-centre of mass (quasi-static pushing as in Lynch and Mason, Stable Pushing, IJRR 15(6), 1996). With rotations as
-unit complex numbers, pushes i, j, k with centres c reach the goal's place p and angle E in the block's frame if
+point of it therefore turns the block around a center that is fixed in the block, ``INERTIA / lever`` from its
+center of mass (quasi-static pushing as in Lynch and Mason, Stable Pushing, IJRR 15(6), 1996). With rotations as
+unit complex numbers, pushes i, j, k with centers c reach the goal's place p and angle E in the block's frame if
 
     a (c_j - c_i) + b (c_k - c_j) = p - c_i + E c_k,    a = e^{i turn_i},    b = a e^{i turn_j},
 
 the inverse kinematics of a planar arm with two links: two solutions for each triple, all triples at once.
 
-Places are complex numbers x + iy in pixels, in the block's frame (origin at the centre of mass) unless said.
+Places are complex numbers x + iy in pixels, in the block's frame (origin at the center of mass) unless said.
 """
 
 from dataclasses import dataclass
@@ -22,33 +22,33 @@ from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, WORKSPACE
 
 Array = npt.NDArray[Any]
 
-CENTRE_OF_MASS = 45j
-"""In gym-pusht's frame, whose origin is the middle of the bar's outer edge."""
+CENTER_OF_MASS = 45j
+"""The block's center of mass in gym-pusht's frame, whose origin is the middle of the bar's outer edge."""
 INERTIA = 3000.0
 """The block's moment of inertia per mass, px^2."""
 AGENT_RADIUS = 15.0
 WALL = 7.0
-"""Distance from the border of the workspace to the inner side of its walls, px."""
+"""The inner side of a wall is this far from the border of the workspace, px."""
 
 CLEARANCE = 21.0
-"""From the faces of the block to the agent's centre when it walks, px; 15 is contact."""
+"""A walking agent keeps its center this far from the faces of the block, px; at 15 they touch."""
 PUSH_SPEED, WALK_SPEED = 6.0, 13.0
-"""Agent's speeds that plans reckon with, px per step."""
+"""Plans reckon with these speeds of the agent, px per step."""
 CHANGE = 6.0
-"""Steps that leaving one contact and settling on another costs besides the way."""
+"""Leaving one contact and settling on another costs so many steps besides the way."""
 NEGLIGIBLE = 0.7
-"""Displacement of the block, px, for which no push is made; errors of angle count at ``ANGLE_ARM``."""
+"""No push is made for a displacement of the block below this, px; errors of angle count at ``ANGLE_ARM``."""
 ANGLE_ARM = 50.0
 
-OUTLINE = np.array([complex(*point) for point in BLOCK_KEYPOINTS]) - CENTRE_OF_MASS
+OUTLINE = np.array([complex(*point) for point in BLOCK_KEYPOINTS]) - CENTER_OF_MASS
 BOXES = ((-60.0, 60.0, -45.0, -15.0), (-15.0, 15.0, -15.0, 75.0))
-"""Bar and stem: least and greatest x, least and greatest y."""
+"""The bar and the stem, each by its least and greatest x and its least and greatest y."""
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the block is in the world: its centre of mass and its rotation as a unit complex number."""
+    """Where the block is in the world: its center of mass and its rotation as a unit complex number."""
 
     place: complex
     turn: complex
@@ -74,7 +74,7 @@ def goal_pose() -> Pose:
     """Return the pose of the outline that the block shall cover."""
     x, y, angle = GOAL_POSE
     turn = complex(np.exp(1j * angle))
-    return Pose(complex(x, y) + turn * CENTRE_OF_MASS, turn)
+    return Pose(complex(x, y) + turn * CENTER_OF_MASS, turn)
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ class Contacts:
 
     Attributes:
         normals: (contacts,) inward normals of the faces there.
-        levers: (contacts,) px of lever around the centre of mass.
+        levers: (contacts,) px of lever around the center of mass.
         touch: (contacts,) the agent's place in contact.
         before: (contacts,) the agent's place before the push.
-        centres: (contacts,) what the block turns around.
+        centers: (contacts,) what the block turns around.
         radii: (contacts,) px from there to the line along which the agent pushes.
     """
 
@@ -111,13 +111,13 @@ class Contacts:
         self.levers = (points.conj() * self.normals).imag
         self.touch = points - AGENT_RADIUS * self.normals
         self.before = points - CLEARANCE * self.normals
-        self.centres = 1j * self.normals * INERTIA / self.levers
+        self.centers = 1j * self.normals * INERTIA / self.levers
         self.radii = (INERTIA + self.levers**2) / np.abs(self.levers)
 
     def moved(self, place: Any, turn: Any, contact: Any, length: Any) -> tuple[Any, Any]:
         """Return the block's pose in the world after pushes of ``length`` px of the agent's way."""
         rotation = np.exp(1j * np.sign(self.levers[contact]) * length / self.radii[contact])
-        return place + turn * self.centres[contact] * (1 - rotation), turn * rotation
+        return place + turn * self.centers[contact] * (1 - rotation), turn * rotation
 
 
 class PushPlanner:
@@ -127,13 +127,13 @@ class PushPlanner:
         self._contacts = contacts
         self._walk = ways / WALK_SPEED + CHANGE
         self._goal = goal_pose()
-        centres, n = contacts.centres, len(contacts.centres)
+        centers, n = contacts.centers, len(contacts.centers)
         triples: Array = np.indices((n, n, n)).reshape(3, -1)
-        links = np.abs(np.diff(centres[triples], axis=0))
+        links = np.abs(np.diff(centers[triples], axis=0))
         triples = triples[:, (links > 1e-6).all(axis=0)]
         self._triples = triples
         self._ends = triples[0] * n + triples[2]
-        self._first_link, self._second_link = np.diff(centres[triples], axis=0)
+        self._first_link, self._second_link = np.diff(centers[triples], axis=0)
         one, two = np.abs(self._first_link), np.abs(self._second_link)
         self._squares, self._twice_product, self._ratio = one**2 + two**2, 2 * one * two, two / one
         self._signed_radii = np.sign(contacts.levers) * contacts.radii
@@ -159,9 +159,9 @@ class PushPlanner:
 
     def _solve(self, pose: Pose) -> tuple[Array, Array]:
         """Return triples of contacts (3, solutions) and how far the agent pushes there, px, hardly below 0."""
-        centres = self._contacts.centres
+        centers = self._contacts.centers
         angle = self._goal.turn / pose.turn
-        reach = (pose.to_block(self._goal.place) - centres[:, None] + angle * centres).ravel()
+        reach = (pose.to_block(self._goal.place) - centers[:, None] + angle * centers).ravel()
         cosine = ((np.abs(reach) ** 2)[self._ends] - self._squares) / self._twice_product
         found = np.flatnonzero(np.abs(cosine) <= 1)
         elbow = np.exp(1j * np.arccos(cosine[found]))

@@ -66,7 +66,7 @@ def nearest_free(point: complex) -> complex:
             for left, right, top, bottom in BOXES
         ]
         face = min(faces, key=lambda face: abs(point - face))
-        # An episode may start with the agent inside of the block: then away from the centre of mass.
+        # An episode may start with the agent inside of the block: then away from the center of mass.
         away = (point - face) or point or 1j
         point = face + away / max(abs(away.real), abs(away.imag)) * CLEARANCE
     return point

@@ -1,25 +1,19 @@
-"""Five table-top tasks for a simulated SO-101 arm, with scripted experts.
+"""Table-top tasks for a simulated SO-101 arm, with scripted experts.
 
 Importing this module is cheap: MuJoCo is loaded by ``build()``.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 
 import gymnasium as gym
 
 from anyorder.envs.base import EnvConfig, Expert
+from anyorder.envs.so101.tasks import TASKS, camel
 from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
 
-_TASK_IDS = {
-    "lift": "anyorder/So101Lift-v0",
-    "push": "anyorder/So101Push-v0",
-    "pick_place": "anyorder/So101PickPlace-v0",
-    "stack": "anyorder/So101Stack-v0",
-    "either": "anyorder/So101Either-v0",
-}
 _CHOICES = {
-    "task": tuple(_TASK_IDS),
+    "task": TASKS,
     "servo": ("soft", "stiff"),
     "randomization": ("none", "mild", "strong"),
 }
@@ -66,16 +60,16 @@ class So101Config(EnvConfig, choice="so101"):
             raise ConfigError("env.expert_noise_deg", self.expert_noise_deg, "a number from 0 to 10")
 
     @classmethod
+    @override
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Offer each task by name."""
-        return {f"{cls.choice}_{task}": {"task": task} for task in _TASK_IDS}
+        return {f"{cls.choice}_{task}": {"task": task} for task in TASKS}
 
+    @override
     def build(self) -> gym.Env:
-        """Make the environment."""
         return make(render_mode="rgb_array", **self.options())
 
+    @override
     def expert(self) -> Expert:
-        """Make the task's scripted expert."""
         from anyorder.envs.so101.expert import So101Expert
 
         return So101Expert(self.task, self.expert_noise_deg)
@@ -88,5 +82,7 @@ def make(render_mode: str | None = None, **options: Any) -> gym.Env:
     return So101Env(So101Config(**options), render_mode)
 
 
-for _task, _id in _TASK_IDS.items():
-    gym.register(_id, entry_point="anyorder.envs.so101:make", kwargs={"task": _task})
+for _task in TASKS:
+    gym.register(
+        f"anyorder/So101{camel(_task)}-v0", entry_point="anyorder.envs.so101:make", kwargs={"task": _task}
+    )

@@ -2,19 +2,19 @@
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, override
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 
-from anyorder.envs.base import Observation, observation_space
-from anyorder.envs.rendering import Renderers
+from anyorder.envs.base import Observation
+from anyorder.envs.simulator import RENDER_SIZE, SimulatorEnv
 from anyorder.envs.so101.randomization import RANDOMIZATIONS, Randomizer
 from anyorder.envs.so101.scene import Scene, build_model
 from anyorder.envs.so101.servo import SERVOS
-from anyorder.envs.so101.tasks import TASKS
-from anyorder.envs.so101.units import HIGH_RAD, JOINTS, LOW_RAD, MOTOR_NAMES, from_radians, to_radians
+from anyorder.envs.so101.tasks import make_task
+from anyorder.envs.so101.units import HIGH_RAD, LOW_RAD, MOTOR_NAMES, from_radians, to_radians
 from anyorder.errors import EnvError
 
 if TYPE_CHECKING:
@@ -28,57 +28,45 @@ HOME = np.array(
 _SUBSTEPS = 5
 _HOLD_STEPS = 5
 _HOME_JITTER = np.array([10.0, 6.0, 6.0, 6.0, 10.0, 8.0])
-_RENDER_SIZE = (480, 360)
 
 
-class So101Env(gym.Env[Observation, np.ndarray]):
+class So101Env(SimulatorEnv):
     """SO-101 on a table; action = target joint positions (6,) float32 in LeRobot units, held for 1/30 s.
 
     The reward is 1 on the step of success, otherwise 0. Success means that the task's condition held for five
     steps in a row, and ends the episode.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (Gymnasium's own interface)
+    fps = FPS
+    view = "overview"
 
     def __init__(self, config: "So101Config", render_mode: str | None = None) -> None:
-        self.config = config
-        self.render_mode = render_mode
         self.servo = SERVOS[config.servo]
-        self._task = TASKS[config.task]()
-        self.task = config.task
-        self.task_description = self._task.description
-        self.max_episode_steps = config.max_episode_steps or self._task.max_episode_steps
-        self.state_names = list(MOTOR_NAMES)
-        self.action_names = list(MOTOR_NAMES)
-        self.environment_names = self._task.environment_names()
-
-        width, height = config.image_width, config.image_height
-        buffer = max(width, _RENDER_SIZE[0]), max(height, _RENDER_SIZE[1])
+        self._task = make_task(config.task)
+        width, height = max(config.image_width, RENDER_SIZE[0]), max(config.image_height, RENDER_SIZE[1])
         cubes = self._task.cubes
-        model = build_model(
-            cubes, goal=self._task.has_goal, servo=self.servo, width=buffer[0], height=buffer[1]
-        )
+        model = build_model(cubes, goal=self._task.has_goal, servo=self.servo, width=width, height=height)
         self.scene = Scene(model, cubes)
         names = [cube.name for cube in cubes]
         self._randomizer = Randomizer(model, names, RANDOMIZATIONS[config.randomization])
-        self._renderers = Renderers()
 
         low, high = from_radians(LOW_RAD), from_radians(HIGH_RAD)
-        self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32))
-        self.observation_space = observation_space(
-            len(JOINTS), len(self.environment_names), config.cameras, height, width
+        super().__init__(
+            config,
+            description=self._task.description,
+            max_episode_steps=config.max_episode_steps or self._task.max_episode_steps,
+            state_names=MOTOR_NAMES,
+            environment_names=self._task.environment_names(),
+            action_names=MOTOR_NAMES,
+            action_space=gym.spaces.Box(low.astype(np.float32), high.astype(np.float32)),
         )
-
+        self.render_mode = render_mode
         self._latency_substeps = 0
         self._targets_rad: deque[np.ndarray] = deque()
         self._held_steps = 0
-        self._steps = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode that ``seed`` determines fully."""
-        super().reset(seed=seed)
+    @override
+    def _begin(self, seed: int | None) -> None:
         model, data = self.scene.model, self.scene.data
         latency_s = self._randomizer.apply(model, data, self.np_random)
         mujoco.mj_resetData(model, data)
@@ -91,9 +79,8 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         depth = 2 + self._latency_substeps // _SUBSTEPS
         self._targets_rad = deque([start_rad] * depth, maxlen=depth)
         self._held_steps = 0
-        self._steps = 0
-        return self._observe(), {"is_success": False}
 
+    @override
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move towards ``action``, clipped to the joint limits, for 1/30 s.
 
@@ -104,11 +91,9 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         if motors.shape != (6,) or not math.isfinite(motors.sum()):
             raise EnvError("action", np.asarray(action).tolist(), "6 finite numbers")
         self._advance(np.minimum(np.maximum(to_radians(motors), LOW_RAD), HIGH_RAD))
-        self._steps += 1
         self._held_steps = self._held_steps + 1 if self._task.is_done(self.scene) else 0
         success = self._held_steps >= _HOLD_STEPS
-        truncated = self._steps >= self.max_episode_steps and not success
-        return self._observe(), float(success), success, truncated, {"is_success": success}
+        return self._outcome(float(success), success)
 
     def _advance(self, target_rad: np.ndarray) -> None:
         """Run one control step; with latency, its first part still follows an older target."""
@@ -124,23 +109,10 @@ class So101Env(gym.Env[Observation, np.ndarray]):
         data.ctrl[:] = self._targets_rad[whole]
         mujoco.mj_step(model, data, nstep=_SUBSTEPS - part)
 
-    def _observe(self) -> Observation:
-        observation: Observation = {
-            "agent_pos": from_radians(self.scene.arm_qpos).astype(np.float32),
-            "environment_state": np.array(self._task.environment_state(self.scene), dtype=np.float32),
-        }
-        if self.config.cameras:
-            size = self.config.image_width, self.config.image_height
-            observation["pixels"] = {camera: self._picture(camera, size) for camera in self.config.cameras}
-        return observation
+    @override
+    def _state(self) -> tuple[Any, Any]:
+        return from_radians(self.scene.arm_qpos), self._task.environment_state(self.scene)
 
+    @override
     def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
         return self._renderers.render(self.scene.model, self.scene.data, camera, size)
-
-    def render(self) -> np.ndarray | None:
-        """Return a (360, 480, 3) uint8 picture of the whole scene, or None without a render mode."""
-        return self._picture("overview", _RENDER_SIZE) if self.render_mode == "rgb_array" else None
-
-    def close(self) -> None:
-        """Free the OpenGL contexts."""
-        self._renderers.close()

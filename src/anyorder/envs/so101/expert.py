@@ -8,7 +8,7 @@ import numpy as np
 
 from anyorder.envs.base import Observation
 from anyorder.envs.so101.env import FPS, So101Env
-from anyorder.envs.so101.scripts import SCRIPTS
+from anyorder.envs.so101.tasks import make_task
 from anyorder.envs.so101.trajectory import Planner
 from anyorder.envs.so101.units import HIGH_RAD, LOW_RAD, from_radians
 
@@ -26,7 +26,7 @@ class So101Expert:
     """
 
     def __init__(self, task: str, noise_deg: float) -> None:
-        self._script = SCRIPTS[task]
+        self._script = make_task(task).script
         self._noise_deg = noise_deg
 
     def reset(self, env: gym.Env, seed: int) -> None:

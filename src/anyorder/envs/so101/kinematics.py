@@ -24,7 +24,7 @@ class Kinematics:
         self._force = np.zeros(model.nv)
 
     def tool(self, joints_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tool centre point (3,) in metres and its rotation (3, 3) at ``joints_rad`` (>= 5,)."""
+        """Return the tool center point (3,) in metres and its rotation (3, 3) at ``joints_rad`` (>= 5,)."""
         self._data.qpos[:5] = joints_rad[:5]
         mujoco.mj_kinematics(self._model, self._data)
         return self._data.site_xpos[self._tcp], self._data.site_xmat[self._tcp].reshape(3, 3)

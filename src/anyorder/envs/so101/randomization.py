@@ -1,4 +1,4 @@
-"""Domain randomisation: one named level sets how far physics, servos and looks stray."""
+"""Domain randomization: one named level sets how far physics, servos and looks stray."""
 
 from dataclasses import dataclass
 

@@ -156,7 +156,7 @@ class Scene:
         return x_m, y_m
 
     def cube_m(self, index: int) -> tuple[float, float, float]:
-        """Return a cube's centre."""
+        """Return a cube's center."""
         x_m, y_m, z_m, *_ = self._cube_qpos[index].tolist()
         return x_m, y_m, z_m
 
@@ -183,7 +183,7 @@ class Scene:
         return [distance_m, azimuth_rad, z_m, math.sin(four_turns_rad), math.cos(four_turns_rad)]
 
     def tool(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tool centre point (3,) between the jaws and its rotation (3, 3)."""
+        """Return the tool center point (3,) between the jaws and its rotation (3, 3)."""
         return self.data.site_xpos[self._tcp], self.data.site_xmat[self._tcp].reshape(3, 3)
 
     def gripper_rad(self) -> float:
@@ -191,7 +191,7 @@ class Scene:
         return float(self.arm_qpos[5])
 
     def cube_speed_m_s(self, index: int) -> float:
-        """Return the speed of a cube's centre."""
+        """Return the speed of a cube's center."""
         start = _ARM_DOF + 6 * index
         return math.hypot(*self.data.qvel[start : start + 3].tolist())
 

@@ -1,25 +1,17 @@
 """Autoregression: the chain rule, in one order or several."""
 
-import copy
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import override
 
 import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError
-from anyorder.factorization.base import (
-    FactorizationConfig,
-    LogProb,
-    Sample,
-    Slots,
-    TokenFactorization,
-    TokenNetwork,
-)
-from anyorder.factorization.categorical import draw, forbid, token_scores, uniforms
-from anyorder.factorization.checks import check_codes, check_known, require
-from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.base import FactorizationConfig, LogProb, TokenFactorization
+from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.checks import check_codes, require
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.orders import (
     AnnealedOrders,
     FixedOrders,
@@ -28,6 +20,7 @@ from anyorder.factorization.orders import (
     RandomOrders,
     known_first,
 )
+from anyorder.factorization.slots import Slots, TokenNetwork
 
 
 class Autoregressive(TokenFactorization):
@@ -68,21 +61,14 @@ class Autoregressive(TokenFactorization):
         self.loss_scores = self.orders == self.evaluation and self.mixture == 1 and not token_masking
         self.anneals = self.orders.anneals
 
-    def at(self, progress: float) -> Self:
-        """Return the family that learns the orders of this moment of training."""
-        require(0 <= progress <= 1, "progress", progress, "a number from 0 to 1")
-        made = copy.copy(self)
-        made.orders = self.orders.at(progress)
-        return made
-
-    def forwards(self, length: int) -> int:
-        """Return one call per token, the most it can be: codes that end early take fewer."""
+    @override
+    def calls(self, length: int) -> int:
         return length
 
     def order_log_probs(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         order: Tensor,
         visible: Tensor | None = None,
@@ -91,133 +77,113 @@ class Autoregressive(TokenFactorization):
 
         Args:
             network: the network to ask.
-            tokens: codes (batch, length).
+            code: codes (batch, length).
             context: encoded observation.
             order: the position that comes j-th, (batch, length).
             visible: which slots see which; all up to themselves when None.
         """
         if visible is None:
-            visible = causal(tokens.shape[1], tokens.device)
-        slots = self.slots(network, tokens, order)
-        logits, _ = network(slots, network.prefill(context), visible)
-        scores = token_scores(logits, tokens.gather(1, order))
+            visible = causal(code.shape[1], code.device)
+        slots = self.slots(network, code, order)
+        answer, _ = network(slots, network.prefill(context), visible)
+        scores = answer.log_prob(code.gather(1, order))
         return torch.zeros_like(scores).scatter(1, order, scores)
 
-    def slots(self, network: TokenNetwork, tokens: Tensor, order: Tensor) -> Slots:
-        """Return the slots that score ``tokens`` (batch, length) in ``order`` (batch, length)."""
-        batch, length = tokens.shape
-        start = tokens.new_full((batch, 1), network.vocab_size + 1)
-        previous = torch.cat([start, tokens.gather(1, order)[:, :-1]], 1)
+    def slots(self, network: TokenNetwork, code: Tensor, order: Tensor) -> Slots:
+        """Return the slots that score a code (batch, length) in ``order`` (batch, length)."""
+        batch, length = code.shape
+        start = code.new_full((batch, 1), network.vocab_size + 1)
+        previous = torch.cat([start, code.gather(1, order)[:, :-1]], 1)
         positions = torch.cat([order.new_full((batch, 1), length), order[:, :-1]], 1)
         targets = order if self.target_positions else torch.full_like(order, length)
         return Slots(previous, positions, targets)
 
+    @override
     def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: TokenNetwork,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return -log p(tokens | context) in one drawn order per sequence, nats."""
-        batch, length = chunk.shape
-        order = self.orders.draw(batch, length, generator).to(chunk.device)
+        require(0 <= progress <= 1, "progress", progress, "a number from 0 to 1")
+        batch, length = code.shape
+        order = self.orders.draw(batch, length, generator, progress).to(code.device)
         visible = None
         if self.token_masking:
-            visible = hide_past(self.token_masking, batch, length, generator).to(chunk.device)
-        return -self.order_log_probs(network, chunk, context, order, visible).sum(-1)
+            visible = hide_past(self.token_masking, batch, length, generator).to(code.device)
+        return -self.order_log_probs(network, code, context, order, visible).sum(-1)
 
     def token_scores(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
         samples: int,
     ) -> Tensor:
         """Return each token's log-conditional in every order of the evaluation, or in ``samples`` drawn ones."""
-        every = self.evaluation.every(tokens.shape[1])
+        every = self.evaluation.every(code.shape[1])
         if every is None:
-            drawn = [self.evaluation.draw(len(tokens), tokens.shape[1], generator) for _ in range(samples)]
-            orders = [order.to(tokens.device) for order in drawn]
+            drawn = [self.evaluation.draw(len(code), code.shape[1], generator) for _ in range(samples)]
+            orders = [order.to(code.device) for order in drawn]
         else:
-            orders = [order.to(tokens.device).expand_as(tokens) for order in every]
-        return torch.stack([self.order_log_probs(network, tokens, context, order) for order in orders])
+            orders = [order.to(code.device).expand_as(code) for order in every]
+        return torch.stack([self.order_log_probs(network, code, context, order) for order in orders])
 
     def log_prob(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
         samples: int = 32,
     ) -> LogProb:
         """Return the exact log-likelihood, of the mixture where there are several orders; else its bound."""
-        check_codes(network.length, tokens, samples)
+        check_codes(network.length, code, samples)
         if not self.exact:
-            return super().log_prob(network, tokens, context, generator=generator, samples=samples)
-        scores = self.token_scores(network, tokens, context, generator=generator, samples=samples).sum(-1)
+            return super().log_prob(network, code, context, generator=generator, samples=samples)
+        scores = self.token_scores(network, code, context, generator=generator, samples=samples).sum(-1)
         value = torch.logsumexp(scores, 0) - math.log(len(scores))
         return LogProb(value, torch.zeros_like(value))
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Draw tokens in an order of the evaluation, with a key-value cache; ``known`` goes first in that order.
-
-        Left to right under a constraint, it stops where every code has ended: only the tokens that fill are left, and
-        one call scores them all.
-        """
-        batch, length = context.shape[0], network.length
-        can = known is None or self.infills is not None
-        require(can, "known", "tokens", "None, as a mixture of orders cannot condition on given ones")
-        chunk = check_known(known, context, length, network.vocab_size)
-        order = self.evaluation.draw(batch, length, generator).to(context.device)
-        if known is not None:
-            order = self.frozen_first(order, chunk)
-        legal = None if constraint is None else LegalTokens(constraint, chunk)
-        log_prob = torch.zeros(batch, device=context.device)
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
+        batch, length = draft.code.shape
+        order = self.evaluation.draw(batch, length, draft.generator).to(context.device)
+        if draft.request.known is not None:
+            order = self.frozen_first(order, draft.code)
         cache = network.prefill(context)
-        previous = torch.full((batch,), network.vocab_size + 1, device=context.device)
-        position = torch.full_like(previous, length)
-        calls = 0
-        for j in range(length):
-            if j and legal is not None and self.evaluation == LeftToRight():
-                ending = legal.ended(j)
+        token = torch.full((batch,), network.vocab_size + 1, device=context.device)
+        place = torch.full_like(token, length)
+        for j, target in enumerate(order.unbind(1)):
+            if j and draft.legal is not None and self.evaluation == LeftToRight():
+                ending = draft.legal.ended(j)
                 if ending is not None:
-                    # Every code has ended. What fills the rest is known, so one call scores it.
-                    rest = chunk[:, j:]
-                    filled = torch.cat([chunk[:, :j], ending.unsqueeze(1).expand_as(rest)], 1)
-                    slots = Slots(*(column[:, j:] for column in self.slots(network, filled, order)))
-                    logits, _ = network(slots, cache, causal(length - j, chunk.device))
-                    scores = token_scores(logits, filled[:, j:]).masked_fill(rest >= 0, 0.0)
-                    for score in scores.unbind(1):
-                        uniforms((batch,), generator)  # as many draws as without stopping
-                        log_prob = log_prob + score
-                    return Sample(filled, log_prob, forwards=calls + 1, slots=length)
-            target = order[:, j]
+                    self.fill_rest(network, cache, draft, order, ending.unsqueeze(1).expand(-1, length - j))
+                    return
             said = target if self.target_positions else torch.full_like(target, length)
-            slot = Slots(previous.unsqueeze(1), position.unsqueeze(1), said.unsqueeze(1))
-            logits, cache = network(slot, cache)
-            calls += 1
-            choices = logits[:, 0]
-            if legal is not None:
-                choices = forbid(choices, legal.allowed_rows(target))
-            token = draw(choices, temperature, nucleus, uniforms((batch,), generator))
-            frozen = chunk.gather(1, target.unsqueeze(1)).squeeze(1)
-            token = torch.where(frozen >= 0, frozen, token)
-            log_prob = log_prob + token_scores(logits[:, 0], token).masked_fill(frozen >= 0, 0.0)
-            if legal is not None:
-                legal.place_rows(target, token)
-            chunk = chunk.scatter(1, target.unsqueeze(1), token.unsqueeze(1))
-            previous, position = token, target
-        return Sample(chunk, log_prob, forwards=calls, slots=length)
+            slot = Slots(*(column.unsqueeze(1) for column in (token, place, said)))
+            answer, cache = network(slot, cache)
+            token, place = draft.fill(target, answer[:, 0], scored=True), target
+
+    def fill_rest(
+        self, network: TokenNetwork, cache: object, draft: Draft, order: Tensor, rest: Tensor
+    ) -> None:
+        """Fill all codes up with tokens (batch, left) that are the only ones legal: one call scores them all."""
+        batch, left = rest.shape
+        first = draft.code.shape[1] - left
+        kept = draft.code[:, first:] >= 0
+        draft.put(first, rest)
+        slots = Slots(*(column[:, first:] for column in self.slots(network, draft.code, order)))
+        answer, _ = network(slots, cache, causal(left, rest.device))
+        for score in answer.log_prob(rest).masked_fill(kept, 0.0).unbind(1):
+            uniforms((batch,), draft.generator)  # as many draws as without stopping
+            draft.score(score)
 
     def frozen_first(self, order: Tensor, known: Tensor) -> Tensor:
         """Return orders that begin with the frozen positions.

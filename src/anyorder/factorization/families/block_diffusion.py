@@ -1,17 +1,19 @@
 """Block diffusion: blocks are autoregressive, masked diffusion works inside each."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Sample, TokenFactorization, TokenNetwork
-from anyorder.factorization.blocks import Block, even, sample_blocks, score_blocks, split
+from anyorder.factorization.base import TokenFactorization
+from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
 from anyorder.factorization.checks import UNKNOWN, require
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.families.masked_diffusion import random_masks, stratified_counts
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import Sampler
+from anyorder.factorization.slots import TokenNetwork
+from anyorder.factorization.strata import random_masks, stratified_counts
 from anyorder.factorization.unmasking import UnmaskingConfig
 
 
@@ -43,24 +45,30 @@ class BlockDiffusion(TokenFactorization):
         """Return the blocks of the network's code."""
         return split(even(self.block_size, network.length), network.length)
 
-    def forwards(self, length: int) -> int:
-        """Return the sampler's steps, summed over the blocks."""
-        return sum(self.sampler.forwards(size) if size > 1 else 1 for size in even(self.block_size, length))
+    @override
+    def calls(self, length: int) -> int:
+        return sum(self.sampler.calls(size) if size > 1 else 1 for size in even(self.block_size, length))
 
+    @override
     def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: TokenNetwork,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return one draw of the bound's negative per sequence, nats."""
         counts = [
-            stratified_counts(len(chunk), block.size, generator) if block.size > 1 else None
+            stratified_counts(len(code), block.size, generator) if block.size > 1 else None
             for block in self.blocks(network)
         ]
-        return -self.draw(network, chunk, network.prefill(context), counts, generator).sum(-1)
+        return -self.draw(network, code, network.prefill(context), counts, generator).sum(-1)
 
     def token_scores(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
@@ -74,7 +82,7 @@ class BlockDiffusion(TokenFactorization):
         blocks = self.blocks(network)
         cache = network.prefill(context)
         counts = [
-            torch.stack([stratified_counts(samples, block.size, generator) for _ in range(len(tokens))], 1)
+            torch.stack([stratified_counts(samples, block.size, generator) for _ in range(len(code))], 1)
             if block.size > 1
             else None
             for block in blocks
@@ -82,58 +90,35 @@ class BlockDiffusion(TokenFactorization):
         draws = []
         for sample in range(samples):
             chosen = [None if count is None else count[sample] for count in counts]
-            draws.append(self.draw(network, tokens, cache, chosen, generator))
+            draws.append(self.draw(network, code, cache, chosen, generator))
         return torch.stack(draws)
 
     def draw(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         cache: object,
         counts: list[Tensor | None],
         generator: torch.Generator,
     ) -> Tensor:
         """Return one draw of each token's share of the bound, (batch, length), given k of each block, each (batch,)."""
         blocks = self.blocks(network)
-        masked = torch.ones_like(tokens, dtype=torch.bool)
-        weight = torch.ones(tokens.shape, dtype=widest(tokens.device), device=tokens.device)
+        masked = torch.ones_like(code, dtype=torch.bool)
+        weight = torch.ones(code.shape, dtype=widest(code.device), device=code.device)
         for block, count in zip(blocks, counts, strict=True):
             if count is not None:
                 masked[:, block.first : block.last] = random_masks(count, block.size, generator)
                 weight[:, block.first : block.last] = (block.size / count.double()).unsqueeze(1)
-        shown = tokens.masked_fill(masked, UNKNOWN)
-        scores = score_blocks(network, tokens, cache, blocks, shown)
+        shown = code.masked_fill(masked, UNKNOWN)
+        scores = score_blocks(network, code, cache, blocks, shown)
         return scores * masked * weight.to(scores)
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Draw block by block; ``known`` may freeze whole blocks from the start, and any of the next block."""
-
-        sample = sample_blocks(
-            network,
-            context,
-            self.blocks(network),
-            self.sampler,
-            joint=True,
-            show=True,
-            generator=generator,
-            temperature=temperature,
-            nucleus=nucleus,
-            constraint=constraint,
-            known=known,
-        )
-        return (
-            sample if not self.sampler.revises else Sample(sample.chunk, None, sample.forwards, sample.slots)
-        )
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
+        reader = Reader(network, context, self.blocks(network), joint=True, show=True)
+        sample_blocks(draft, reader, self.sampler)
+        if self.sampler.revises:
+            draft.log_prob = None
 
 
 @dataclass

@@ -1,15 +1,17 @@
 """Chunked autoregression: blocks one after the other, the tokens of a block all at once."""
 
 from dataclasses import dataclass, field
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import FactorizationConfig, Sample, TokenFactorization, TokenNetwork
-from anyorder.factorization.blocks import Block, even, sample_blocks, score_blocks, split
+from anyorder.factorization.base import FactorizationConfig, TokenFactorization
+from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
 from anyorder.factorization.checks import require
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.samplers import LeftToRight
+from anyorder.factorization.slots import TokenNetwork
 
 
 class Chunked(TokenFactorization):
@@ -37,60 +39,32 @@ class Chunked(TokenFactorization):
         """Return the blocks of the network's code."""
         return split(repeat_last(self.sizes, network.length), network.length)
 
-    def forwards(self, length: int) -> int:
-        """Return one call per block."""
+    @override
+    def calls(self, length: int) -> int:
         return len(repeat_last(self.sizes, length))
 
-    def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
-    ) -> Tensor:
-        """Return -log p(tokens | context) per sequence, nats; nothing is random."""
-        return -self.scores(network, chunk, context).sum(-1)
-
-    def scores(self, network: TokenNetwork, tokens: Tensor, context: Tensor) -> Tensor:
+    def scores(self, network: TokenNetwork, code: Tensor, context: Tensor) -> Tensor:
         """Return log p(x_i | earlier blocks, c), (batch, length), nats."""
         cache = network.prefill(context)
-        return score_blocks(network, tokens, cache, self.blocks(network), joint=self.joint)
+        return score_blocks(network, code, cache, self.blocks(network), joint=self.joint)
 
     def token_scores(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
         samples: int,
     ) -> Tensor:
         """Return each token's log-conditional, (1, batch, length)."""
-        return self.scores(network, tokens, context).unsqueeze(0)
+        return self.scores(network, code, context).unsqueeze(0)
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Draw block by block; ``known`` may freeze whole blocks from the start, and any of the next block."""
-
-        return sample_blocks(
-            network,
-            context,
-            self.blocks(network),
-            LeftToRight(1),
-            joint=self.joint,
-            # Tokens of a block are independent: one that is known must not be shown to the others.
-            show=False,
-            generator=generator,
-            temperature=temperature,
-            nucleus=nucleus,
-            constraint=constraint,
-            known=known,
-        )
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
+        # Tokens of a block are independent: one that is known must not be shown to the others.
+        reader = Reader(network, context, self.blocks(network), joint=self.joint, show=False)
+        sample_blocks(draft, reader, LeftToRight(1))
 
 
 def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:

@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import EmbeddingNetwork, Factorization, FactorizationConfig, Sample
-from anyorder.factorization.categorical import probabilities, token_scores
-from anyorder.factorization.checks import check_known
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.families.analog_bits import nearest_legal
-from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion, check_steps, overwrite
+from anyorder.factorization.base import Factorization, FactorizationConfig
+from anyorder.factorization.categorical import probabilities
+from anyorder.factorization.conditionals import Conditionals
+from anyorder.factorization.draft import Draft
+from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion, check_steps
 from anyorder.factorization.noise import levels, normals
 from anyorder.factorization.noise_time import with_time
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import EmbeddingNetwork
+from anyorder.factorization.values import overwrite
 
 
 class EmbeddingDiffusion(Factorization):
@@ -39,58 +41,52 @@ class EmbeddingDiffusion(Factorization):
     def __init__(self, train_steps: int, inference_steps: int) -> None:
         self.diffusion = GaussianDiffusion("ddim", train_steps, inference_steps, "sample", clip=False)
 
-    def forwards(self, length: int) -> int:
-        """Return the diffusion's steps."""
+    @override
+    def calls(self, length: int) -> int:
         return self.diffusion.inference_steps
 
+    @override
     def loss(
-        self, network: EmbeddingNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
-    ) -> Tensor:
-        """Return the cross-entropy of the clean tokens per sequence, summed over them, nats."""
-        steps = self.diffusion.train_steps
-        times = levels(steps, len(chunk), chunk.device, generator)
-        vectors = scaled(network.embeddings())[chunk]
-        noise = normals(vectors.shape, vectors, generator)
-        noisy = self.diffusion.noising.add_noise(vectors, noise, times)
-        logits = self.ask(network, noisy, context, times / steps)
-        return -token_scores(logits, chunk).sum(-1)
-
-    def ask(self, network: EmbeddingNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Tensor:
-        """Return logits of the clean tokens given noisy vectors (batch, length, width)."""
-        cache = network.prefill(with_time(context, times))
-        return network.from_vectors(noisy * noisy.shape[-1] ** -0.5, cache)
-
-    def sample(
         self,
         network: EmbeddingNetwork,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Denoise vectors and take the likeliest legal tokens, left to right, at the last step."""
-        batch, length = context.shape[0], network.length
+        progress: float = 1.0,
+    ) -> Tensor:
+        steps = self.diffusion.train_steps
+        times = levels(steps, len(code), code.device, generator)
+        vectors = scaled(network.embeddings())[code]
+        noise = normals(vectors.shape, vectors, generator)
+        noisy = self.diffusion.noising.add_noise(vectors, noise, times)
+        return -self.ask(network, noisy, context, times / steps).log_prob(code).sum(-1)
+
+    def ask(self, network: EmbeddingNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Conditionals:
+        """Return what the network says of the clean tokens given noisy vectors (batch, length, width)."""
+        cache = network.prefill(with_time(context, times))
+        return network.from_vectors(noisy * noisy.shape[-1] ** -0.5, cache)
+
+    @override
+    def _sample(self, network: EmbeddingNetwork, context: Tensor, draft: Draft) -> None:
+        batch = len(context)
         table = scaled(network.embeddings())
-        frozen = check_known(known, context, length, len(table))
-        held = table[frozen.clamp_min(0)].masked_fill((frozen < 0).unsqueeze(-1), float("nan"))
-        shape = (batch, length, table.shape[1])
+        held = None
+        if draft.request.known is not None:
+            held = table[draft.code.clamp_min(0)].masked_fill((draft.code < 0).unsqueeze(-1), float("nan"))
+        shape = (batch, network.length, table.shape[1])
         scheduler = self.diffusion.make_scheduler("ddim")
         scheduler.set_timesteps(self.diffusion.inference_steps)
-        x = normals(shape, table, generator)
+        x = normals(shape, table, draft.generator)
         for time in scheduler.timesteps:
-            if known is not None:
-                noise = normals(shape, table, generator)
+            if held is not None:
+                noise = normals(shape, table, draft.generator)
                 x = overwrite(x, self.diffusion.noising.add_noise(held, noise, time.expand(batch)))
             now = torch.full((batch,), int(time) / self.diffusion.train_steps, device=context.device)
-            logits = self.ask(network, x, context, now)
-            mean = probabilities(logits, temperature, nucleus).to(table) @ table
+            logits = self.ask(network, x, context, now).logits
+            mean = probabilities(logits, draft.temperature, draft.nucleus).to(table) @ table
             x = scheduler.step(mean, time, x).prev_sample
-        tokens = nearest_legal(logits, frozen, constraint)
-        calls = self.diffusion.inference_steps
-        return Sample(tokens, None, calls, calls * length)
+        draft.fill_likeliest(logits)
 
 
 def scaled(table: Tensor) -> Tensor:

@@ -1,19 +1,20 @@
 """Flow matching over the continuous chunk: straight lines from noise to data."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.checks import check_sampling, require
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.families.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.base import FactorizationConfig
+from anyorder.factorization.checks import require
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import ValueNetwork
+from anyorder.factorization.values import ValueDraft, ValueFactorization, overwrite
 
 
-class FlowMatching(Factorization):
+class FlowMatching(ValueFactorization):
     """Conditional flow matching on straight paths (rectified flow, arXiv 2209.03003, 2210.02747; pi0, 2410.24164).
 
     Formula: ``x_t = (1 - t) x + t e``; the network predicts ``e - x`` from ``(x_t, t, c)`` under a squared error, t
@@ -24,55 +25,42 @@ class FlowMatching(Factorization):
         inference_steps: network calls per chunk.
     """
 
-    discrete = False
-    reads = "values"
-    exact = None
-    infills = "approximate"
-
     def __init__(self, inference_steps: int) -> None:
         self.inference_steps = inference_steps
 
-    def forwards(self, length: int) -> int:
-        """Return the number of Euler steps."""
+    @override
+    def calls(self, length: int) -> int:
         return self.inference_steps
 
+    @override
     def loss(
-        self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: ValueNetwork,
+        chunk: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return the squared error of the velocity per sequence, mean over the chunk's values."""
         chunk = at_least_float32(chunk)
         noise = normals(chunk.shape, chunk, generator)
         times = fractions(chunk.shape[:1], chunk.device, generator, chunk.dtype)
         t = times.view(-1, 1, 1)
-        velocity = network((1 - t) * chunk + t * noise, times, network.prefill(context))
+        velocity = network((1 - t) * chunk + t * noise, network.prefill(context), times)
         return (velocity - (noise - chunk)).square().mean((1, 2))
 
-    def sample(
-        self,
-        network: ValueNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Integrate from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
-        check_sampling(temperature, nucleus)
-        check_values(network, context, constraint, known)
-        batch, steps = context.shape[0], self.inference_steps
-        shape = (batch, network.horizon, network.action_size)
-        noise = normals(shape, at_least_float32(context), generator)
+    @override
+    def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
+        steps = self.inference_steps
+        noise = normals(draft.values.shape, draft.values, draft.generator)
         cache = network.prefill(context)
         x = noise
         for step in range(steps):
             t = 1 - step / steps
-            if known is not None:
-                x = overwrite(x, (1 - t) * known.to(x) + t * noise)
-            x = x - network(x, torch.full((batch,), t).to(x), cache) / steps
-        x = x if known is None else overwrite(x, known)
-        return Sample(x, None, steps, steps * network.horizon)
+            if draft.known is not None:
+                x = overwrite(x, (1 - t) * draft.known.to(x) + t * noise)
+            x = x - network(x, cache, torch.full((len(x),), t).to(x)) / steps
+        draft.put(x)
 
 
 @dataclass

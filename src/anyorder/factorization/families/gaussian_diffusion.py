@@ -3,17 +3,18 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
+from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, check_sampling, require
-from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.factorization.checks import check_finite, require
 from anyorder.factorization.noise import levels, normals, on_device
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import ValueNetwork
+from anyorder.factorization.values import ValueDraft, ValueFactorization, overwrite
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
@@ -22,7 +23,7 @@ LOWEST_LOG_SIGNAL = -5.1
 """Least logarithm of signal over noise that ``dpm_solver`` begins at."""
 
 
-class GaussianDiffusion(Factorization):
+class GaussianDiffusion(ValueFactorization):
     """Denoising diffusion of the whole chunk at once (arXiv 2006.11239, 2303.04137).
 
     Formula: ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``; the network predicts ``e``, ``x`` or
@@ -38,11 +39,6 @@ class GaussianDiffusion(Factorization):
             of diffusers); not by ``dpm_solver``.
     """
 
-    discrete = False
-    reads = "values"
-    exact = None
-    infills = "approximate"
-
     def __init__(
         self, scheduler: str, train_steps: int, inference_steps: int, prediction: str, clip: bool = True
     ) -> None:
@@ -52,15 +48,11 @@ class GaussianDiffusion(Factorization):
         self.prediction = prediction
         self.clip = clip
 
-    def forwards(self, length: int) -> int:
-        """Return the number of inference steps; ``dpm_solver`` may make fewer (``calls``)."""
-        return self.calls
+    @override
+    def calls(self, length: int) -> int:
+        """Return the inference steps; diffusers' rounding of the times makes ``dpm_solver`` pass over some.
 
-    @cached_property
-    def calls(self) -> int:
-        """Network calls per chunk: diffusers' rounding of the times makes ``dpm_solver`` pass over some.
-
-        >>> GaussianDiffusion("dpm_solver", 256, 128, "epsilon").calls
+        >>> GaussianDiffusion("dpm_solver", 256, 128, "epsilon").calls(1)
         127
         """
         if self.scheduler != "dpm_solver":
@@ -94,34 +86,34 @@ class GaussianDiffusion(Factorization):
         kind = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}[name]
         return kind(**settings, clip_sample=clips, clip_sample_range=limit if clips else 1.0)
 
+    @override
     def loss(
-        self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: ValueNetwork,
+        chunk: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return the squared error of the prediction per sequence, mean over the chunk's values."""
         chunk = at_least_float32(chunk)
         noise = normals(chunk.shape, chunk, generator)
         times = levels(self.train_steps, len(chunk), chunk.device, generator)
         noisy = self.noising.add_noise(chunk, noise, times)
-        prediction = network(noisy, times / self.train_steps, network.prefill(context))
+        prediction = network(noisy, network.prefill(context), times / self.train_steps)
         target = {"epsilon": noise, "sample": chunk}.get(self.prediction)
         if target is None:
             target = self.noising.get_velocity(chunk, noise, times)
         return (prediction - target).square().mean((1, 2))
 
-    def sample(
-        self,
-        network: ValueNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
+    @override
+    def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
+        draft.put(self.denoise(network, context, draft.generator, draft.known))
+
+    def denoise(
+        self, network: ValueNetwork, context: Tensor, generator: torch.Generator, known: Tensor | None
+    ) -> Tensor:
         """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
-        check_sampling(temperature, nucleus)
-        check_values(network, context, constraint, known)
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)
         like = at_least_float32(context)
@@ -136,37 +128,11 @@ class GaussianDiffusion(Factorization):
                 given = self.noising.add_noise(known.to(x), normals(shape, x, generator), time.expand(len(x)))
                 x = overwrite(x, given)
             times = torch.full((len(x),), int(time) / self.train_steps, dtype=like.dtype, device=x.device)
-            prediction = network(x, times, cache).to(x)
+            prediction = network(x, cache, times).to(x)
             # Clipping would make an extreme of an infinite prediction, which then looks like an action.
             finite &= prediction.isfinite().flatten(1).all(1)
             x = scheduler.step(prediction, time, x, generator=here).prev_sample
-        check_finite(x.masked_fill(~finite.view(-1, 1, 1), math.nan), ANSWER)
-        x = x if known is None else overwrite(x, known)
-        return Sample(x, None, self.calls, self.calls * network.horizon)
-
-
-def overwrite(values: Tensor, known: Tensor) -> Tensor:
-    """Return ``values`` with those of ``known`` in their place where they are numbers.
-
-    >>> overwrite(torch.zeros(2), torch.tensor([torch.nan, 3.0]))
-    tensor([0., 3.])
-    """
-    return torch.where(known.isnan(), values, known.to(values))
-
-
-def check_values(
-    network: ValueNetwork, context: Tensor, constraint: TokenAutomaton | None, known: Tensor | None
-) -> None:
-    """Refuse what cannot be asked of values.
-
-    Raises:
-        ConfigError: a constraint on tokens, or ``known`` that is not a batch of chunks with NaN where values are free.
-    """
-    require(constraint is None, "constraint", "an automaton over tokens", "None, for continuous families")
-    shape = (context.shape[0], network.horizon, network.action_size)
-    good = known is None or (known.is_floating_point() and tuple(known.shape) == shape)
-    given = None if known is None else (tuple(known.shape), str(known.dtype))
-    require(good, "known", given, f"floating point of shape {shape}, NaN where free")
+        return check_finite(x.masked_fill(~finite.view(-1, 1, 1), math.nan), ANSWER)
 
 
 @dataclass

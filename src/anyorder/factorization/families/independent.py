@@ -1,10 +1,12 @@
 """Independent tokens: every token is predicted from the observation alone."""
 
 from dataclasses import dataclass
+from typing import override
 
-from anyorder.factorization.base import FactorizationConfig, TokenNetwork
+from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.blocks import Block
 from anyorder.factorization.families.chunked import Chunked
+from anyorder.factorization.slots import TokenNetwork
 
 
 class Independent(Chunked):
@@ -23,8 +25,8 @@ class Independent(Chunked):
         """Return the whole code as one block."""
         return [Block(0, network.length)]
 
-    def forwards(self, length: int) -> int:
-        """Return one call."""
+    @override
+    def calls(self, length: int) -> int:
         return 1
 
 

@@ -1,68 +1,23 @@
 """Masked (absorbing) diffusion: the joint as the average over all orders of revealing the tokens."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Sample, TokenFactorization, TokenNetwork, in_place_slots
-from anyorder.factorization.categorical import token_scores, uniforms
-from anyorder.factorization.checks import UNKNOWN, check_known, require
-from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.checks import UNKNOWN, require
+from anyorder.factorization.draft import Draft
+from anyorder.factorization.exact_counts import ExactCounts
 from anyorder.factorization.samplers import Sampler
 from anyorder.factorization.schedules import SCHEDULES, Schedule
+from anyorder.factorization.slots import TokenNetwork, in_place_slots
+from anyorder.factorization.strata import stratified
 from anyorder.factorization.unmasking import UnmaskingConfig, unmask
 
 SMALLEST_TIME = 1e-3
 """Least time of the Bernoulli loss, whose variance grows with the logarithm of its inverse."""
-
-
-class ExactCounts(TokenFactorization):
-    """Bounds of the form ``E_k E_M (L / k) sum_{i in M} score_i``, k uniform on 1..L, M a uniform k-subset.
-
-    k is stratified over a batch, or over the draws of a sequence.
-    """
-
-    exact = False
-
-    @abstractmethod
-    def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
-        """Return ``score_i`` where ``masked`` (batch, length) and 0 elsewhere, (batch, length), nats."""
-
-    def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
-    ) -> Tensor:
-        """Return one draw of the bound's negative per sequence, nats."""
-        counts = stratified_counts(len(chunk), chunk.shape[1], generator)
-        masked = random_masks(counts, chunk.shape[1], generator).to(chunk.device)
-        return self.masked_error(network, chunk, network.prefill(context), masked)
-
-    def masked_error(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
-        """Return ``-(L / k) sum_{i in M} score_i``, k >= 1 masked in each row, (batch,), nats."""
-        scores = self.masked_scores(network, tokens, cache, masked)
-        error: Tensor = -scores.sum(-1) * tokens.shape[1] / masked.sum(-1)
-        return error
-
-    def token_scores(
-        self,
-        network: TokenNetwork,
-        tokens: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
-    ) -> Tensor:
-        """Return ``samples`` draws of each token's share of the ELBO; k is stratified over a sequence's draws."""
-        batch, length = tokens.shape
-        cache = network.prefill(context)
-        counts = torch.stack([stratified_counts(samples, length, generator) for _ in range(batch)], 1)
-        draws = []
-        for count in counts:
-            masked = random_masks(count, length, generator).to(tokens.device)
-            scores = self.masked_scores(network, tokens, cache, masked)
-            draws.append(scores * (length / count.double()).unsqueeze(1).to(scores))
-        return torch.stack(draws)
 
 
 class MaskedDiffusion(ExactCounts):
@@ -91,38 +46,42 @@ class MaskedDiffusion(ExactCounts):
         self.simulates = sampler.simulates
         self.loss_scores = schedule is None
 
-    def forwards(self, length: int) -> int:
-        """Return the sampler's steps."""
-        return self.sampler.forwards(length)
+    @override
+    def calls(self, length: int) -> int:
+        return self.sampler.calls(length)
 
+    @override
     def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: TokenNetwork,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return one draw of the ELBO's negative per sequence, nats."""
         if self.schedule is None:
-            return super().loss(network, chunk, context, generator=generator)
-        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * stratified(len(chunk), generator)
+            return super().loss(network, code, context, generator=generator)
+        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * stratified(len(code), generator)
         chance = self.schedule.masked(t)
         weight = (1 - SMALLEST_TIME) * self.schedule.slope(t) / chance
-        masked = (uniforms(tuple(chunk.shape), generator) < chance.unsqueeze(1)).to(chunk.device)
-        scores = self.masked_scores(network, chunk, network.prefill(context), masked)
+        masked = (uniforms(tuple(code.shape), generator) < chance.unsqueeze(1)).to(code.device)
+        scores = self.masked_scores(network, code, network.prefill(context), masked)
         return -scores.sum(-1) * weight.to(scores)
 
-    def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
+    def masked_scores(self, network: TokenNetwork, code: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``log p(x_i | x_notM, c)`` where masked and 0 elsewhere, (batch, length), nats.
 
         Args:
             network: the network to ask.
-            tokens: codes (batch, length).
+            code: codes (batch, length).
             cache: the prefilled context.
             masked: M, boolean (batch, length).
         """
-        logits, _ = network(in_place_slots(network, tokens.masked_fill(masked, UNKNOWN)), cache)
-        return token_scores(logits, tokens) * masked
+        answer, _ = network(in_place_slots(network, code.masked_fill(masked, UNKNOWN)), cache)
+        return answer.log_prob(code) * masked
 
-    def order_log_probs(
-        self, network: TokenNetwork, tokens: Tensor, context: Tensor, order: Tensor
-    ) -> Tensor:
+    def order_log_probs(self, network: TokenNetwork, code: Tensor, context: Tensor, order: Tensor) -> Tensor:
         """Return log p(x_i | tokens before i in ``order``, c) by position (batch, length), nats.
 
         This is the chain rule, exactly, with the same network in one given order (batch, length); it costs a call per
@@ -130,67 +89,18 @@ class MaskedDiffusion(ExactCounts):
         """
         cache = network.prefill(context)
         rank = order.argsort(1)
-        scores = torch.zeros(tokens.shape, device=tokens.device)
-        for j in range(tokens.shape[1]):
-            found = self.masked_scores(network, tokens, cache, rank >= j)
+        scores = torch.zeros(code.shape, device=code.device)
+        for j in range(code.shape[1]):
+            found = self.masked_scores(network, code, cache, rank >= j)
             scores = scores + found * (rank == j)
         return scores
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Draw tokens by the configured sampler; ``known`` may freeze any positions."""
-        chunk = check_known(known, context, network.length, network.vocab_size)
-        legal = None if constraint is None else LegalTokens(constraint, chunk)
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
         cache = network.prefill(context)
-        chunk, log_prob, calls = unmask(
-            lambda part: network(in_place_slots(network, part), cache)[0],
-            chunk,
-            self.sampler,
-            generator=generator,
-            temperature=temperature,
-            nucleus=nucleus,
-            legal=legal,
-        )
-        drawn = None if self.sampler.revises else log_prob
-        return Sample(chunk, drawn, forwards=calls, slots=calls * network.length)
-
-
-def stratified(rows: int, generator: torch.Generator) -> Tensor:
-    """Draw one uniform from each of ``rows`` equal strata of [0, 1), in random order, float64.
-
-    >>> stratified(2, torch.Generator().manual_seed(0)).sort().values // 0.5
-    tensor([0., 1.], dtype=torch.float64)
-    """
-    order = uniforms((rows,), generator).argsort()
-    return (order + uniforms((rows,), generator)) / rows
-
-
-def stratified_counts(rows: int, length: int, generator: torch.Generator) -> Tensor:
-    """Draw k uniform on 1..length for each row, one per stratum of [0, 1), in random row order.
-
-    >>> stratified_counts(3, 3, torch.Generator().manual_seed(0)).sort().values
-    tensor([1, 2, 3])
-    """
-    return 1 + (stratified(rows, generator) * length).long().clamp_max(length - 1)
-
-
-def random_masks(counts: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Mark ``counts`` (rows,) uniformly random positions of each row: boolean (rows, length).
-
-    >>> random_masks(torch.tensor([1, 3]), 4, torch.Generator().manual_seed(0)).sum(-1)
-    tensor([1, 3])
-    """
-    rank = torch.argsort(torch.argsort(uniforms((len(counts), length), generator), dim=-1), dim=-1)
-    return rank < counts.unsqueeze(-1)
+        unmask(draft, self.sampler, lambda part: network(in_place_slots(network, part), cache)[0])
+        if self.sampler.revises:
+            draft.log_prob = None
 
 
 @dataclass

@@ -1,20 +1,20 @@
 """Minimal iterative policy: regression in two steps, the second one from a noised first guess."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, check_sampling, require
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.families.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.base import FactorizationConfig
+from anyorder.factorization.checks import require
 from anyorder.factorization.noise import normals
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import ValueNetwork
+from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
 
 
-class MinimalIterativePolicy(Factorization):
+class MinimalIterativePolicy(ValueFactorization):
     """Two deterministic regressions; it matches flow policies where plain regression does not (arXiv 2512.01809).
 
     Formula: ``loss = |f(0, 0, c) - x|^2 + |f(t x + (1 - t) e, t, c) - x|^2`` at one fixed t; prediction:
@@ -29,52 +29,37 @@ class MinimalIterativePolicy(Factorization):
         weighted: divide the residuals by t and by 1 - t, as the released code does.
     """
 
-    discrete = False
-    reads = "values"
-    exact = None
-    infills = "approximate"
-
     def __init__(self, t: float, weighted: bool = False) -> None:
         self.t = t
         self.weights = (t**-2, (1 - t) ** -2) if weighted else (1.0, 1.0)
 
-    def forwards(self, length: int) -> int:
-        """Return two."""
+    @override
+    def calls(self, length: int) -> int:
         return 2
 
+    @override
     def loss(
-        self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
-    ) -> Tensor:
-        """Return the weighted sum of both squared errors per sequence, mean over the chunk's values."""
-        cache = network.prefill(context)
-        chunk = at_least_float32(chunk)
-        noise = normals(chunk.shape, chunk, generator)
-        guess = network(torch.zeros_like(chunk), self.time(chunk, 0.0), cache)
-        refined = network(self.t * chunk + (1 - self.t) * noise, self.time(chunk, self.t), cache)
-        first, second = self.weights
-        return (first * (guess - chunk).square() + second * (refined - chunk).square()).mean((1, 2))
-
-    def sample(
         self,
         network: ValueNetwork,
+        chunk: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Return the refined prediction, with ``known`` values (NaN where free) in their place at both steps."""
-        check_sampling(temperature, nucleus)
-        check_values(network, context, constraint, known)
-        shape = (context.shape[0], network.horizon, network.action_size)
+        progress: float = 1.0,
+    ) -> Tensor:
         cache = network.prefill(context)
-        x = torch.zeros(shape, dtype=at_least_float32(context).dtype, device=context.device)
+        chunk = at_least_float32(chunk)
+        noise = normals(chunk.shape, chunk, generator)
+        guess = network(torch.zeros_like(chunk), cache, self.time(chunk, 0.0))
+        refined = network(self.t * chunk + (1 - self.t) * noise, cache, self.time(chunk, self.t))
+        first, second = self.weights
+        return (first * (guess - chunk).square() + second * (refined - chunk).square()).mean((1, 2))
+
+    @override
+    def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
+        cache = network.prefill(context)
         for t in (0.0, self.t):
-            x = check_finite(at_least_float32(network(t * x, self.time(x, t), cache)), ANSWER)
-            x = x if known is None else overwrite(x, known)
-        return Sample(x, None, 2, 2 * network.horizon)
+            draft.put(answered(network(t * draft.values, cache, self.time(draft.values, t))))
 
     def time(self, like: Tensor, t: float) -> Tensor:
         """Return t for each row of ``like``, (batch,)."""

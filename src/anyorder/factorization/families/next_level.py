@@ -1,11 +1,13 @@
 """Coarse to fine: the levels of a code one after the other, frequencies or scales."""
 
 from dataclasses import dataclass
+from typing import override
 
 from anyorder.errors import ConfigError
-from anyorder.factorization.base import FactorizationConfig, TokenNetwork
+from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.blocks import Block, split
 from anyorder.factorization.families.chunked import Chunked
+from anyorder.factorization.slots import TokenNetwork
 
 
 class NextLevel(Chunked):
@@ -42,8 +44,8 @@ class NextLevel(Chunked):
             raise ConfigError("tokenizer", "a code without levels", allowed)
         return split(network.levels, network.length)
 
-    def forwards(self, length: int) -> int:
-        """Return the most it can be, one call per token; it is one per level."""
+    @override
+    def calls(self, length: int) -> int:
         return length
 
 

@@ -1,19 +1,19 @@
 """Regression: one forward gives one chunk; the baseline that cannot express two modes."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import Factorization, FactorizationConfig, Sample, ValueNetwork
-from anyorder.factorization.categorical import ANSWER
-from anyorder.factorization.checks import check_finite, check_sampling, require
-from anyorder.factorization.constraint import TokenAutomaton
-from anyorder.factorization.families.gaussian_diffusion import check_values, overwrite
+from anyorder.factorization.base import FactorizationConfig
+from anyorder.factorization.checks import require
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import ValueNetwork
+from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
 
 
-class Regression(Factorization):
+class Regression(ValueFactorization):
     """The chunk as a function of the observation, under an absolute or a squared error.
 
     Formula: ``loss = mean |f(0, c) - x|`` (``l1``), whose optimum is the conditional median of each value, or
@@ -24,44 +24,30 @@ class Regression(Factorization):
         norm: ``l1`` or ``l2``.
     """
 
-    discrete = False
-    reads = "values"
-    exact = None
-    infills = "approximate"
-
     def __init__(self, norm: str = "l1") -> None:
         self.norm = norm
 
-    def forwards(self, length: int) -> int:
-        """Return one."""
+    @override
+    def calls(self, length: int) -> int:
         return 1
 
+    @override
     def loss(
-        self, network: ValueNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
-    ) -> Tensor:
-        """Return the error per sequence, mean over the chunk's values; nothing is random."""
-        chunk = at_least_float32(chunk)
-        residual = network(torch.zeros_like(chunk), None, network.prefill(context)) - chunk
-        return (residual.abs() if self.norm == "l1" else residual.square()).mean((1, 2))
-
-    def sample(
         self,
         network: ValueNetwork,
+        chunk: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Return the prediction, with ``known`` values (NaN where free) in their place; nothing else is used."""
-        check_sampling(temperature, nucleus)
-        check_values(network, context, constraint, known)
-        shape = (context.shape[0], network.horizon, network.action_size)
-        start = torch.zeros(shape, dtype=at_least_float32(context).dtype, device=context.device)
-        x = check_finite(at_least_float32(network(start, None, network.prefill(context))), ANSWER)
-        return Sample(x if known is None else overwrite(x, known), None, 1, network.horizon)
+        progress: float = 1.0,
+    ) -> Tensor:
+        chunk = at_least_float32(chunk)
+        residual = network(torch.zeros_like(chunk), network.prefill(context)) - chunk
+        return (residual.abs() if self.norm == "l1" else residual.square()).mean((1, 2))
+
+    @override
+    def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
+        draft.put(answered(network(draft.values, network.prefill(context))))
 
 
 @dataclass

@@ -1,16 +1,18 @@
 """Score entropy: discrete diffusion that learns ratios of probabilities instead of probabilities."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import FactorizationConfig, Sample, TokenNetwork, in_place_slots
-from anyorder.factorization.categorical import draw, forbid, uniforms
-from anyorder.factorization.checks import UNKNOWN, check_known
-from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
-from anyorder.factorization.families.masked_diffusion import ExactCounts
+from anyorder.factorization.base import FactorizationConfig
+from anyorder.factorization.categorical import draw, uniforms
+from anyorder.factorization.checks import UNKNOWN
+from anyorder.factorization.draft import Draft
+from anyorder.factorization.exact_counts import ExactCounts
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import TokenNetwork, in_place_slots
 
 
 class ScoreEntropy(ExactCounts):
@@ -29,54 +31,29 @@ class ScoreEntropy(ExactCounts):
 
     simulates = True
 
-    def forwards(self, length: int) -> int:
-        """Return one call per token."""
+    @override
+    def calls(self, length: int) -> int:
         return length
 
-    def masked_scores(self, network: TokenNetwork, tokens: Tensor, cache: object, masked: Tensor) -> Tensor:
+    def masked_scores(self, network: TokenNetwork, code: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``l_i(x_i) + 1 - sum_y exp(l_i(y))`` where masked and 0 elsewhere, (batch, length), nats."""
-        logits, _ = network(in_place_slots(network, tokens.masked_fill(masked, UNKNOWN)), cache)
-        logits = at_least_float32(logits)
-        chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        answer, _ = network(in_place_slots(network, code.masked_fill(masked, UNKNOWN)), cache)
+        logits = at_least_float32(answer.logits)
+        chosen = logits.gather(-1, code.unsqueeze(-1)).squeeze(-1)
         return (chosen + 1 - logits.exp().sum(-1)) * masked
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Follow the reverse process jump by jump; ``known`` may freeze any positions.
-
-        ``temperature`` and ``nucleus`` act on the tokens, and at temperature 0 the position of the highest rate jumps.
-        """
-        chunk = check_known(known, context, network.length, network.vocab_size)
-        legal = None if constraint is None else LegalTokens(constraint, chunk)
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
         cache = network.prefill(context)
-        calls = 0
-        for _ in range(int((chunk < 0).sum(-1).max())):
-            logits, _ = network(in_place_slots(network, chunk), cache)
-            calls += 1
-            masked = chunk < 0
-            log_rates = torch.logsumexp(at_least_float32(logits), -1).masked_fill(~masked, float("-inf"))
-            done = ~masked.any(-1)
-            log_rates[done] = 0.0
-            place_noise, token_noise = uniforms((len(chunk),), generator), uniforms((len(chunk),), generator)
-            place = draw(log_rates, 0.0 if temperature == 0 else 1.0, 1.0, place_noise)
-            choices = logits.gather(1, place.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
-            if legal is not None:
-                choices = forbid(choices, legal.allowed_rows(place))
-            token = draw(choices, temperature, nucleus, token_noise)
-            token = torch.where(done, chunk.gather(1, place.unsqueeze(1)).squeeze(1), token)
-            if legal is not None:
-                legal.place_rows(place, token)
-            chunk = chunk.scatter(1, place.unsqueeze(1), token.unsqueeze(1))
-        return Sample(chunk, None, forwards=calls, slots=calls * network.length)
+        for _ in range(int((draft.code < 0).sum(-1).max())):
+            masked = draft.code < 0
+            answer, _ = network(in_place_slots(network, draft.code), cache)
+            log_rates = torch.logsumexp(at_least_float32(answer.logits), -1)
+            log_rates = log_rates.masked_fill(~masked, float("-inf"))
+            log_rates[~masked.any(-1)] = 0.0
+            noise = uniforms((len(masked),), draft.generator)
+            place = draw(log_rates, 0.0 if draft.temperature == 0 else 1.0, 1.0, noise)
+            draft.fill(place, answer.at(place))
 
 
 @dataclass

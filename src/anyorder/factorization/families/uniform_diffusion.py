@@ -1,30 +1,24 @@
 """Discrete diffusion with uniform noise: tokens jump to random ones, and back."""
 
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
 
-from anyorder.factorization.base import (
-    FactorizationConfig,
-    Sample,
-    TokenFactorization,
-    TokenNetwork,
-    in_place_slots,
-)
+from anyorder.factorization.base import FactorizationConfig, TokenFactorization
 from anyorder.factorization.categorical import (
-    draw,
-    forbid,
     inverse_cdf,
     probabilities,
-    token_scores,
     uniforms,
 )
-from anyorder.factorization.checks import check_known, require
-from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
-from anyorder.factorization.families.masked_diffusion import stratified
+from anyorder.factorization.checks import require
+from anyorder.factorization.conditionals import Conditionals
+from anyorder.factorization.draft import Draft
 from anyorder.factorization.noise_time import with_time
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import TokenNetwork, in_place_slots
+from anyorder.factorization.strata import stratified
 
 
 class UniformDiffusion(TokenFactorization):
@@ -55,39 +49,45 @@ class UniformDiffusion(TokenFactorization):
         self.auxiliary = auxiliary
         self.loss_scores = auxiliary == 0
 
-    def forwards(self, length: int) -> int:
-        """Return T."""
+    @override
+    def calls(self, length: int) -> int:
         return self.steps
 
+    @override
     def loss(
-        self, network: TokenNetwork, chunk: Tensor, context: Tensor, *, generator: torch.Generator
+        self,
+        network: TokenNetwork,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """Return one draw of the bound's negative, plus the weighted cross-entropy, per sequence, nats."""
-        times = 1 + (stratified(len(chunk), generator) * self.steps).long().clamp_max(self.steps - 1)
-        times = times.to(chunk.device)
-        divergence, surprise = self.divergence(network, chunk, context, times, generator)
+        times = 1 + (stratified(len(code), generator) * self.steps).long().clamp_max(self.steps - 1)
+        times = times.to(code.device)
+        divergence, surprise = self.divergence(network, code, context, times, generator)
         return (self.steps * divergence + self.auxiliary * surprise).sum(-1)
 
     def token_scores(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         *,
         generator: torch.Generator,
         samples: int,
     ) -> Tensor:
         """Return ``samples`` draws of each token's share of the bound; t is stratified over a sequence's draws."""
-        levels = torch.stack([stratified(samples, generator) for _ in range(len(tokens))], 1)
+        levels = torch.stack([stratified(samples, generator) for _ in range(len(code))], 1)
         times = 1 + (levels * self.steps).long().clamp_max(self.steps - 1)
-        times = times.to(tokens.device)
-        draws = [self.divergence(network, tokens, context, t, generator)[0] for t in times]
+        times = times.to(code.device)
+        draws = [self.divergence(network, code, context, t, generator)[0] for t in times]
         return -self.steps * torch.stack(draws)
 
     def divergence(
         self,
         network: TokenNetwork,
-        tokens: Tensor,
+        code: Tensor,
         context: Tensor,
         times: Tensor,
         generator: torch.Generator,
@@ -99,23 +99,23 @@ class UniformDiffusion(TokenFactorization):
         network's own.
         """
         vocab = network.vocab_size
-        chance = uniforms(tuple(tokens.shape), generator)
+        chance = uniforms(tuple(code.shape), generator)
         replaced = chance >= 1 - times.to(chance).unsqueeze(1) / self.steps
-        random = (uniforms(tuple(tokens.shape), generator) * vocab).long()
-        noisy = torch.where(replaced.to(tokens.device), random.to(tokens.device), tokens)
-        logits = at_least_float32(self.ask(network, noisy, context, times))
-        predicted = torch.softmax(logits, -1)
-        one_hot = torch.nn.functional.one_hot(tokens, vocab).to(logits)
+        random = (uniforms(tuple(code.shape), generator) * vocab).long()
+        noisy = torch.where(replaced.to(code.device), random.to(code.device), code)
+        answer = self.ask(network, noisy, context, times)
+        predicted = torch.softmax(at_least_float32(answer.logits), -1)
+        one_hot = torch.nn.functional.one_hot(code, vocab).to(predicted)
         truth = self.posterior(noisy, one_hot, times)
         model = self.posterior(noisy, predicted, times)
         # Apart, as the gradient of xlogy(truth, truth / model) is NaN where the truth is 0.
         divergence = (
             torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()
         ).sum(-1)
-        return divergence, -token_scores(logits, tokens)
+        return divergence, -answer.log_prob(code)
 
-    def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Tensor:
-        """Return logits of the clean tokens, (batch, length, vocabulary)."""
+    def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Conditionals:
+        """Return what the network says of the clean tokens, (batch, length)."""
         cache = network.prefill(with_time(context, times / self.steps))
         return network(in_place_slots(network, noisy), cache)[0]
 
@@ -145,43 +145,22 @@ class UniformDiffusion(TokenFactorization):
         law: Tensor = likelihood * prior
         return law / law.sum(-1, keepdim=True)
 
-    def sample(
-        self,
-        network: TokenNetwork,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        nucleus: float = 1.0,
-        constraint: TokenAutomaton | None = None,
-        known: Tensor | None = None,
-    ) -> Sample:
-        """Denoise from random tokens in T steps; ``known`` tokens are held clean throughout, an approximation.
-
-        ``temperature`` and ``nucleus`` act on the network's prediction of the clean tokens; the constraint on the last
-        step alone, where the code is drawn left to right.
-        """
-        batch, length, vocab = context.shape[0], network.length, network.vocab_size
-        frozen = check_known(known, context, length, vocab)
-        chunk = (uniforms((batch, length), generator) * vocab).long().to(context.device)
+    @override
+    def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
+        frozen, vocab = draft.code, network.vocab_size
+        noisy = (uniforms(tuple(frozen.shape), draft.generator) * vocab).long().to(context.device)
         for t in range(self.steps, 0, -1):
-            chunk = torch.where(frozen >= 0, frozen, chunk)
-            times = torch.full((batch,), t, device=context.device)
-            logits = self.ask(network, chunk, context, times)
-            noise = uniforms((batch, length), generator)
-            if t > 1 or constraint is None:
-                clean = probabilities(logits, temperature, nucleus)
-                law = self.posterior(chunk.to(clean.device), clean, times)
-                chunk = inverse_cdf(law, noise).to(context.device)
-                continue
-            legal = LegalTokens(constraint, frozen)
-            for i in range(length):
-                allowed = forbid(logits[:, i], legal.allowed(i))
-                token = draw(allowed, temperature, nucleus, noise[:, i])
-                chunk[:, i] = torch.where(frozen[:, i] >= 0, frozen[:, i], token)
-                legal.place(i, chunk[:, i])
-        chunk = torch.where(frozen >= 0, frozen, chunk)
-        return Sample(chunk, None, forwards=self.steps, slots=self.steps * length)
+            noisy = torch.where(frozen >= 0, frozen, noisy)
+            times = torch.full((len(frozen),), t, device=context.device)
+            answer = self.ask(network, noisy, context, times)
+            noise = uniforms(tuple(frozen.shape), draft.generator)
+            if t == 1 and draft.legal is not None:
+                draft.fill_part(0, frozen < 0, answer, noise)
+            else:
+                clean = probabilities(answer.logits, draft.temperature, draft.nucleus)
+                law = self.posterior(noisy.to(clean.device), clean, times)
+                noisy = inverse_cdf(law, noise).to(context.device)
+        draft.put(0, torch.where(draft.code >= 0, draft.code, noisy))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Which slot sees which in every family, drawn from the slots and masks that the families themselves ask with.
 
-``python -m anyorder.reports.attention FILE.png`` makes the picture of ``docs/factorizations.md``.
+``python scripts/attention.py FILE.png`` makes the picture of ``docs/factorizations.md``.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anyorder.factorization import FactorizationConfig, Slots
+from anyorder.factorization import Categorical, FactorizationConfig, Slots
 
 LENGTH, VOCAB = 6, 4
 SHOWN: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -39,16 +39,20 @@ class Recorder:
 
     def __call__(
         self, slots: Slots, cache: Any, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Categorical, None]:
         """Keep the slots and who sees whom."""
         self.slots = slots
         count = slots.tokens.shape[1]
         self.visible = torch.ones(count, count, dtype=torch.bool) if visible is None else visible
-        return torch.zeros(slots.tokens.shape[0], count, VOCAB), None
+        return Categorical(torch.zeros(slots.tokens.shape[0], count, VOCAB)), None
 
 
 def pattern(name: str, options: dict[str, Any]) -> tuple[Slots, Tensor]:
-    """Return the slots of one training call of a family, (1, slots), and who sees whom, (slots, slots)."""
+    """Return the slots of one training call of a family, (1, slots), and who sees whom, (slots, slots).
+
+    >>> pattern("independent", {})[1].int()[2].tolist()
+    [0, 0, 1, 0, 0, 0]
+    """
     network = Recorder()
     tokens = torch.tensor([[0, 1, 2, 3, 0, 1]])
     family = FactorizationConfig.named(name, **options).build()

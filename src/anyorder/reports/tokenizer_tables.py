@@ -1,0 +1,89 @@
+"""What a tokenizer costs and loses, as tables for the terminal and in Markdown."""
+
+from rich.console import Group
+from rich.text import Text
+
+from anyorder.reports.text_tables import markdown_table, rich_table
+from anyorder.tokenizers.rate_distortion import RateDistortion
+from anyorder.tokenizers.report import TokenizerReport
+
+SUMMARY_TITLES = ("", "")
+ERROR_TITLES = ("action error", "rmse", "p99", "max")
+WORST_TITLES = ("worst chunks", "rmse", "worst dimension", "its largest error")
+POINT_TITLES = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action")
+
+
+def summary_rows(report: TokenizerReport) -> list[tuple[str, str]]:
+    """Return what concerns whole chunks as pairs of name and value."""
+    return [
+        ("tokenizer", report.tokenizer),
+        ("chunks", f"{report.chunks}"),
+        ("vocabulary", f"{report.vocab_size} ({report.tokens_used} used)"),
+        ("length, padding included", f"{report.length}"),
+        ("tokens per chunk", f"{report.tokens_mean:.1f} ({report.tokens_min} to {report.tokens_max})"),
+        ("values per token", f"{report.values_per_token:.2f}"),
+        ("bits per chunk, uniform", f"{report.bits_upper:.1f}"),
+        ("bits per chunk, unigram", f"{report.bits_unigram:.1f}"),
+        ("rmse, normalised units", f"{report.rmse_normalised:.4g}"),
+        ("chunks cut or clamped", "-" if report.lossy_chunks is None else f"{report.lossy_chunks}"),
+        ("encode, chunks per s", f"{report.encode_per_s:.0f}"),
+        ("decode, chunks per s", f"{report.decode_per_s:.0f}"),
+    ]
+
+
+def error_rows(report: TokenizerReport) -> list[tuple[str, ...]]:
+    """Return the error table's rows: name, rmse, 99th percentile, maximum."""
+    return [(e.name, f"{e.rmse:.4g}", f"{e.p99:.4g}", f"{e.max:.4g}") for e in report.errors]
+
+
+def worst_rows(report: TokenizerReport) -> list[tuple[str, ...]]:
+    """Return the worst chunks' rows: number, rmse, worst dimension, its largest error."""
+    return [(f"{w.index}", f"{w.rmse:.4g}", w.dimension, f"{w.max:.4g}") for w in report.worst]
+
+
+def point_rows(curve: RateDistortion) -> list[tuple[str, ...]]:
+    """Return the curve's rows: tokenizer, dial, tokens, bits, error in normalised and in action units."""
+    return [
+        (
+            p.tokenizer,
+            p.label,
+            f"{p.tokens_mean:.1f}",
+            f"{p.bits_unigram:.1f}",
+            f"{p.rmse_normalised:.4g}",
+            f"{p.rmse:.4g}",
+        )
+        for p in curve.points
+    ]
+
+
+def report_markdown(report: TokenizerReport) -> str:
+    """Return a report's tables in Markdown."""
+    tables = (
+        markdown_table(SUMMARY_TITLES, summary_rows(report)),
+        markdown_table(ERROR_TITLES, error_rows(report)),
+        markdown_table(WORST_TITLES, worst_rows(report)),
+    )
+    return "\n\n".join(tables)
+
+
+def curve_markdown(curve: RateDistortion) -> str:
+    """Return the curve's table, and the settings left out, in Markdown."""
+    lines = [f"- left out: {line}" for line in curve.skipped]
+    return "\n\n".join(
+        [markdown_table(POINT_TITLES, point_rows(curve)), *(["\n".join(lines)] if lines else [])]
+    )
+
+
+def report_tables(report: TokenizerReport) -> Group:
+    """Return a report's tables for the terminal, below each other: side by side they need more than 80 characters."""
+    return Group(
+        rich_table(SUMMARY_TITLES, summary_rows(report), framed=True),
+        rich_table(ERROR_TITLES, error_rows(report), framed=True),
+        rich_table(WORST_TITLES, worst_rows(report), framed=True),
+    )
+
+
+def curve_table(curve: RateDistortion) -> Group:
+    """Return the curve's table for the terminal, and the settings left out below it."""
+    lines = [Text(f"left out: {line}", style="yellow") for line in curve.skipped]
+    return Group(rich_table(POINT_TITLES, point_rows(curve), framed=True), *lines)
