@@ -150,12 +150,11 @@ def overview() -> str:
 
 def explanation(verb: str) -> str:
     """Return the text of ``anyorder <verb> --help``: examples, every setting, and the choices of each group."""
-    from anyorder.composition import GROUPS, examples, group_lines, groups_of, register_groups, slots
+    from anyorder.composition import GROUPS, chosen, examples, group_lines, groups_of, register_groups
     from anyorder.settings.text import explained
 
-    chosen = {slot.place: slot.default or "null" for slot in slots(verb)}
     lines = [f"anyorder {verb} key=value ...", "", *examples(verb)]
-    lines += ["", "Settings and their defaults:", "", *explained(kind_of(verb), chosen)]
+    lines += ["", "Settings and their defaults:", "", *explained(kind_of(verb), chosen(verb))]
     groups = groups_of(verb)
     if groups:
         register_groups()

@@ -75,6 +75,11 @@ def slots(verb: str) -> list[Slot]:
     return found
 
 
+def chosen(verb: str) -> dict[str, str]:
+    """Return what a verb chooses where nothing is said, by the setting it fills."""
+    return {slot.place: slot.default or "null" for slot in slots(verb)}
+
+
 def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
     """Return the settings of a verb as nested dicts: declared defaults, choices, and what was typed.
 
@@ -109,9 +114,9 @@ def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
         try:
             config = hydra_compose(verb, overrides=overrides)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            chosen = [w for w in overrides if w.partition("=")[0] in [slot.key for slot in offered]]
+            choices = [w for w in overrides if w.partition("=")[0] in [slot.key for slot in offered]]
             try:
-                known = hydra_compose(verb, overrides=chosen)
+                known = hydra_compose(verb, overrides=choices)
             except (HydraException, ValueError):  # the choice itself is wrong
                 known = hydra_compose(verb)
             keys = flat_keys(OmegaConf.to_container(known))

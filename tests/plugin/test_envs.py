@@ -21,6 +21,7 @@ from anyorder.envs import EnvConfig
 from anyorder.envs.lerobot_names import policy_shapes
 from anyorder.errors import ConfigError, EnvError
 from anyorder.plugin.envs import describe, register_env_types
+from anyorder.plugin.excepthook import user_error
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
 from tests.plugin.still import still_policy
 
@@ -147,7 +148,7 @@ def test_saved_settings_read_back():
 def test_wrong_settings_are_one_line(words, message):
     with pytest.raises(draccus.utils.ParsingError) as error:
         parse("--env.type=anyorder_so101", *words)
-    cause = error.value.__cause__  # what the commands print, see test_errors.py
+    cause = user_error(error.value)  # what the commands print
     assert isinstance(cause, ConfigError)
     assert str(cause).startswith(message)
     assert "\n" not in str(cause)

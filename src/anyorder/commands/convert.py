@@ -16,9 +16,10 @@ class ConvertConfig(Settings):
     """Settings of ``anyorder convert``."""
 
     source: str = setting(meaning="Folder of the dataset (v2.0, v2.1).")
-    root: str = setting(meaning="Folder of the new one; must not exist.")
+    root: str = setting(meaning="Folder of the new one; an existing one is refused, and one inside source.")
     videos: dict[str, str] = setting(
-        {}, "Where a camera's episode_*.mp4 are, if not in source: videos.<camera>=FOLDER."
+        {},
+        "Where a camera's episode_*.mp4 are, if not in source, as re-encoded ones: videos.<camera>=FOLDER.",
     )
 
 

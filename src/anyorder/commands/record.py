@@ -18,14 +18,14 @@ class RecordConfig(Settings):
 
     env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
     root: str = setting(meaning="Folder of the dataset; must not exist unless resume.")
-    episodes: int = setting(50, "Demonstrations the dataset shall have in the end.", least=1, most=MAX_COUNT)
+    episodes: int = setting(50, "Demonstrations in the dataset when it is done.", least=1, most=MAX_COUNT)
     seed: int = setting(0, "Reset seed of the first; the others count up from it.", least=0, most=MAX_COUNT)
     repo_id: str | None = setting(None, "LeRobot's name for the dataset; local/<folder name> when null.")
     only_successful: bool = setting(
-        True, "Drop an episode in which the expert failed, and try the next seed."
+        True, "Keep only demonstrations that reached the goal; a failed one is replaced by the next seed."
     )
     videos: bool = setting(True, "Cameras as mp4; false stores PNGs inside the parquet files.")
-    resume: bool = setting(False, "Continue the dataset in root.")
+    resume: bool = setting(False, "Continue the dataset in root after a kill, or record more.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,12 +19,20 @@ class RolloutConfig(Settings):
 
     policy: str = setting(meaning="Run folder, checkpoint or pretrained_model folder.")
     env: EnvConfig | None = setting(
-        None, "The environment; the one its demonstrations were recorded in when null."
+        None,
+        "The environment, as of `anyorder record`; the one its demonstrations were recorded in when null.",
     )
     output: str | None = setting(
-        None, "New folder for episodes.jsonl, summary.json and videos; <run>/rollout when null."
+        None,
+        "New folder for episodes.jsonl, summary.json and videos; it appears when the rollout is complete. "
+        "<run>/rollout when null.",
     )
-    episodes: int = setting(100, "How many episodes.", least=1, most=MAX_COUNT)
+    episodes: int = setting(
+        100,
+        "How many episodes; with 100, the 95 % interval around 95 % is 89 to 98 %.",
+        least=1,
+        most=MAX_COUNT,
+    )
     seed: int = setting(
         1_000_000,
         "Reset seed of the first; episode i uses seed + i, whatever the batch size.",
@@ -32,10 +40,19 @@ class RolloutConfig(Settings):
         most=MAX_COUNT,
     )
     batch_size: int = setting(100, "Episodes that step together.", least=1, most=MAX_COUNT)
-    videos: int = setting(1, "Film the first so many.", least=0, most=MAX_COUNT)
+    videos: int = setting(1, "How many episodes to film, from the first on.", least=0, most=MAX_COUNT)
     policy_seed: int = setting(0, "Seed of the policy's own sampling.", least=0, most=MAX_COUNT)
-    temperature: float | None = setting(None, "Overrides the policy's, where it draws tokens.")
-    n_action_steps: int | None = setting(None, "Overrides the policy's.", least=1, most=MAX_COUNT)
+    temperature: float | None = setting(
+        None,
+        "Temperature of sampling, the policy's when null: 1 samples the model, 0 takes the most likely tokens; 0 "
+        "alone where none are drawn.",
+    )
+    n_action_steps: int | None = setting(
+        None,
+        "Actions executed before the next prediction; the policy's when null.",
+        least=1,
+        most=MAX_COUNT,
+    )
     device: str | None = setting(
         None, "cpu, cuda, cuda:1 or mps; the policy's when null, or the best there is."
     )

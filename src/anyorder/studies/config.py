@@ -37,11 +37,13 @@ class StudyDataset(Settings):
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     episodes: int | list[int] | None = setting(
         None,
-        "Use so many episodes, a reproducible choice, or these: [3,5]; all when null.",
+        "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.",
         least=1,
         most=MAX_COUNT,
     )
-    seed: int = setting(0, "Seed of the choice of episodes and of who is held out.", least=0, most=MAX_COUNT)
+    seed: int = setting(
+        0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT
+    )
     validation_fraction: float = setting(
         0.05, "Share of the episodes that choose the best moment of a run.", above=0, below=0.5
     )
@@ -188,7 +190,7 @@ class SuccessConfig(Settings):
     """Success in simulation of some runs; needs a dataset that ``anyorder record`` made, and kept weights."""
 
     runs: int = setting(
-        0, "So many runs, evenly spread over the test NLL; 0 turns it off.", least=0, most=MAX_COUNT
+        0, "That many runs, evenly spread over the test NLL; 0 turns it off.", least=0, most=MAX_COUNT
     )
     episodes: int = setting(50, "Rollouts of each.", least=1, most=MAX_COUNT)
     seed: int = setting(1_000_000, "Seed of the first episode.", least=0, most=MAX_COUNT)
@@ -209,7 +211,7 @@ class SuccessConfig(Settings):
 class StudyConfig(Settings):
     """A study."""
 
-    dataset: StudyDataset = setting(StudyDataset, "What to learn from, and who is held out.")
+    dataset: StudyDataset = setting(StudyDataset, "What to learn from, and which episodes are held out.")
     chunk_size: int = setting(8, "Time steps in a chunk.", least=1, most=MAX_SIZE)
     tokenizer: TokenizerConfig = setting(
         DctConfig, "One whose codes have a fixed length; all families share it."

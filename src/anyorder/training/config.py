@@ -51,11 +51,13 @@ class DatasetConfig(Settings):
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     episodes: int | list[int] | None = setting(
         None,
-        "Use so many episodes, a reproducible choice, or these: [3,5]; all when null.",
+        "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.",
         least=1,
         most=MAX_COUNT,
     )
-    seed: int = setting(0, "Seed of the choice of episodes and of who is held out.", least=0, most=MAX_COUNT)
+    seed: int = setting(
+        0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT
+    )
     validation_fraction: float = setting(
         0.1, "Share of the episodes held out, at least one; 0 holds none out."
     )
