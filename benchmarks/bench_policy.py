@@ -56,14 +56,16 @@ def record(root: Path, episodes: int) -> None:
 def measure(root: Path, family: str, steps: int, calls: int) -> str:
     """Return one row of the table."""
     import torch
+    from torch.optim.swa_utils import AveragedModel
 
     from anyorder.datasets.write.origin import Origin
     from anyorder.factorization import FactorizationConfig
     from anyorder.rollouts.rollout import chunk_latency_ms
     from anyorder.training.config import DatasetConfig, TrainConfig
-    from anyorder.training.data import load_chunks, make_policy
-    from anyorder.training.loop import make_accelerator
-    from anyorder.training.optimise import optimise
+    from anyorder.training.data import load_chunks
+    from anyorder.training.fresh import make_policy
+    from anyorder.training.learner import Learner
+    from anyorder.training.optimizer import Schedule
     from anyorder.training.order import BatchOrder
 
     torch.set_num_threads(1)
@@ -75,12 +77,12 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     chunks, _ = load_chunks(config.dataset, config.chunk_size)
     policy = make_policy(config, chunks)
     optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-3)
-    accelerator = make_accelerator("cpu")
+    learner = Learner(policy, optimizer, AveragedModel(policy), Schedule(config.optimizer, config.steps, 0))
     order = BatchOrder(chunks.frames, config.batch_size, 0)
     times = []
     for step in range(steps):
         start = time.perf_counter()
-        optimise(accelerator, policy, optimizer, chunks.batch(order.rows(step)), config, step)
+        learner.optimize(chunks.batch(order.rows(step)), step)
         times.append(time.perf_counter() - start)
     rate = 1 / statistics.median(times[steps // 3 :])
     policy.eval()

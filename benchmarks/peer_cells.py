@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from peer_training import BATCH, fit, held_out_loss, make_learner, split
+from peer_training import BATCH, fit, held_out_loss, make_trainee, split
 from torch import nn
 
 from anyorder.datasets.read.chunks import ActionChunks
@@ -100,9 +100,9 @@ def steps_within(cell: Cell, chunks: ActionChunks) -> int:
     kind, amount = budget_of(cell.budget)
     if kind == "samples":
         return max(1, round(amount / BATCH))
-    learner = make_learner(cell.policy, cell.data, chunks, TIMED_STEPS, cell.seed)
-    _, seconds = fit(learner, TIMED_STEPS)
-    codes, rest = seconds[: learner.code_steps], seconds[learner.code_steps :]
+    trainee = make_trainee(cell.policy, cell.data, chunks, TIMED_STEPS, cell.seed)
+    _, seconds = fit(trainee, TIMED_STEPS)
+    codes, rest = seconds[: trainee.code_steps], seconds[trainee.code_steps :]
     step_s = sum(mean(phase[2:]) * len(phase) for phase in (codes, rest) if phase) / TIMED_STEPS
     return max(1, round(amount / step_s))
 
@@ -121,8 +121,8 @@ def work(cell: Cell) -> dict[str, Any]:
     chunks, held_out = split(cell.data, cell.policy)
     before = peak_mib()
     steps = steps_within(cell, chunks)
-    learner = make_learner(cell.policy, cell.data, chunks, steps, cell.seed)
-    policy, seconds = fit(learner, steps)
+    trainee = make_trainee(cell.policy, cell.data, chunks, steps, cell.seed)
+    policy, seconds = fit(trainee, steps)
     memory = peak_mib() - before
     env = rollout_env(cell.data, chunks)
     latency = chunk_latency_ms(env, policy, clock=time.process_time)
@@ -153,8 +153,8 @@ def work(cell: Cell) -> dict[str, Any]:
         "samples": steps * BATCH,
         "train_cpu_s": round(sum(seconds), 2),
         "samples_per_s": round(steps * BATCH / sum(seconds), 1),
-        "lr": learner.config.optimizer.lr,
-        "params": learner.model.trainable,
+        "lr": trainee.learner.schedule.optimizer.lr,
+        "params": trainee.learner.policy.trainable,
         "chunk_latency_ms": round(latency, 2),
         "training_memory_mib": round(memory, 1),
         "torch_threads": torch.get_num_threads(),

@@ -7,7 +7,7 @@ a cosine schedule over the budget, averaged weights, one torch thread.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import torch
 from peer_adapter import PeerData
@@ -21,19 +21,20 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig, OptimizerConfig, TrainConfig
-from anyorder.training.data import load_chunks, make_policy
-from anyorder.training.loop import make_accelerator
-from anyorder.training.optimise import learning_rate, optimise, ramped_average
+from anyorder.training.data import load_chunks
+from anyorder.training.fresh import make_policy
+from anyorder.training.learner import Learner
+from anyorder.training.optimizer import Schedule, ramped_average
 from anyorder.training.order import BatchOrder
 
 
 def ours(family: str, **changes: Any) -> dict[str, Any]:
     """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
-    regularised = family in REGULARIZED
+    regularized = family in REGULARIZED
     return {
-        "factorization": FactorizationConfig.named(family, **changes.pop("options", {})),
-        "network": TransformerConfig(dropout=DROPOUT if regularised else 0.0),
-        "observation_noise": OBSERVATION_NOISE if regularised else 0.0,
+        "factorization": FactorizationConfig.named(family, **(changes.pop("options", {}))),
+        "network": TransformerConfig(dropout=DROPOUT if regularized else 0.0),
+        "observation_noise": OBSERVATION_NOISE if regularized else 0.0,
         "chunk_size": HORIZON,
         "n_action_steps": EXECUTED,
         **changes,
@@ -82,24 +83,45 @@ class Samples(Protocol):
         """Gather some."""
 
 
+@dataclass(frozen=True)
+class PeerSchedule(Schedule):
+    """The schedule of everybody, after the steps that first fit VQ-BeT's codes.
+
+    Attributes:
+        code_steps: how many these are; their rate is constant, as in LeRobot's own schedule.
+    """
+
+    code_steps: int = 0
+
+    @override
+    def rate(self, step: int, peak: float) -> float:
+        rest = step - self.code_steps
+        if rest < 0:
+            return peak
+        lr = self.optimizer.lr
+        return Schedule(self.optimizer, self.steps - self.code_steps, self.seed).rate(rest, lr) / lr * peak
+
+
 @dataclass
-class Learner:
+class Trainee:
     """A fresh policy with all that its training needs.
 
     Attributes:
-        code_steps: how many steps first fit VQ-BeT's codes, at a constant rate as in LeRobot's own schedule.
+        learner: trains it.
+        samples: what it learns from.
+        batch_size: how many of them a step sees.
+        code_steps: how many steps first fit VQ-BeT's codes.
     """
 
-    model: Any
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     samples: Samples
-    config: TrainConfig
-    code_steps: int = 0
+    batch_size: int
+    code_steps: int
 
 
-def make_learner(
+def make_trainee(
     name: str, root: Path, chunks: ActionChunks, steps: int, seed: int, lr: float | None = None
-) -> Learner:
+) -> Trainee:
     """Make a policy of either house for a number of steps; ``lr`` replaces the rate chosen for one of LeRobot's."""
     torch.manual_seed(seed)
     common: dict[str, Any] = {
@@ -119,7 +141,7 @@ def make_learner(
             betas=config.optimizer.betas,
             weight_decay=config.optimizer.weight_decay,
         )
-        return Learner(policy, adamw, chunks, config)
+        return trainee(policy, adamw, chunks, config)
     peer = make_peer(name, chunks, steps, lr)
     preset = peer.policy.config.get_optimizer_preset()
     config = TrainConfig(
@@ -130,34 +152,32 @@ def make_learner(
     )
     adam = preset.build(peer.policy.get_optim_params())
     data = PeerData(chunks, peer.policy.config)
-    return Learner(
-        peer, adam, data, config, code_steps=getattr(peer.policy.config, "n_vqvae_training_steps", 0)
-    )
+    return trainee(peer, adam, data, config, getattr(peer.policy.config, "n_vqvae_training_steps", 0))
 
 
-def fit(learner: Learner, steps: int) -> tuple[Any, list[float]]:
+def trainee(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    samples: Samples,
+    config: TrainConfig,
+    code_steps: int = 0,
+) -> Trainee:
+    """Return a model with its learner."""
+    average = AveragedModel(model, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
+    schedule = PeerSchedule(config.optimizer, config.steps, config.seed, code_steps)
+    return Trainee(Learner(model, optimizer, average, schedule), samples, config.batch_size, code_steps)
+
+
+def fit(trained: Trainee, steps: int) -> tuple[Any, list[float]]:
     """Train for the first ``steps`` steps; return the averaged policy and the CPU seconds of every step."""
-    config, seconds = learner.config, []
-    accelerator = make_accelerator("cpu")
-    order = BatchOrder(learner.samples.frames, config.batch_size, config.seed)
-    average = AveragedModel(learner.model, multi_avg_fn=ramped_average(config.optimizer.ema_decay))
-    peaks = [group["lr"] for group in learner.optimizer.param_groups]
+    learner, seconds = trained.learner, []
+    order = BatchOrder(trained.samples.frames, trained.batch_size, learner.schedule.seed)
     for step in range(steps):
         start = time.process_time()
-        rest = step - learner.code_steps
-        rate = 1.0
-        if rest >= 0:
-            rate = (
-                learning_rate(rest, config.steps - learner.code_steps, config.optimizer) / config.optimizer.lr
-            )
-        for group, peak in zip(learner.optimizer.param_groups, peaks, strict=True):
-            group["lr"] = rate * peak
-        batch = learner.samples.batch(order.rows(step))
-        optimise(accelerator, learner.model, learner.optimizer, batch, config, step)
-        average.update_parameters(learner.model)
+        learner.advance(trained.samples.batch(order.rows(step)), step)
         seconds.append(time.process_time() - start)
-    average.module.eval()
-    return average.module, seconds
+    learner.average.module.eval()
+    return learner.average.module, seconds
 
 
 def split(root: Path, name: str) -> tuple[ActionChunks, ActionChunks]:
@@ -172,9 +192,9 @@ def held_out_loss(name: str, root: Path, steps: int, lr: float) -> float:
     torch.set_num_threads(1)
     chunks, held_out = split(root, name)
     with torch.enable_grad():
-        learner = make_learner(name, root, chunks, steps, 0, lr)
-        policy, _ = fit(learner, steps)
-    samples = PeerData(held_out, learner.model.policy.config)
+        trained = make_trainee(name, root, chunks, steps, 0, lr)
+        policy, _ = fit(trained, steps)
+    samples = PeerData(held_out, trained.learner.policy.policy.config)
     torch.manual_seed(0)
     parts = torch.arange(samples.frames).split(BATCH)
     losses = [policy(samples.batch(part))[0] * len(part) for part in parts for _ in range(4)]

@@ -4,6 +4,7 @@ The order of the rooms is design: a room may import from itself and from rooms t
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,12 +109,22 @@ def test_no_circle() -> None:
     assert circles(SOURCE) == []
 
 
+def test_only_what_talks_to_people_draws_tables() -> None:
+    talks = {"reports", "commands", "bars", "cli", "training"}  # training for its progress bar
+    drawing = {
+        room_of(name_of(file, SOURCE))
+        for file in (SOURCE / "anyorder").rglob("*.py")
+        if re.search(r"^\s*(from|import) rich\b", file.read_text(), re.MULTILINE)
+    }
+    assert drawing <= talks
+
+
 @pytest.mark.parametrize(
     ("file", "text", "fault"),
     [
         ("laws/fit.py", "from anyorder.studies import grid\n", "laws imports anyorder.studies"),
         ("laws/fit.py", "def f():\n    import anyorder.reports.html\n", "laws imports anyorder.reports.html"),
-        ("envs/base.py", "from anyorder.networks import heads\n", "envs imports anyorder.networks"),
+        ("envs/base.py", "from anyorder.networks import vision\n", "envs imports anyorder.networks"),
         ("kitchen/sink.py", "", "the room kitchen has no place"),
     ],
 )

@@ -39,11 +39,18 @@ OLD_WORDS = {
 """Words that pages no longer use outside code, and what they say instead."""
 
 OLD_NAMES = {
-    r"factorisation\w*": "factorization",
-    r"optimised|optimising": "optimized",
+    r"factori[sz]e\w*|factorisation\w*": "factorization",
+    r"tokenis\w+": "tokenize",
+    r"optimised|optimising|optimiser\w*": "optimizer, optimize",
+    r"randomis\w+": "randomize",
     r"serialis\w+": "serialize",
+    r"quantis\w+": "quantize",
+    r"minimis\w+": "minimize",
+    r"colours?": "color",
+    r"summaris\w+": "summarize",
+    r"dearest|dearer": "most_expensive",
+    r"recorded_in": "a function of Origin",
     r"nfe": "calls",
-    r"n_tokens|num_tokens": "length, or the name of what is counted",
 }
 """Parts of identifiers that the code no longer uses, and what it says instead."""
 

@@ -27,7 +27,6 @@ from anyorder.files import CHECKSUM, DIGEST, write_json
 from anyorder.laws.laws_file import read_laws
 from anyorder.laws.runs import read_runs
 from anyorder.networks import EncoderConfig, TransformerConfig
-from anyorder.policies import AnyOrderPolicy
 from anyorder.reports.rollouts import read_episodes
 from anyorder.reports.runs import read_run
 from anyorder.reports.settings_diff import compare_settings
@@ -55,9 +54,11 @@ from anyorder.training.checkpoint import (
     recorded_env,
 )
 from anyorder.training.config import DatasetConfig, TrainConfig
-from anyorder.training.loop import check_output, train
+from anyorder.training.learner import Learner
+from anyorder.training.loop import train
 from anyorder.training.metrics import read_metrics
-from anyorder.training.optimise import make_optimizer, ramped_average
+from anyorder.training.optimizer import Schedule
+from anyorder.training.resume import check_output
 from anyorder.training.run_folder import last_checkpoint
 from tests.datasets.toy_env import ToyConfig
 from tests.laws.planted import AR, DIFFUSION, planted, together
@@ -233,22 +234,20 @@ def policy(folder: Path) -> Any:
 
 
 @cache
-def blank(folder: Path) -> tuple[AnyOrderPolicy, Any, Any]:
+def blank(folder: Path) -> Learner:
     """Return what a training begins with."""
     made = load_policy(folder / "run", "cpu")
-    average = torch.optim.swa_utils.AveragedModel(made, multi_avg_fn=ramped_average(0.9))
-    return made, average, make_optimizer(made, train_config(folder).optimizer)
+    return Learner.of(made, Schedule(train_config(folder).optimizer, steps=1, seed=0))
 
 
 def resumed(folder: Path) -> Any:
     """Continue the run from its last checkpoint."""
-    made, average, optimizer = blank(folder)
+    learner = blank(folder)
     checkpoint = last_checkpoint(folder / "run")
     assert checkpoint is not None
     check_checkpoint(checkpoint)
-    step = load_checkpoint(checkpoint, made, average, optimizer)
-    held = optimizer.state_dict()
-    return step, clone(made.state_dict()), clone(average.state_dict()), clone(held["state"])
+    step = load_checkpoint(checkpoint, learner)
+    return step, clone(learner.state())
 
 
 def run(folder: Path) -> Any:
@@ -310,9 +309,7 @@ def study(folder: Path) -> Any:
         table(out),
         study_files.read_file(study_files.run_folder(out, done.id) / study_files.RESULT)["history"],
         weights,
-        clone(training.policy.state_dict()),
-        clone(training.average.state_dict()),
-        clone(training.optimizer.state_dict()["state"]),
+        clone(training.learner.state()),
         (training.step, training.history, training.best, training.wall_s, training.cpu_s),
     )
 

@@ -52,7 +52,7 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
 
     Raises:
         UserError: another process is writing there.
-        ConfigError: it is there although it shall be new, or is the root of all folders.
+        ConfigError: it is there although it has to be new, or is the root of all folders.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         yield
@@ -120,7 +120,7 @@ def becoming(folder: Path, staged: Path, *, replace: bool = False) -> Iterator[P
     ``anyorder.datasets.write.commit``. The caller sees to it that nobody else writes there, see ``owned``.
 
     Args:
-        folder: where it shall be.
+        folder: where it is to be.
         staged: a place on the same disk, of which nothing is kept: neither what a killed process left nor what a
             block that fails leaves.
         replace: ``folder`` may exist, and is replaced.

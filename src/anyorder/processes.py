@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 GRACE_S = 3.0
-"""An interrupted command has so many seconds to tidy up; then it ends as it stands."""
+"""An interrupted command has this many seconds to tidy up; then it ends as it stands."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

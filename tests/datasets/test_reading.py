@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from anyorder.datasets import ActionChunks
+from anyorder.datasets.read.episodes import EpisodeChoice
 from anyorder.datasets.read.folder import read_info
 from anyorder.datasets.read.metadata import file_of
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, DatasetError, UserError
-from anyorder.policies.fitting import action_reference
+from anyorder.policies.codec import action_reference
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks
 from tests.datasets import handmade
@@ -29,8 +30,11 @@ def refused(call, error=UserError):
     return str(caught.value)
 
 
-def load(root, **options):
-    return ActionChunks.load(root, **{"horizon": 4, **options})
+def load(root, cache_gb=None, exclude=(), **options):
+    choice = EpisodeChoice(exclude=exclude)
+    chunks = ActionChunks.load(root, **{"horizon": 4, "choice": choice, **options})
+    chunks.cache(cache_gb)
+    return chunks
 
 
 def both(root, **options):

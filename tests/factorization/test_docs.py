@@ -1,23 +1,30 @@
 """What the documents say about factorizations holds."""
 
 import re
+import sys
 from pathlib import Path
 
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, families
+from anyorder.settings import import_members
 from anyorder.testing import check_factorization
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_documented_family_passes_the_contract():
-    text = (DOCS / "adding-a-factorization.md").read_text()
-    source = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
-    scope = {"__name__": "even_odd"}
+def test_the_page_adds_a_family_by_one_short_file(tmp_path, monkeypatch):
+    source, check = re.findall(
+        r"```python\n(.*?)```", (DOCS / "adding-a-factorization.md").read_text(), re.DOTALL
+    )
+    assert len([line for line in source.splitlines() if line.strip()]) < 40
+    (tmp_path / "even_odd.py").write_text(source)
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     try:
-        exec(compile(source, "even_odd.py", "exec"), scope)
+        import_members(families.__name__, list(families.__path__))
+        exec(compile(check, "adding-a-factorization.md", "exec"), {})
         done = check_factorization(FactorizationConfig.named("even_odd").build())
     finally:
         FactorizationConfig.choices.pop("even_odd", None)
+        sys.modules.pop(f"{families.__name__}.even_odd", None)
     assert "probabilities_sum_to_one" in done
     assert "samples_follow_the_likelihood" in done
 

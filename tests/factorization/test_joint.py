@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import FactorizationConfig, Joint
+from anyorder.factorization import FactorizationConfig, Joint, Request
 from anyorder.testing.toy import TabularNetwork, context
 
 
@@ -17,7 +17,7 @@ def test_it_says_what_the_family_says():
     joint = Joint(family("autoregressive"), network, context(1))
     torch.testing.assert_close(joint.log_prob(network.codes).value, network.log_joint(network.codes))
     drawn = Joint(family("autoregressive"), network, context(6)).sample()
-    own = family("autoregressive").sample(network, context(6), generator=torch.Generator().manual_seed(0))
+    own = family("autoregressive").sample(network, context(6), Request(torch.Generator().manual_seed(0)))
     assert torch.equal(drawn.chunk, own.chunk)
 
 

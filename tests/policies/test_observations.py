@@ -160,12 +160,12 @@ def test_lerobots_factory_makes_a_policy_fitted_to_the_dataset(pictures_root, fa
     assert stock.config.fps == 30
     chunks = ActionChunks.load(dataset.root, horizon=HORIZON)
     batch = chunks.batch(torch.arange(chunks.frames))
-    values = stock.normalised(batch)
+    values = stock.codec.normalize(batch)
     assert values.abs().amax() == pytest.approx(1, abs=1e-6)
     low, high = values.flatten(0, 1).aminmax(dim=0)
     torch.testing.assert_close(-low, high)  # min and max are exact, of all chunks
     if stock.tokenizer is not None:
-        decoded = stock.tokenizer.decode(stock.chunk(batch))
+        decoded = stock.tokenizer.decode(stock.codec.encode(batch))
         assert (decoded - values).square().mean() < 1e-2
 
     with pytest.raises(ConfigError, match=r"policy\.fps: 30 given, allowed: null"):

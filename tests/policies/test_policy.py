@@ -138,7 +138,7 @@ def test_loss_falls_with_training(family):
 
 
 @every_family
-def test_every_parameter_is_optimised_once(family):
+def test_every_parameter_is_optimized_once(family):
     policy = make(family)
     listed = [p for group in policy.get_optim_params() for p in group["params"]]
     assert sorted(map(id, listed)) == sorted(map(id, policy.parameters()))
@@ -192,7 +192,9 @@ def test_relative_actions_follow_the_state(family):
     batch = {**observation(50), "action": chunks(50)}
     shifted = {**batch, "action": batch["action"] + 5 * torch.tensor([1.0, 0.0, 1.0])}
     shifted["observation.state"] = batch["observation.state"] + 5
-    torch.testing.assert_close(policy.normalised(batch), policy.normalised(shifted), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        policy.codec.normalize(batch), policy.codec.normalize(shifted), atol=1e-5, rtol=0
+    )
     # The same chunk drawn in another state lands elsewhere by the difference of the states.
     policy.context = lambda *_: torch.zeros(4, 2, 16)
     policy.manual_seed(1)

@@ -107,9 +107,7 @@ class RightPolicy:
 
 
 def records(result):
-    return [
-        (e.index, e.seed, e.success, e.return_, e.max_reward, e.length, e.forwards) for e in result.episodes
-    ]
+    return [(e.index, e.seed, e.success, e.return_, e.max_reward, e.length, e.calls) for e in result.episodes]
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +136,7 @@ def test_only_running_episodes_reach_the_policy():
         expected.append(sum(e.length > start for e in result.episodes))
     assert policy.batch_sizes == [size for size in expected if size]
     assert policy.resets == 1
-    assert [e.forwards for e in result.episodes] == [3 * -(-e.length // 4) for e in result.episodes]
+    assert [e.calls for e in result.episodes] == [3 * -(-e.length // 4) for e in result.episodes]
 
 
 def test_a_wrong_policy_fails_and_truncation_ends_an_episode():

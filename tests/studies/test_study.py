@@ -30,7 +30,7 @@ from anyorder.studies.data import StudyData, prefix, token_epochs
 from anyorder.studies.files import ERROR, PROGRESS, RESULT, STATE, STUDY, WEIGHTS, read_file, run_folder
 from anyorder.studies.grid import as_plain, expand, read_member
 from anyorder.studies.run import HeldOut, Training, run_member
-from anyorder.studies.score import score
+from anyorder.studies.score import score_inputs
 from anyorder.tensors import read_tensors
 from anyorder.training.evaluate import validate
 from tests.commands.test_cli import fails
@@ -170,20 +170,20 @@ def test_the_objective_and_the_score_are_a_policys(config, data, held_out, name)
     training = Training(m.settings, data)
     chunks = data.subset(m.settings.unique_frames, 0)
     rows = torch.arange(0, chunks.frames, 7)
-    expected, _ = training.policy(
+    expected, _ = training.learner.policy(
         chunks.batch(rows), reduction="none", generator=torch.Generator().manual_seed(1)
     )
-    found = training.policy.factorization.loss(
-        training.policy.network,
+    found = training.learner.policy.factorization.loss(
+        training.learner.policy.network,
         training.inputs.codes[rows],
-        training.inputs.context(training.policy, rows),
+        training.inputs.context(training.learner.policy, rows),
         generator=torch.Generator().manual_seed(1),
     )
     assert torch.equal(found, expected)
-    scored = score(training.policy, held_out.validation, draws=2, seed=0)
+    scored = score_inputs(training.learner.policy, held_out.validation, draws=2, seed=0)
     # Its generator has drawn nothing before the likelihood's.
-    training.policy.factorization.loss = lambda network, code, context, **_: torch.zeros(len(code))
-    validation = validate(training.policy, data.validation, samples=2, limit=16, seed=0)
+    training.learner.policy.factorization.loss = lambda network, code, context, **_: torch.zeros(len(code))
+    validation = validate(training.learner.policy, data.validation, samples=2, limit=16, seed=0)
     assert scored.nll == pytest.approx(validation.nll_nats_per_token, rel=1e-5)
     assert scored.se * data.length == pytest.approx(validation.nll_standard_error, rel=1e-4)
 
@@ -526,7 +526,7 @@ def test_annealed_orders_are_random_in_the_first_half_of_a_run(lift_root, data):
         seen = []
         while training.step < training.steps:
             training.advance()
-            seen.append(torch.cat([p.detach().flatten() for p in training.parameters]))
+            seen.append(torch.cat([p.detach().flatten() for p in training.learner.policy.parameters()]))
         return seen
 
     annealed, random = losses("annealed"), losses("random")

@@ -51,7 +51,8 @@ def test_actions_of_booleans_and_tables_are_learnt(tmp_path, family):
     # LeRobot's loader leaves booleans and tables as they are.
     table = torch.from_numpy(smooth(6, 6, 0).reshape(1, 6, 2, 3) > 0)
     assert torch.equal(
-        policy.normalised({"action": table}), policy.normalised({"action": table.flatten(2).float()})
+        policy.codec.normalize({"action": table}),
+        policy.codec.normalize({"action": table.flatten(2).float()}),
     )
     state = torch.from_numpy(smooth(4, 6, 0))
     seen = policy.context({"observation.state": state.view(4, 2, 3)})

@@ -29,14 +29,19 @@ from anyorder.sums import SUMS
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training import checkpoint as checkpoints
 from anyorder.training import loop, run_folder
+from anyorder.training.accelerator import make_accelerator
 from anyorder.training.checkpoint import load_policy, recorded_env
+from anyorder.training.chunk_error import chunk_error
 from anyorder.training.config import DatasetConfig, OptimizerConfig, RolloutDuringTraining, TrainConfig
-from anyorder.training.data import load_chunks, make_policy
-from anyorder.training.evaluate import chunk_error, clustered_error
-from anyorder.training.loop import check_output, make_accelerator, train
+from anyorder.training.data import load_chunks
+from anyorder.training.evaluate import clustered_error
+from anyorder.training.fresh import make_policy
+from anyorder.training.learner import Learner, check_finite_norm
+from anyorder.training.loop import train
 from anyorder.training.metrics import read_metrics
-from anyorder.training.optimise import check_finite_norm
+from anyorder.training.optimizer import Schedule
 from anyorder.training.order import BatchOrder
+from anyorder.training.resume import check_output
 from anyorder.training.run_folder import last_checkpoint, read_state, step_of
 from anyorder.training.watch import Watch
 
@@ -60,6 +65,10 @@ def config(root, run, family="autoregressive", **settings):
         progress=False,
         **{**TINY, "observation_noise": 0.01, **settings},
     )
+
+
+def fresh_learner(run):
+    return Learner.of(load_policy(run, "cpu"), Schedule(OptimizerConfig(), steps=1, seed=0))
 
 
 def final_weights(run):
@@ -142,11 +151,9 @@ def test_a_kill_at_any_write_leaves_a_good_checkpoint(lift_root, tmp_path, monke
         target = checkpoints if "." not in victim else os
         with monkeypatch.context() as patch:
             patch.setattr(target, victim.split(".")[-1], die)
-            policy = load_policy(run, "cpu")
-            average = torch.optim.swa_utils.AveragedModel(policy)
-            optimizer = torch.optim.AdamW(policy.get_optim_params())
+            learner = fresh_learner(run)
             with pytest.raises(KilledError):
-                checkpoints.save_checkpoint(copy, 8, policy, average, optimizer, {}, keep=1)
+                checkpoints.save_checkpoint(copy, 8, learner, {}, keep=1)
         assert last_checkpoint(copy).name == "000004"
         load_policy(copy, "cpu")
 
@@ -156,12 +163,10 @@ def test_checkpoints_are_sorted_by_number(lift_root, tmp_path):
     train(config(lift_root, run, steps=4))
     for name in ("999000", "999999"):
         shutil.copytree(run / "checkpoints" / "000004", run / "checkpoints" / name)
-    policy = load_policy(run, "cpu")
-    average = torch.optim.swa_utils.AveragedModel(policy)
-    optimizer = torch.optim.AdamW(policy.get_optim_params())
+    learner = fresh_learner(run)
     (run / "checkpoints" / ".001000.tmp").mkdir()  # a kill leaves this
     for step in (1_000_000, 1_000_001):
-        checkpoints.save_checkpoint(run, step, policy, average, optimizer, {}, keep=2)
+        checkpoints.save_checkpoint(run, step, learner, {}, keep=2)
         assert last_checkpoint(run).name == str(step)
     found = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert found == ["1000000", "1000001", "last"]
@@ -660,10 +665,10 @@ def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(
     what, lift_root, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
-    real = loop.optimise
+    real = Learner.optimize
 
-    def spoil(accelerator, model, optimizer, batch, settings, step):
-        found = real(accelerator, model, optimizer, batch, settings, step)
+    def spoil(learner, batch, step):
+        found, model = real(learner, batch, step), learner.policy
         if step == 5:
             with torch.no_grad():
                 if what == "loss":
@@ -677,14 +682,15 @@ def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "optimise", spoil)
+        patch.setattr(Learner, "optimize", spoil)
         if what == "score":
-            nlls = AnyOrderPolicy.log_prob
-            patch.setattr(
-                AnyOrderPolicy,
-                "log_prob",
-                lambda self, *a, **k: LogProb(torch.full_like(nlls(self, *a, **k).value, torch.inf), None),
-            )
+            nlls = AnyOrderPolicy.code_log_prob
+
+            def endless(*args, **options):
+                found = nlls(*args, **options)
+                return LogProb(torch.full_like(found.value, torch.inf), found.standard_error)
+
+            patch.setattr(AnyOrderPolicy, "code_log_prob", endless)
             with pytest.raises(DivergedError, match="validation NLL: -inf given"):
                 train(config(lift_root, run, steps=8, save_freq=4, eval_freq=6))
         else:

@@ -96,7 +96,7 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws",
     from anyorder.laws.laws import fit_laws
     from anyorder.laws.laws_file import LAWS_FILE, write_laws
     from anyorder.laws.runs import of_families, read_table, runs_of
-    from anyorder.reports.laws import sentences
+    from anyorder.reports.laws import fitted_line, sentences
     from anyorder.reports.scaling import scaling_page
 
     table = of_families(read_table(config.runs), config.families)
@@ -107,17 +107,9 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws",
             laws = fit_laws(
                 runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts
             )
-        write_whole(folder / REPORT, scaling_page(laws, runs, subtitle(config, laws, runs)))
+        write_whole(folder / REPORT, scaling_page(laws, runs, fitted_line(laws, runs, Path(config.runs))))
         write_laws(laws, sentences(laws), folder / LAWS_FILE)
     return laws, runs, others
-
-
-def subtitle(config: FitCommandConfig, laws: "FittedLaws", runs: "Runs") -> str:
-    """Return what was fitted to what, in words."""
-    return (
-        f"{len(runs)} runs of {', '.join(runs.families)} from {Path(config.runs).name}; law {laws.config.law}"
-        f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if config.law == AUTO else ''}."
-    )
 
 
 def print_files(config: FitCommandConfig, console: Console) -> None:

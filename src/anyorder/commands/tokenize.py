@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import OBS_STATE
 from rich.console import Console
 
 from anyorder.bars import counting
@@ -59,12 +59,10 @@ def run(config: TokenizeConfig, console: Console) -> None:
 def measure(config: TokenizeConfig, console: Console) -> None:
     """Fit, measure, and write the report if one is asked for."""
     import torch
-    from torch import Tensor
 
-    from anyorder.datasets.read.chunks import ActionChunks
     from anyorder.files import write_whole
     from anyorder.policies import AnyOrderConfig
-    from anyorder.policies.fitting import action_reference, fit_actions, reference
+    from anyorder.policies.codec import ActionCodec, action_reference
     from anyorder.reports.tokenizer_tables import curve_markdown, curve_table, report_markdown, report_tables
     from anyorder.reports.tokenizers import tokenizer_page
     from anyorder.tokenizers.rate_distortion import all_sweeps, rate_distortion
@@ -77,19 +75,15 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     needed = [OBS_STATE] if config.relative_actions else []
     train, held_out = load_chunks(dataset, config.chunk_size, features=needed, tell=tell)
     measured = held_out if held_out.frames else train
-    origin = action_reference(train.given_names) if config.relative_actions else []
-
-    def actions(chunks: ActionChunks) -> Tensor:
-        batch = chunks.batch(torch.arange(chunks.frames))
-        return batch[ACTION].view(chunks.frames, config.chunk_size, -1) - reference(batch, origin)
-
+    reference = action_reference(train.given_names) if config.relative_actions else []
+    learnt, held = (part.batch(torch.arange(part.frames)) for part in (train, measured))
     with console.status("fitting the tokenizer"):
-        # Normalised as by a policy that is trained on the same data.
+        # Normalized as by a policy that is trained on the same data.
         mode = AnyOrderConfig(device="cpu").normalization_mapping["ACTION"]
-        normalizer, tokenizer = fit_actions(actions(train), mode, config.tokenizer)
-    assert tokenizer is not None
-    chunks = normalizer(actions(measured))
-    report = tokenizer_report(tokenizer, chunks, normalizer.inverse, train.action_names)
+        codec = ActionCodec.fit(learnt, config.chunk_size, mode, config.tokenizer, reference)
+    assert codec.tokenizer is not None
+    chunks, back = codec.normalize(held), codec.normalizer.inverse
+    report = tokenizer_report(codec.tokenizer, chunks, back, train.action_names)
     subtitle = (
         f"{config.tokenizer.choice}, fitted to {train.episodes} episodes ({train.frames} chunks of "
         f"{config.chunk_size}), measured on {measured.episodes} {'held-out' if held_out.frames else 'of these'} "
@@ -99,9 +93,10 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     console.print(report_tables(report))
     curve = None
     if config.curve:
-        fit_to, back = normalizer(actions(train)), normalizer.inverse
         with counting("fitting tokenizers", console) as progress:
-            curve = rate_distortion(all_sweeps(config.tokenizer), fit_to, chunks, back, progress)
+            curve = rate_distortion(
+                all_sweeps(config.tokenizer), codec.normalize(learnt), chunks, back, progress
+            )
         console.print(curve_table(curve))
     if config.output is None:
         return

@@ -13,7 +13,7 @@ FPS_TOLERANCE = 0.2
 rate further off it is another motion."""
 
 CLOUD_SIZES = (3, 6)
-"""A point of a cloud has so many numbers: its place, perhaps with its color."""
+"""A point of a cloud has three numbers, its place, or six, its place and its color."""
 
 
 def flat_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -95,10 +95,10 @@ def named_values(observation: Observation) -> dict[str, np.ndarray]:
 
 
 def to_batch(episodes: Sequence[Sequence[Observation]]) -> dict[str, "Tensor"]:
-    """Stack the observations of several episodes, one or more moments of each, the present one last.
+    """Stack the observations of several episodes, each with its history, the present moment last.
 
     Returns:
-        By LeRobot's names, float32 (B, ...) or, with several moments, (B, moments, ...); pictures are
+        By LeRobot's names, float32 (B, ...) or, with a history of several moments, (B, history, ...); pictures are
         (..., 3, height, width) in [0, 1].
     """
     import torch

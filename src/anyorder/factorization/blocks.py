@@ -17,7 +17,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization.checks import UNKNOWN
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
-from anyorder.factorization.samplers import LeftToRight, Sampler
+from anyorder.factorization.samplers import CodeOrder, Sampler
 from anyorder.factorization.slots import Slots, TokenNetwork, in_place_slots
 from anyorder.factorization.unmasking import unmask
 
@@ -210,7 +210,7 @@ def sample_blocks(draft: Draft, reader: Reader, sampler: Sampler) -> None:
     check_block_prefix(draft.code, reader.blocks)
     for i, block in enumerate(reader.blocks):
         reader.turn_to(i, draft.code)
-        unmask(draft, sampler if block.size > 1 else LeftToRight(1), reader.ask, block.first, block.last)
+        unmask(draft, sampler if block.size > 1 else CodeOrder(1), reader.ask, block.first, block.last)
     reader.turn_to(len(reader.blocks), draft.code)
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.checks import check_sampling, refuse_rows
-from anyorder.factorization.precision import at_least_float32, has_float64, to_float64
+from anyorder.factorization.precision import has_float64, to_float64
 
 ANSWER = "the network's answer"
-"""What a message calls the logits and weights that tokens are drawn from."""
+"""Messages about numbers that are not finite call the logits and values of a network so."""
 
 
 def probabilities(logits: Tensor, temperature: float, nucleus: float = 1.0) -> Tensor:
@@ -69,11 +69,6 @@ def forbid(logits: Tensor, allowed: Tensor) -> Tensor:
     tensor([0., -inf, nan])
     """
     return torch.where(allowed, logits, logits - torch.inf)
-
-
-def token_scores(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return log softmax(logits)[tokens], in float32 at least: logits (..., vocabulary), tokens (...)."""
-    return torch.log_softmax(at_least_float32(logits), -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from anyorder.factorization.base import FactorizationConfig
 
 UNKNOWN = -1
-"""Marks a free position in ``known``."""
+"""This number stands for a free position in a code."""
 
 
 SMALLEST_TEMPERATURE = 1e-6
-"""Least temperature above 0: below it a draw is that of temperature 0, and divisions overflow."""
+"""This is the least temperature above 0: below it a draw is that of temperature 0, and divisions overflow."""
 
 SMALLEST_NUCLEUS = 1e-6
-"""Least mass of a nucleus: below it a draw is that of temperature 0."""
+"""This is the least mass of a nucleus: below it a draw is that of temperature 0."""
 
 
 def require(condition: bool, field: str, given: Any, allowed: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Self, override
 import torch
 from torch import Tensor
 
-from anyorder.factorization.categorical import token_scores
+from anyorder.factorization.precision import at_least_float32
 
 
 class Conditionals(ABC):
@@ -38,18 +38,19 @@ class Conditionals(ABC):
 class Categorical(Conditionals):
     """A free softmax over the vocabulary.
 
-    >>> answer = Categorical(torch.tensor([[[0.0, 0.0], [0.0, 9.0]]]))
+    >>> answer = Categorical(torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]))
     >>> answer.log_prob(torch.tensor([[0, 1]]))
-    tensor([[-6.9315e-01, -1.2338e-04]])
+    tensor([[-0.6931, -0.3133]])
     >>> answer.at(torch.tensor([1])).logits
-    tensor([[0., 9.]])
+    tensor([[0., 1.]])
     """
 
     logits: Tensor
 
     @override
     def log_prob(self, tokens: Tensor) -> Tensor:
-        return token_scores(self.logits, tokens)
+        scores = torch.log_softmax(at_least_float32(self.logits), -1)
+        return scores.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
     @override
     def __getitem__(self, index: Any) -> Self:

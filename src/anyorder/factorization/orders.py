@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import torch
 from torch import Tensor
@@ -35,12 +35,12 @@ class Orders(ABC):
 class LeftToRight(Orders):
     """The code's own order, always."""
 
+    @override
     def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
-        """Return the identity for every sequence."""
         return torch.arange(length, device=generator.device).expand(batch, length)
 
+    @override
     def every(self, length: int) -> Tensor:
-        """Return the identity."""
         return torch.arange(length).unsqueeze(0)
 
 
@@ -59,13 +59,13 @@ class FixedOrders(Orders):
     local: bool = False
     seed: int = 0
 
+    @override
     def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
-        """Draw one of the fixed orders for each sequence."""
         chosen = (uniforms((batch,), generator) * self.count).long()
         return self.every(length).to(chosen.device)[chosen]
 
+    @override
     def every(self, length: int) -> Tensor:
-        """Return the fixed orders."""
         own = torch.Generator().manual_seed(self.seed)
         place = torch.arange(length)
         orders = [place]
@@ -79,8 +79,8 @@ class FixedOrders(Orders):
 class RandomOrders(Orders):
     """A fresh uniform order for every sequence and step (sigma-GPT, arXiv 2404.09562)."""
 
+    @override
     def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
-        """Draw uniform permutations."""
         return uniforms((batch, length), generator).argsort(-1)
 
 
@@ -96,8 +96,8 @@ class AnnealedOrders(Orders):
     start: float = 0.5
     end: float = 0.75
 
+    @override
     def draw(self, batch: int, length: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
-        """Draw a random order or the identity for each sequence."""
         share = min(1.0, max(0.0, (self.end - progress) / max(self.end - self.start, 1e-9)))
         random = RandomOrders().draw(batch, length, generator)
         shuffled = uniforms((batch, 1), generator) < share

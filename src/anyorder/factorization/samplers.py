@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import override
 
 import torch
 from torch import Tensor
@@ -64,6 +65,7 @@ class Ancestral(Sampler):
     steps: int
     schedule: Schedule = field(default_factory=Linear)
 
+    @override
     def calls(self, length: int) -> int:
         """Return the number of steps; those that reveal nothing cost no call."""
         return self.steps or length
@@ -73,10 +75,10 @@ class Ancestral(Sampler):
         now, after = mask_chances(self.schedule, step, steps)
         return (now - after) / now, 0.0
 
+    @override
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
-        """Reveal each masked position independently."""
         return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0]).to(
             masked.device
         )
@@ -93,14 +95,15 @@ class Remasking(Ancestral):
     rate: float = 0.1
     revises = True
 
+    @override
     def chances(self, step: int, steps: int) -> tuple[float, float]:
-        """Return the probabilities to show a masked token and to mask a shown one."""
         now, after = mask_chances(self.schedule, step, steps)
         if now >= 1.0:
             return 1 - after, 0.0
         again = min(self.rate, after / (1 - now))
         return (now - after + again * (1 - now)) / now, again
 
+    @override
     def remask(self, step: int, steps: int, shown: Tensor, generator: torch.Generator) -> Tensor:
         """Mask each shown position again, independently."""
         return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1]).to(
@@ -118,10 +121,11 @@ class Ranked(Sampler):
     steps: int
     schedule: Schedule = field(default_factory=Linear)
 
+    @override
     def calls(self, length: int) -> int:
-        """Return the number of steps, at most one per token."""
         return min(self.steps or length, length)
 
+    @override
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
@@ -144,8 +148,8 @@ class Confidence(Ranked):
     Fast and mode seeking: it does not sample the joint, even with exact conditionals. Nothing is ever masked again.
     """
 
+    @override
     def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
-        """Return the confidences."""
         return confidence()
 
 
@@ -158,10 +162,11 @@ class Threshold(Sampler):
 
     threshold: float
 
+    @override
     def calls(self, length: int) -> int:
-        """Return one step per token, the most it can take."""
         return length
 
+    @override
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
@@ -179,21 +184,21 @@ class FirstHitting(Sampler):
 
     simulates = True
 
+    @override
     def calls(self, length: int) -> int:
-        """Return one step per token."""
         return length
 
+    @override
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
-        """Reveal one random masked position."""
         return top(
             uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1
         )
 
 
 @dataclass(frozen=True)
-class LeftToRight(Ranked):
+class CodeOrder(Ranked):
     """Reveal in code order; with one token a step, the chain rule in that order.
 
     For codes whose later tokens depend on the earlier ones' kind, as the lengths of byte pairs do, where confidence
@@ -201,8 +206,8 @@ class LeftToRight(Ranked):
     tokens that depend on each other most.
     """
 
+    @override
     def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
-        """Rank by place."""
         return -torch.arange(masked.shape[1], device=masked.device, dtype=torch.float32).expand(masked.shape)
 
 
@@ -214,6 +219,7 @@ class Spread(Ranked):
     chain all but the first step's are independent given what is shown.
     """
 
+    @override
     def score(self, masked: Tensor, confidence: Confidences) -> Tensor:
         """Rank by the place's binary digits, read backwards."""
         length = masked.shape[1]
@@ -225,7 +231,7 @@ class Spread(Ranked):
 
 
 ROUNDING = 1e-9
-"""More than what rounding adds to a share of a code, less than any share of one token."""
+"""This is more than rounding adds to a share of a code, and less than the share of any token."""
 
 
 def mask_chances(schedule: Schedule, step: int, steps: int) -> tuple[float, float]:

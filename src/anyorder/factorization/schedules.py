@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import override
 
 import torch
 from torch import Tensor
@@ -28,12 +29,12 @@ class Schedule(ABC):
 class Linear(Schedule):
     """m(t) = t."""
 
+    @override
     def masked(self, t: Tensor) -> Tensor:
-        """Return t."""
         return t
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """Return 1."""
         return torch.ones_like(t)
 
 
@@ -45,12 +46,12 @@ class Sine(Schedule):
     alpha = 1 - m) call cosine; one function, so both names mean it.
     """
 
+    @override
     def masked(self, t: Tensor) -> Tensor:
-        """Return sin(pi t / 2)."""
         return torch.sin(t * math.pi / 2)
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """Return pi/2 cos(pi t / 2)."""
         return torch.cos(t * math.pi / 2) * math.pi / 2
 
 
@@ -62,12 +63,12 @@ class Cosine(Schedule):
     knows least, and does worse than with ``Linear``.
     """
 
+    @override
     def masked(self, t: Tensor) -> Tensor:
-        """Return 1 - cos(pi t / 2)."""
         return 1 - torch.cos(t * math.pi / 2)
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """Return pi/2 sin(pi t / 2)."""
         return torch.sin(t * math.pi / 2) * math.pi / 2
 
 
@@ -77,12 +78,12 @@ class Polynomial(Schedule):
 
     power: float = 2.0
 
+    @override
     def masked(self, t: Tensor) -> Tensor:
-        """Return t ** power."""
         return t**self.power
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """Return power * t ** (power - 1)."""
         return self.power * t ** (self.power - 1)
 
 

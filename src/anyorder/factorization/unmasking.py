@@ -16,9 +16,9 @@ from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import (
     Ancestral,
+    CodeOrder,
     Confidence,
     FirstHitting,
-    LeftToRight,
     Remasking,
     Sampler,
     Spread,
@@ -148,7 +148,7 @@ class UnmaskingConfig(FactorizationConfig):
             "first_hitting": FirstHitting(),
             "confidence": Confidence(self.steps, by_rank),
             "threshold": Threshold(self.threshold),
-            "left_to_right": LeftToRight(self.steps, by_rank),
+            "left_to_right": CodeOrder(self.steps, by_rank),
             "spread": Spread(self.steps, by_rank),
         }
         return known[self.sampler]

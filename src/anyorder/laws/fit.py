@@ -33,7 +33,7 @@ GRID = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One minimisation: its problem, the constants held in it, and where it ended.
+    """One minimization: its problem, the constants held in it, and where it ended.
 
     Attributes:
         rows: indices of the table's runs that take part; ``problem.runs`` are those.

@@ -133,7 +133,7 @@ def minimize(
     iterations: int = 200,
     tolerance: float = 1e-9,
 ) -> Solution:
-    """Minimise the objective from many starts side by side.
+    """Minimize the objective from many starts side by side.
 
     Args:
         problem: runs and variables.

@@ -1,8 +1,9 @@
 """The network all factorizations share: encoder -> trunk -> token or value slots."""
 
 from anyorder.networks.encoder import EncoderConfig, ObservationEncoder, ObservationSpec
-from anyorder.networks.heads import ChunkNetwork, SlotNetwork
+from anyorder.networks.token_network import SlotNetwork
 from anyorder.networks.transformer import Cache, Transformer, TransformerConfig
+from anyorder.networks.value_network import ChunkNetwork
 from anyorder.networks.vision import VisionConfig
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From normalised observations to the context tokens that every slot sees."""
+"""From normalized observations to the context tokens that every slot sees."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

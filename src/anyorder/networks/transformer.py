@@ -11,7 +11,7 @@ from anyorder.errors import ConfigError
 from anyorder.settings import Settings, setting
 
 MAX_SIZE = 1_000_000
-"""Largest size that a setting may have; what a policy's weights must have is compared with them when it is loaded."""
+"""The largest width, depth or number of heads that a setting may have."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width)
-        initialise(self, config.depth)
+        initialize(self, config.depth)
 
     def prefill(self, context: Tensor) -> Cache:
         """Encode context (batch, context tokens, width) into a fresh cache."""
@@ -175,7 +175,7 @@ class Transformer(nn.Module):
         return self.norm(x), Cache(tuple(keys), tuple(values))
 
 
-def initialise(module: nn.Module, depth: int) -> None:
+def initialize(module: nn.Module, depth: int) -> None:
     """Draw linear weights from N(0, 1/fan_in), and shrink the residual outputs by sqrt(2 depth)."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):

@@ -199,7 +199,7 @@ def make_resnet(channels: int) -> nn.Module:
 
 
 def load_imagenet(encoder: VisionEncoder) -> None:
-    """Put ImageNet's convolutions into a ``resnet18``; the norms stay fresh, as they normalise by other groups.
+    """Put ImageNet's convolutions into a ``resnet18``; the norms stay fresh, as they normalize by other groups.
 
     Raises:
         ConfigError: the weights cannot be had.

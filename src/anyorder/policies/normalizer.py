@@ -1,4 +1,4 @@
-"""Normalisation as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
+"""Normalization as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -14,11 +14,11 @@ from anyorder.weights import Rule
 Statistics = Mapping[str, np.ndarray]
 """Per-dimension arrays of one feature by name: ``mean``, ``std``, ``min``, ``max``, ``q01``, ``q99``."""
 
-STANDARDISED_LIMIT = 10.0
-"""Where mean/std normalisation clips; ranges clip at 1."""
+STANDARDIZED_LIMIT = 10.0
+"""Normalization by mean and standard deviation clips at this many deviations; ranges clip at 1."""
 
 LARGEST = 1e20
-"""No unit counts so many: nanoseconds since 1970 are 2e18."""
+"""No range reaches further: nanoseconds since 1970, the largest unit in use, are 2e18."""
 
 
 def limit_of(mode: NormalizationMode) -> float:
@@ -29,15 +29,15 @@ def limit_of(mode: NormalizationMode) -> float:
     """
     if mode is NormalizationMode.IDENTITY:
         return float("inf")
-    return STANDARDISED_LIMIT if mode is NormalizationMode.MEAN_STD else 1.0
+    return STANDARDIZED_LIMIT if mode is NormalizationMode.MEAN_STD else 1.0
 
 
 class Normalizer(nn.Module):
     """Maps one feature to ``clip((x - center) / radius)`` and back.
 
     MIN_MAX and QUANTILES map the range onto [-1, 1] and clip there; MEAN_STD clips at 10 standard deviations;
-    IDENTITY passes values through, up to a limit where one is set (``fitting.fit`` does for actions).
-    A dimension that (almost) never changed has ``radius`` 0: it normalises to 0 and
+    IDENTITY passes values through, up to a limit where one is set (``ActionCodec.fit`` does for actions).
+    A dimension that (almost) never changed has ``radius`` 0: it normalizes to 0 and
     comes back as its constant, instead of blowing tiny noise up.
 
     >>> statistics = {"min": np.array([0.0, 5.0]), "max": np.array([4.0, 5.0])}
@@ -98,7 +98,7 @@ class Normalizer(nn.Module):
             yield Rule("center", self.center, reach <= LARGEST, f"a range within +-{LARGEST:g}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (..., size)."""
+        """Normalize x (..., size)."""
         width = torch.where(self.radius > 0, self.radius, torch.inf)
         return ((x - self.center) / width).clamp(-self.limit, self.limit)
 

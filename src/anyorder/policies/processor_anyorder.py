@@ -1,4 +1,4 @@
-"""LeRobot's pre- and post-processors: batch axis and devices only, as the policy normalises by itself."""
+"""LeRobot's pre- and post-processors: batch axis and devices only, as the policy normalizes by itself."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def make_anyorder_pre_post_processors(config: AnyOrderConfig, dataset_stats: Any
 
 
 class normalizer_processor(ProcessorStep):  # noqa: N801  (LeRobot looks for this very name)
-    """Changes nothing: the policy normalises by itself.
+    """Changes nothing: the policy normalizes by itself.
 
     ``lerobot-train`` overrides a step of this name whenever it resumes or starts from a saved policy, and fails where
     a pipeline has none. It gives the dataset's statistics; a policy of ours keeps the ranges it was fitted to.

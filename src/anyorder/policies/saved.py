@@ -1,22 +1,27 @@
 """What a saved policy's files say, checked before anything is built from them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from lerobot.configs import PreTrainedConfig
 from safetensors import SafetensorError
 
 from anyorder.errors import CheckpointError, ConfigError, bad_value
 from anyorder.files import Words, read_json
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import from_plain
+from anyorder.sums import check_sums
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 POLICY_FILES = (CONFIG, WEIGHTS)
 NEEDED = ("chunk_size", "factorization", "input_features", "output_features")
 """What ``config.json`` cannot leave to a default."""
+LOADING = ("force_download", "proxies", "token", "cache_dir", "local_files_only", "revision")
+"""Those of LeRobot's options of ``from_pretrained`` that say where a policy is loaded from."""
 
 
 def read_config(folder: Path) -> AnyOrderConfig:
@@ -42,6 +47,24 @@ def read_config(folder: Path) -> AnyOrderConfig:
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
     return config
+
+
+def trained_config(name_or_path: str | Path, options: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return the settings that a policy was saved with, in a folder, whose files are checked, or on the hub.
+
+    Args:
+        name_or_path: folder, or name on the hub.
+        options: LeRobot's, of ``from_pretrained``.
+
+    Raises:
+        CheckpointError: a file in the folder is damaged.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        check_sums(folder, error=CheckpointError)
+        return read_config(folder)
+    source = {name: options[name] for name in LOADING if name in options}
+    return PreTrainedConfig.from_pretrained(name_or_path, **source)
 
 
 @contextmanager

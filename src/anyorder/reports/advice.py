@@ -10,7 +10,7 @@ from anyorder.laws.advise import NAMES, Advice, Outlook, outside
 from anyorder.laws.pairs import Crossing
 
 SURE, LIKELY = 0.95, 0.75
-"""From these shares of the resamples on, the headline says "train" and "probably"."""
+"""The headline says "train", or "probably", where at least these shares of the resamples agree."""
 OTHER = 1.5
 """Two sizes that differ by less than this factor are not told apart."""
 PROTOCOL_LINES = {
@@ -21,7 +21,7 @@ PROTOCOL_LINES = {
     None: "laws.json does not say whether losses were taken at the end of runs or at their best moment "
     "(`anyorder fit protocol=final|best` does): the two differ a lot where a family overfits.",
 }
-"""What to do with advice, by the protocol of the losses it rests on."""
+"""Advice ends with one of these lines, by the protocol of the losses it rests on."""
 TITLES = ("family", "expected NLL", "95 % interval", "P(lowest)", "parameters", "epochs")
 
 

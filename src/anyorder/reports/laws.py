@@ -1,6 +1,7 @@
 """What fitted laws say, in words and tables: constants, what the runs cannot tell, and where two families cross."""
 
 import math
+from pathlib import Path
 
 from anyorder.laws.intervals import WIDE, Interval
 from anyorder.laws.law import CONSTANTS, LAWS
@@ -74,6 +75,15 @@ def notes(laws: FittedLaws, runs: Runs) -> list[str]:
             f"law=chinchilla counts repeated tokens as fresh, and {repeated} of {len(runs)} runs repeat."
         )
     return lines
+
+
+def fitted_line(laws: FittedLaws, runs: Runs, source: Path) -> str:
+    """Say what was fitted to which runs of which file."""
+    config = laws.config
+    return (
+        f"{len(runs)} runs of {', '.join(runs.families)} from {source.name}; law {config.law}"
+        f"{', in two steps' if config.two_step else ''}{', chosen by held-out runs' if laws.held_out else ''}."
+    )
 
 
 def headline(laws: FittedLaws) -> str:

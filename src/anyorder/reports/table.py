@@ -127,7 +127,7 @@ COLUMNS = (
     Column("chunk latency, ms", _latency),
     Column("forwards/chunk", _forwards),
 )
-"""What compares policies; the NLL is that of the last validation."""
+"""These columns compare policies; the NLL is that of the last validation."""
 
 VALIDATION_COLUMNS = (
     POLICY,
@@ -139,7 +139,7 @@ VALIDATION_COLUMNS = (
     Column("best NLL, nats/action value", lambda run: _nll_per_value(run, run.best)),
     Column("best loss", lambda run: _loss(run.best)),
 )
-"""The last validation and, beside it, the best one along the way."""
+"""These columns show the last validation and, beside it, the best one along the way."""
 
 DATA_COLUMNS = (
     POLICY,
@@ -149,7 +149,7 @@ DATA_COLUMNS = (
     Column("action tokens", lambda run: count(run.train_tokens)),
     Column("held-out demos", lambda run: count(run.validation_episodes)),
 )
-"""What each run learnt from."""
+"""These columns say what each run learnt from."""
 
 
 def rows(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> list[list[str]]:

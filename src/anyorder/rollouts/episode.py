@@ -31,7 +31,7 @@ class RunningEpisode:
         self._max_reward: float | None = None
         self._length = 0
         self._latencies_ms: list[float] = []
-        self._forwards: int | None = None
+        self._calls: int | None = None
 
     def reset(self) -> None:
         """Begin the episode and look at its first moment."""
@@ -67,11 +67,11 @@ class RunningEpisode:
         if not self.ended:
             self._look(observation)
 
-    def count(self, latency_ms: float, forwards: int | None) -> None:
+    def count(self, latency_ms: float, calls: int | None) -> None:
         """Account for a policy call that served this episode."""
         self._latencies_ms.append(latency_ms)
-        if forwards is not None:
-            self._forwards = (self._forwards or 0) + forwards
+        if calls is not None:
+            self._calls = (self._calls or 0) + calls
 
     def fail(self, reason: str) -> None:
         """End the episode as failed."""
@@ -90,7 +90,7 @@ class RunningEpisode:
             max_reward=self._max_reward or 0.0,
             length=self._length,
             chunk_latency_ms=round(median(self._latencies_ms), 3) if self._latencies_ms else None,
-            forwards=self._forwards,
+            calls=self._calls,
             reason=self.reason,
         )
 

@@ -9,6 +9,8 @@ from anyorder.files import append_line, write_json
 
 CONFIDENCE = 0.95
 EPISODES = "episodes.jsonl"
+ON_DISK = {"return_": "return", "calls": "forwards"}
+"""The names that these numbers of an episode have in ``episodes.jsonl``."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class EpisodeResult:
     """One episode; ``seed`` reset its environment, ``return_`` is the sum of its rewards, ``max_reward`` the best.
 
     Both are 0 where no step gave a reward. ``chunk_latency_ms`` is the median wall time of the policy calls it took
-    part in (a call may serve many episodes at once; None if it took part in none), ``forwards`` the network passes of
+    part in (a call may serve many episodes at once; None if it took part in none), ``calls`` the network calls of
     these calls, None if the policy does not count them. ``reason`` says why an episode was ended as failed: a number
     that was not finite.
     """
@@ -28,12 +30,12 @@ class EpisodeResult:
     max_reward: float
     length: int
     chunk_latency_ms: float | None
-    forwards: int | None = None
+    calls: int | None = None
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready line of ``episodes.jsonl``."""
-        line = {key.rstrip("_"): value for key, value in asdict(self).items()}
+        line = {ON_DISK.get(key, key): value for key, value in asdict(self).items()}
         return {key: value for key, value in line.items() if value is not None}
 
 

@@ -46,7 +46,7 @@ class BatchedPolicy(Protocol):
         ``batch`` holds, on the CPU, ``observation.state`` (B, d), ``observation.environment_state`` (B, e),
         ``observation.images.<camera>`` (B, 3, height, width) in [0, 1], all float32, ``task``, B sentences, and
         ``episode_index`` (B,) int64: which of the rollout's episodes each row is, for policies with a memory. With
-        ``n_obs_steps`` > 1 observations are (B, moments, ...), the present last.
+        ``n_obs_steps`` > 1 observations are (B, history, ...), the present last.
         """
 
 
@@ -75,7 +75,7 @@ def rollout(
         batch_size: episodes at once.
         output: new folder for ``episodes.jsonl``, ``summary.json`` and ``videos/``, which appears when all of it is
             there; None writes nothing.
-        videos: film the first so many episodes, or these.
+        videos: number of episodes to film, from the first on, or which ones.
         notes: more to write into ``summary.json``, such as how the policy was set.
         progress: called with (finished, wanted) after every episode.
 
@@ -184,7 +184,7 @@ def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
     # The copy to the CPU is part of the latency: on a GPU the call returns before the work is done.
     chunk = policy.predict_action_chunk(batch).detach().float().cpu().numpy()
     latency_ms = 1000 * (time.perf_counter() - start)
-    forwards = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
+    calls = None if before is None else int(policy.calls - before)  # type: ignore[attr-defined]
     size = alive[0].env.action_space.shape
     if chunk.ndim != 3 or len(chunk) != len(alive) or chunk.shape[2:] != size:
         allowed = f"({len(alive)}, steps, {size[0]}), as the environment's action"  # type: ignore[index]
@@ -193,7 +193,7 @@ def _predict(alive: list[RunningEpisode], policy: BatchedPolicy) -> np.ndarray:
         allowed = f"at most {chunk.shape[1]}, the length of its chunks"
         raise EnvError("n_action_steps of the policy", policy.n_action_steps, allowed)
     for episode in alive:
-        episode.count(latency_ms, forwards)
+        episode.count(latency_ms, calls)
     return np.asarray(chunk)
 
 
@@ -224,8 +224,8 @@ def chunk_latency_ms(
     env = env_config.build()
     try:
         check_features(env, policy)
-        moments = getattr(policy, "n_obs_steps", 1)
-        batch = to_batch([[env.reset(seed=seed)[0]] * moments for seed in range(batch_size)])
+        history = getattr(policy, "n_obs_steps", 1)
+        batch = to_batch([[env.reset(seed=seed)[0]] * history for seed in range(batch_size)])
         batch.update(labels([env] * batch_size, range(batch_size)))
     finally:
         env.close()

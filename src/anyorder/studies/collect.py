@@ -175,7 +175,7 @@ def row(
         "values_per_token": data["values_per_token"],
         "demos": member.demos,
         "minutes": member.minutes,
-        **member.regularisation,
+        **member.regularization,
         "seed": member.settings.seed,
         "batch_size": member.settings.batch_size,
         "steps": found["steps"],

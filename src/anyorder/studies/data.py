@@ -1,6 +1,5 @@
 """The data of a study: one split, one tokenizer, the first U tokens of a random order, token epochs."""
 
-import copy
 import hashlib
 import json
 import math
@@ -19,7 +18,8 @@ from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.settings import to_plain
 from anyorder.studies.config import HELD_OUT, StudyConfig, check_episodes
 from anyorder.training.config import DatasetConfig, TrainConfig
-from anyorder.training.data import load_chunks, policy_config
+from anyorder.training.data import load_chunks
+from anyorder.training.fresh import policy_config
 from anyorder.training.order import seeded
 
 CODE_BATCH = 4096
@@ -31,7 +31,7 @@ class Inputs:
 
     Attributes:
         codes: tokens, (rows, length) int64.
-        observations: normalised, by name, each (rows, 1, size).
+        observations: normalized, by name, each (rows, 1, size).
         tasks: a sentence for each row.
         episodes: which episode each row is from, (rows,) int64.
     """
@@ -105,7 +105,7 @@ def prefix(chunks: ActionChunks, frames: int, seed: int) -> ActionChunks:
 class StudyData:
     """The dataset of a study, split, with everything that is fitted to it once: all runs model the same tokens.
 
-    Normalisation and tokenizer come from all training episodes, however few a run learns from.
+    Normalization and tokenizer come from all training episodes, however few a run learns from.
 
     Attributes:
         train: episodes to learn from.
@@ -163,14 +163,12 @@ class StudyData:
         )
         self.template = policy_config(settings, self.train)
         self.fitted: Fitted = fit_to_chunks(self.template, self.train)
-        self._coder = self.policy(
-            FactorizationConfig.named("autoregressive"), settings.network, settings.encoder
-        )
-        assert self._coder.tokenizer is not None
-        if self._coder.tokenizer.pad_token is not None:
+        tokenizer = self.fitted.codec.tokenizer
+        assert tokenizer is not None
+        if tokenizer.pad_token is not None:
             allowed = "one whose codes have a fixed length, as dct or bins, so that D = U * epochs holds"
             raise ConfigError("tokenizer", config.tokenizer.choice, allowed)
-        self.length = self._coder.tokenizer.length
+        self.length = tokenizer.length
         self.fingerprint = self._fingerprint(config)
 
     @property
@@ -196,10 +194,12 @@ class StudyData:
         Raises:
             ConfigError: the factorization is not one of tokens, which has a likelihood.
         """
-        config: AnyOrderConfig = copy.deepcopy(self.template)
-        config.factorization = to_plain(factorization)
-        config.network = network
-        config.encoder = replace(encoder, language=self.template.encoder.language)
+        config: AnyOrderConfig = replace(
+            self.template,
+            factorization=to_plain(factorization),
+            network=network,
+            encoder=replace(encoder, language=self.template.encoder.language),
+        )
         policy = AnyOrderPolicy(config, self.fitted)
         if not isinstance(policy.factorization, TokenFactorization) or not isinstance(
             policy.network, SlotNetwork
@@ -227,10 +227,10 @@ class StudyData:
         tasks: list[str] = []
         for part in rows.split(CODE_BATCH):
             batch = chunks.batch(part)
-            codes.append(self._coder.chunk(batch))
+            codes.append(self.fitted.codec.encode(batch))
             tasks += batch["task"]
             for name, found in seen.items():
-                found.append(self._coder.normalizer(name)(batch[name].float()).unsqueeze(1))
+                found.append(self.fitted.normalizers[name](batch[name].float()).unsqueeze(1))
         observations = {name: torch.cat(found) for name, found in seen.items()}
         return Inputs(torch.cat(codes), observations, tasks, chunks.columns["episode_index"][rows])
 

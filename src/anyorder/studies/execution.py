@@ -16,9 +16,9 @@ from anyorder.studies.grid import Member
 from anyorder.studies.workers import Task
 
 LOCAL = "local"
-"""The launcher that starts processes on this machine."""
+"""This launcher starts processes on this machine."""
 LOOK_S = 2.0
-"""Between two looks at where the runs stand lie this many seconds."""
+"""Two looks at where the runs stand are this many seconds apart."""
 
 
 @dataclass

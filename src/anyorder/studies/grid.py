@@ -77,7 +77,7 @@ class Member:
     grid: str
     family: str
     width: int
-    regularisation: dict[str, float]
+    regularization: dict[str, float]
     params: int
     unique_tokens: float
     tokens: float
@@ -176,7 +176,7 @@ def resolve(
         grid=grid,
         family=label(cell, config),
         width=width,
-        regularisation={k: cell[k] for k in REGULARISATION},
+        regularization={k: cell[k] for k in REGULARIZATION},
         params=sizes[kind],
         unique_tokens=unique,
         tokens=tokens,
@@ -188,7 +188,8 @@ def resolve(
     )
 
 
-REGULARISATION = ("weight_decay", "dropout", "attention_dropout", "token_masking")
+REGULARIZATION = ("weight_decay", "dropout", "attention_dropout", "token_masking")
+"""These axes of a grid keep a run from learning its data by heart; they are part of a variant's name."""
 
 
 def label(cell: dict[str, Any], config: StudyConfig) -> str:
@@ -199,8 +200,8 @@ def label(cell: dict[str, Any], config: StudyConfig) -> str:
     >>> [label(cell, config) for cell in cells(grid, config)]
     ['ar', 'ar dropout=0.2']
     """
-    own = dict.fromkeys(REGULARISATION, 0.0) | {"weight_decay": config.optimizer.weight_decay}
-    differs = [f"{name}={cell[name]:g}" for name in REGULARISATION if cell[name] != own[name]]
+    own = dict.fromkeys(REGULARIZATION, 0.0) | {"weight_decay": config.optimizer.weight_decay}
+    differs = [f"{name}={cell[name]:g}" for name in REGULARIZATION if cell[name] != own[name]]
     return " ".join([cell["families"], *differs])
 
 
@@ -223,12 +224,21 @@ def estimated_s(settings: RunSettings, params: int, tokens: float, data: "StudyD
     return train_s + (validation + test) * (chunk_s / 3 + 3e-5)
 
 
+ON_DISK = {"regularization": "regularisation"}
+"""These fields of a member have other names in ``study.json``."""
+
+
 def as_plain(member: Member) -> dict[str, Any]:
     """Return a member, ready for JSON."""
-    plain = {f.name: getattr(member, f.name) for f in dataclasses.fields(member)}
+    plain = {ON_DISK.get(f.name, f.name): getattr(member, f.name) for f in dataclasses.fields(member)}
     return {**plain, "settings": to_plain(member.settings)}
 
 
 def read_member(plain: Mapping[str, Any]) -> Member:
-    """Return the member that ``as_plain`` wrote."""
-    return Member(**{**plain, "settings": from_plain(RunSettings, plain["settings"])})
+    """Return the member that ``as_plain`` wrote.
+
+    Raises:
+        ConfigError: its settings are none of a run.
+    """
+    given = {**plain, "settings": from_plain(RunSettings, plain["settings"])}
+    return Member(**{f.name: given[ON_DISK.get(f.name, f.name)] for f in dataclasses.fields(Member)})

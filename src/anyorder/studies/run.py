@@ -5,10 +5,10 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from anyorder.errors import CheckpointError, DatasetError, DivergedError
 from anyorder.files import Words, sweep, write_json
@@ -25,16 +25,19 @@ from anyorder.studies.files import (
     read_file,
 )
 from anyorder.studies.grid import RunSettings
-from anyorder.studies.score import score
+from anyorder.studies.score import score_inputs
 from anyorder.tensors import read_tensors, write_tensors
 from anyorder.training.evaluate import evenly_spread
-from anyorder.training.optimise import learning_rate, make_optimizer, ramped_average
-from anyorder.training.order import seeded
+from anyorder.training.learner import Learner
+from anyorder.training.optimizer import Schedule
 from anyorder.training.watch import check_trained
 
 SAVE_S, PROGRESS_S = 60.0, 5.0
 """Seconds between states that a killed run continues from, and between signs of life."""
 SCORE_SEED = 0
+"""Seed of the draws that score a run: the same for all, so that what differs between two runs is the runs."""
+STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
+"""What the state of a run says beside its tensors."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class HeldOut:
 class Training:
     """A run under way; everything random is a function of (seed, step), so one that was killed ends like any other.
 
-    The objective, the optimiser, its schedule and the averaging of weights are those of ``anyorder train``; the
-    cosine ends with the run. A chunk's loss counts by the share of its actions that do.
+    It learns as by ``anyorder train``; the cosine ends with the run. A chunk's loss counts by the share of its actions
+    that do.
 
     Args:
         settings: of the run.
@@ -71,49 +74,39 @@ class Training:
         self.visits = token_epochs(chunks, settings.epochs, settings.seed)
         self.steps = -(-len(self.visits.rows) // settings.batch_size)
         torch.manual_seed(settings.seed)
-        self.policy = data.policy(settings.factorization, settings.network, settings.encoder)
-        self.average = AveragedModel(self.policy, multi_avg_fn=ramped_average(settings.optimizer.ema_decay))
-        self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.policy, settings.optimizer)
+        policy = data.policy(settings.factorization, settings.network, settings.encoder)
+        schedule = Schedule(settings.optimizer, self.steps, settings.seed)
+        self.learner = Learner.of(policy, schedule, self.loss)
         self.moments = {
             -(-self.visits.ends[epoch - 1] // settings.batch_size): epoch
             for epoch in settings.evaluation.epochs(settings.epochs)
         }
         self.step = 0
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, torch.Tensor] = {}
+        self.best: dict[str, Tensor] = {}
         self.wall_s = self.cpu_s = 0.0
 
     @property
     def averaged(self) -> AnyOrderPolicy:
-        """The averaged weights, which are scored."""
-        return cast(AnyOrderPolicy, self.average.module)
+        """The policy with its averaged weights, which are scored."""
+        return self.learner.averaged
+
+    def loss(
+        self, policy: AnyOrderPolicy, batch: slice, *, generator: torch.Generator, progress: float
+    ) -> Tensor:
+        """Return the loss of some visits; a chunk's counts by the share of its actions that do."""
+        rows, weights = self.visits.rows[batch], self.visits.weights[batch]
+        context = self.inputs.context(policy, rows)
+        losses = policy.losses(self.inputs.codes[rows], context, generator=generator, progress=progress)
+        return (losses * weights).sum() / self.settings.batch_size
 
     def advance(self) -> None:
         """Take one step."""
-        config, step = self.settings, self.step
-        part = slice(step * config.batch_size, (step + 1) * config.batch_size)
-        rows, weights = self.visits.rows[part], self.visits.weights[part]
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.steps, config.optimizer)
-        self.policy.train()
-        torch.manual_seed(seeded("cpu", config.seed, 2, step).initial_seed())
-        losses = self.policy.factorization.loss(
-            self.policy.network,
-            self.inputs.codes[rows],
-            self.inputs.context(self.policy, rows),
-            generator=seeded("cpu", config.seed, 3, step),
-            progress=step / self.steps,
-        )
-        loss = (losses * weights).sum() / config.batch_size
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.grad_clip_norm)
-        if not torch.isfinite(norm):
-            allowed = "finite: try a lower optimizer.lr"
-            raise DivergedError(f"gradient at step {step + 1}", float(norm), allowed)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.average.update_parameters(self.policy)
+        size = self.settings.batch_size
+        try:
+            self.learner.advance(slice(self.step * size, (self.step + 1) * size), self.step)
+        except DivergedError as error:
+            raise DivergedError(f"step {self.step + 1}: {error}; try a lower optimizer.lr") from error
         self.step += 1
 
     def validate(self, held_out: HeldOut) -> None:
@@ -123,7 +116,7 @@ class Training:
             DivergedError: a weight or the score is not finite.
         """
         check_trained(self.averaged)
-        found = score(
+        found = score_inputs(
             self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED
         )
         if not math.isfinite(found.nll):
@@ -136,15 +129,13 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write all that continuing needs."""
-        parts = {
-            "policy": self.policy.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best,
-            **{f"optimizer.{i}": held for i, held in self.optimizer.state_dict()["state"].items()},
-        }
-        tensors = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
+        best = {f"best/{name}": value for name, value in self.best.items()}
         seconds = [self.wall_s, self.cpu_s]
-        write_tensors(path, tensors, {"step": self.step, "history": self.history, "seconds": seconds})
+        write_tensors(
+            path,
+            self.learner.state() | best,
+            {"step": self.step, "history": self.history, "seconds": seconds},
+        )
 
     def sign_of_life(self, folder: Path) -> None:
         """Tell how much is done, and the seconds it took."""
@@ -158,25 +149,17 @@ class Training:
         """
         tensors, facts = read_tensors(path)
         facts = checked(STATE_FIELDS, facts, path, CheckpointError)
-        parts: dict[str, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        held = {i: parts[f"optimizer.{i}"] for g in groups for i in g["params"] if f"optimizer.{i}" in parts}
         try:
-            self.policy.load_state_dict(parts["policy"])
-            self.average.load_state_dict(parts["average"])
-            self.optimizer.load_state_dict({"state": held, "param_groups": groups})
+            self.learner.load_state(tensors)
         except (KeyError, RuntimeError, ValueError) as error:
             allowed = f"a state of this run ({str(error).splitlines()[0][:160]})"
             raise CheckpointError("state", str(path), allowed) from error
-        self.best = parts.get("best", {})
+        prefix = "best/"
+        self.best = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }
         self.step, self.history = facts["step"], facts["history"]
         self.wall_s, self.cpu_s = facts["seconds"]
-
-
-STATE_FIELDS = {"step": int, "history": list[dict[str, Any]], "seconds": tuple[float, float]}
 
 
 def run_member(
@@ -254,13 +237,13 @@ def scores(training: Training, held_out: HeldOut) -> dict[str, Any]:
     result: dict[str, Any] = {
         "steps": training.steps,
         "exact": policy.factorization.exact,
-        "train_nll": score(policy, learnt, draws=evaluation.draws, seed=SCORE_SEED).nll,
+        "train_nll": score_inputs(policy, learnt, draws=evaluation.draws, seed=SCORE_SEED).nll,
     }
-    test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+    test = score_inputs(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
     for name, moment in moments.items():
         if moment is not training.history[-1]:
             policy.load_state_dict(training.best)
-            test = score(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
+            test = score_inputs(policy, held_out.test, draws=evaluation.test_draws, seed=SCORE_SEED)
         result[f"loss_{name}"], result[f"loss_{name}_se"] = moment["nll"], moment["se"]
         result[f"test_{name}"], result[f"test_{name}_se"] = test.nll, test.se
         result[f"epochs_{name}"] = moment["epoch"]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 from anyorder.studies.data import Inputs
-from anyorder.training.evaluate import EVAL_BATCH, clustered_error
+from anyorder.training.evaluate import clustered_error
+from anyorder.training.score import EVAL_BATCH, score
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class Score:
     draws_se: float
 
 
-@torch.no_grad()
-def score(policy: AnyOrderPolicy, inputs: Inputs, *, draws: int, seed: int) -> Score:
-    """Score a policy as ``anyorder.training.evaluate.validate`` does, on inputs that are ready made.
+def score_inputs(policy: AnyOrderPolicy, inputs: Inputs, *, draws: int, seed: int) -> Score:
+    """Score a policy on inputs that are ready made.
 
     A bound's draws take their count of masked tokens from strata, one for each draw of a chunk, and are the same
     whenever ``seed`` is: what differs between two runs is the runs.
@@ -38,21 +37,14 @@ def score(policy: AnyOrderPolicy, inputs: Inputs, *, draws: int, seed: int) -> S
         draws: Monte-Carlo draws per chunk, for bounds.
         seed: of the draws.
     """
-    policy.eval()
-    family, network = policy.factorization, policy.network
-    assert isinstance(family, TokenFactorization)
-    generator = torch.Generator().manual_seed(seed)
-    nlls, variance = [], 0.0
-    for rows in torch.arange(len(inputs.codes)).split(EVAL_BATCH):
-        found = family.log_prob(
-            network,  # type: ignore[arg-type]  # StudyData.policy has checked it
-            inputs.codes[rows],
-            inputs.context(policy, rows),
-            generator=generator,
-            samples=draws,
-        )
-        nlls.append(-found.value)
-        variance += float(found.standard_error.square().sum()) if draws > 1 else 0.0
-    nll = torch.cat(nlls).double() / inputs.codes.shape[1]
-    error = clustered_error(nll, inputs.episodes)
-    return Score(float(nll.mean()), error, variance**0.5 / len(nll) / inputs.codes.shape[1])
+    parts = torch.arange(len(inputs.codes)).split(EVAL_BATCH)
+    coded = ((inputs.codes[rows], inputs.context(policy, rows)) for rows in parts)
+    found = score(policy, coded, samples=draws, generator=torch.Generator().manual_seed(seed))
+    assert found.nll is not None
+    assert found.draws_error is not None
+    length = inputs.codes.shape[1]
+    nll = found.nll.double() / length
+    # Batch by batch, as single precision forgets small terms beside a large sum.
+    squares = [float(part.square().sum()) for part in found.draws_error.split(EVAL_BATCH)]
+    drawn = sum(squares) ** 0.5 / len(nll) / length if draws > 1 else 0.0
+    return Score(float(nll.mean()), clustered_error(nll, inputs.episodes), drawn)

@@ -1,4 +1,4 @@
-"""Chunks to test with: what normalised demonstrations look like, and what breaks tokenizers."""
+"""Chunks to test with: what normalized demonstrations look like, and what breaks tokenizers."""
 
 import torch
 from torch import Tensor

@@ -6,10 +6,10 @@ would fail by chance with probability ``FALSE_ALARM`` had they been drawn afresh
 """
 
 from anyorder.factorization import Factorization
-from anyorder.testing import behaviour, laws
+from anyorder.testing import behavior, enumeration
 from anyorder.testing.probes import CHECKS
 
-__all__ = ["CHECKS", "behaviour", "check_factorization", "laws"]
+__all__ = ["CHECKS", "behavior", "check_factorization", "enumeration"]
 
 
 def check_factorization(family: Factorization) -> list[str]:

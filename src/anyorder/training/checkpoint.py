@@ -10,7 +10,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
@@ -38,37 +38,29 @@ from anyorder.training.run_folder import (
 )
 
 if TYPE_CHECKING:
-    from torch.optim.swa_utils import AveragedModel
+    from anyorder.training.learner import Learner
 
 PRETRAINED = "pretrained_model"
 RECORDED_ENV = "recorded_env"
 STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", STATE_JSON)
 
 
-def save_checkpoint(
-    run: Path,
-    step: int,
-    policy: AnyOrderPolicy,
-    average: "AveragedModel",
-    optimizer: torch.optim.Optimizer,
-    settings: dict[str, Any],
-    keep: int,
-) -> Path:
+def save_checkpoint(run: Path, step: int, learner: "Learner", settings: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint of ``step`` and delete all but the newest ``keep``; returns its folder."""
     target = run / CHECKPOINTS / folder_name(step)
-    averaged = cast(AnyOrderPolicy, average.module)
+    averaged = learner.averaged
     with replacing(target) as staged:
         pretrained, state = staged / PRETRAINED, staged / STATE
         pretrained.mkdir(parents=True)
         state.mkdir()
         averaged.save_pretrained(pretrained)
-        for processor in make_anyorder_pre_post_processors(policy.config):
+        for processor in make_anyorder_pre_post_processors(averaged.config):
             processor.save_pretrained(pretrained)
         write_json(pretrained / TRAIN_CONFIG, settings)
         write_sums(pretrained)
-        save_file(policy.state_dict(), state / "weights.safetensors")
-        save_optimizer_state(optimizer, state)
-        write_json(state / STATE_JSON, {"step": step, "averaged": int(average.n_averaged)})
+        save_file(learner.policy.state_dict(), state / "weights.safetensors")
+        save_optimizer_state(learner.optimizer, state)
+        write_json(state / STATE_JSON, {"step": step, "averaged": int(learner.average.n_averaged)})
         write_sums(state)
     link_last(target)
     for old in checkpoints(run)[:-keep]:
@@ -88,21 +80,19 @@ def check_checkpoint(checkpoint: Path) -> None:
         check_sums(folder, error=CheckpointError, hint=hint)
 
 
-def load_checkpoint(
-    checkpoint: Path, policy: AnyOrderPolicy, average: "AveragedModel", optimizer: torch.optim.Optimizer
-) -> int:
-    """Restore a run from ``checkpoint``, which ``check_checkpoint`` has passed, in place; returns its step."""
+def load_checkpoint(checkpoint: Path, learner: "Learner") -> int:
+    """Restore a learner from ``checkpoint``, which ``check_checkpoint`` has passed, in place; returns its step."""
     state = checkpoint / STATE
     require_files(state, STATE_FILES)
     require_files(checkpoint / PRETRAINED, POLICY_FILES)
-    check_features(checkpoint, policy)
+    check_features(checkpoint, learner.averaged)
     saved = read_state(checkpoint)
     with readable(checkpoint):
-        policy.load_state_dict(load_file(state / "weights.safetensors"))
-        average.module.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
-        load_optimizer_state(optimizer, state)
-        average.n_averaged.fill_(saved["averaged"])
-    for number, values in optimizer.state.items():
+        learner.policy.load_state_dict(load_file(state / "weights.safetensors"))
+        learner.averaged.load_state_dict(load_file(checkpoint / PRETRAINED / "model.safetensors"))
+        load_optimizer_state(learner.optimizer, state)
+        learner.average.n_averaged.fill_(saved["averaged"])
+    for number, values in learner.optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
                 field = f"optimizer state {name} of {tuple(number.shape)}"

@@ -1,10 +1,8 @@
-"""From a dataset's settings to chunks, and a policy made for them."""
+"""From a dataset's settings to chunks of training and of held-out episodes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE
+from lerobot.utils.constants import ACTION
 
 from anyorder.datasets.read.cameras import Progress
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
@@ -13,11 +11,7 @@ from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, did_you_mean
-from anyorder.networks.policy_settings import PolicySettings
-from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
-from anyorder.policies.fitting import fit_to_chunks
-from anyorder.settings import to_plain
-from anyorder.training.config import DatasetConfig, TrainConfig
+from anyorder.training.config import DatasetConfig
 
 
 def load_chunks(
@@ -28,7 +22,7 @@ def load_chunks(
     tell: Callable[[str], None] | None = None,
     features: Sequence[str] | None = None,
 ) -> tuple[ActionChunks, ActionChunks]:
-    """Read a dataset and split it by episodes into (train, validation).
+    """Read a dataset and split it by episodes into (train, held out).
 
     Args:
         config: which dataset, and which of its features; cameras are read if ``observations`` names them.
@@ -96,46 +90,3 @@ def no_observation(info: DatasetInfo) -> str:
     others = [key for key in (*info.vectors, *info.cameras) if key != ACTION]
     hint = f", as dataset.rename={{{others[0]}: {OBSERVATION}{others[0]}}} gives one" if others else ""
     return f"features whose names begin with {OBSERVATION}{hint}"
-
-
-def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
-    """Make a fresh policy for a dataset: features, normalisation and tokenizer come from ``chunks``."""
-    settings = policy_config(config, chunks)
-    return AnyOrderPolicy(settings, fit_to_chunks(settings, chunks))
-
-
-def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
-    """Return the settings of a policy for a dataset, nothing fitted yet."""
-    shared = {field.name: getattr(config, field.name) for field in fields(PolicySettings)}
-    # A copy: fitting fills in what depends on the data.
-    shared["encoder"] = replace(config.encoder)
-    return AnyOrderConfig(
-        input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
-        device=config.device,
-        factorization=to_plain(config.factorization),
-        tokenizer=to_plain(config.tokenizer),
-        **shared,
-        optimizer_lr=config.optimizer.lr,
-        optimizer_weight_decay=config.optimizer.weight_decay,
-        push_to_hub=False,
-    )
-
-
-def observations(config: TrainConfig, chunks: ActionChunks) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the observations the policy shall read."""
-    offered = {name: shape for name, shape in chunks.shapes.items() if name.startswith(OBSERVATION)}
-    if not offered:
-        raise ConfigError("dataset features", list(chunks.info.features), no_observation(chunks.info))
-    for name in config.dataset.observations:
-        if name not in offered:
-            allowed = ", ".join(offered) + did_you_mean(name, offered)
-            raise ConfigError("dataset.observations", name, allowed)
-    return {name: offered[name] for name in config.dataset.observations or offered}
-
-
-def feature(name: str, shape: tuple[int, ...]) -> PolicyFeature:
-    """Return LeRobot's description of an observation."""
-    kind = FeatureType.VISUAL if len(shape) == 3 else FeatureType.STATE
-    kind = FeatureType.ENV if name == OBS_ENV_STATE else kind
-    return PolicyFeature(kind, shape)

@@ -1,17 +1,15 @@
 """Scores on held-out episodes: likelihood (or its bound) for tokens, error for every family."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
-from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.errors import DivergedError
-from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
-
-EVAL_BATCH = 128
+from anyorder.training.score import EVAL_BATCH, score
 
 
 @dataclass(frozen=True)
@@ -66,22 +64,19 @@ def validate(
     Raises:
         DivergedError: a score is not finite.
     """
-    policy.eval()
     device = next(policy.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
     rows = evenly_spread(chunks.frames, limit)
-    losses, nlls, tokens = [], [], 0
-    for part in rows.split(EVAL_BATCH):
-        batch = chunks.batch(part, raw=True)
-        loss, _ = policy(batch, reduction="none", generator=generator, progress=progress)
-        losses.append(loss)
-        if policy.tokenizer is not None and isinstance(policy.factorization, TokenFactorization):
-            nlls.append(-policy.log_prob(batch, generator=generator, samples=samples).value)
-            tokens += int(policy.tokenizer.token_count(policy.chunk(batch)).sum())
-    loss = float(torch.cat(losses).mean())
-    if not nlls:
+    batches = (chunks.batch(part, raw=True) for part in rows.split(EVAL_BATCH))
+    coded = ((policy.codec.encode(batch), policy.context(batch)) for batch in batches)
+    generator = torch.Generator(device).manual_seed(seed)
+    found = score(policy, coded, samples=samples, generator=generator, progress=progress)
+    assert found.loss is not None
+    loss = float(found.loss.mean())
+    if not math.isfinite(loss):
+        raise DivergedError("loss", loss, "a finite number, as a lower learning rate gives")
+    if found.nll is None or found.tokens is None:
         return Validation(loss, None, None, None, None, None, len(rows))
-    nll = torch.cat(nlls)
+    nll = found.nll
     if not bool(nll.isfinite().all()):
         raise DivergedError("validation NLL", float(nll.mean()), "a finite number")
     values = policy.config.chunk_size * policy.config.action_size
@@ -89,7 +84,7 @@ def validate(
         loss=loss,
         nll_nats_per_chunk=float(nll.mean()),
         nll_standard_error=clustered_error(nll, chunks.columns["episode_index"][rows]),
-        nll_nats_per_token=float(nll.sum() / tokens),
+        nll_nats_per_token=float(nll.sum() / int(found.tokens.sum())),
         nll_nats_per_value=float(nll.mean() / values),
         exact=policy.factorization.exact,
         chunks=len(rows),
@@ -118,75 +113,3 @@ def clustered_error(values: Tensor, cluster: Tensor) -> float | None:
     residual = torch.zeros(count, dtype=values.dtype, device=values.device)
     residual.index_add_(0, member, values - values.mean())
     return float((residual.square().sum() * count / (count - 1)).sqrt() / len(values))
-
-
-@dataclass(frozen=True)
-class ChunkError:
-    """Mean absolute error of predicted chunks on held-out episodes, beside two predictors that learn nothing.
-
-    The unit is half the range that each action dimension has in those episodes; dimensions that never change are left
-    out.
-
-    Attributes:
-        policy: of the policy, sampling as it acts.
-        hold: of repeating the last action before the chunk.
-        constant_velocity: of moving on as between the last two actions.
-        standard_error: of ``policy``, between episodes; None with one episode.
-        chunks: how many were compared: those with two actions before them.
-    """
-
-    policy: float
-    hold: float
-    constant_velocity: float
-    standard_error: float | None
-    chunks: int
-
-    def metrics(self) -> dict[str, float]:
-        """Return the numbers under their names in ``metrics.jsonl``."""
-        found = {
-            "chunk_error": self.policy,
-            "chunk_error_hold": self.hold,
-            "chunk_error_constant_velocity": self.constant_velocity,
-        }
-        spread = self.standard_error
-        return found if spread is None else {**found, "chunk_error_standard_error": spread}
-
-
-@torch.no_grad()
-def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, seed: int) -> ChunkError | None:
-    """Compare predicted chunks with what was demonstrated; steps past an episode's end do not count.
-
-    Args:
-        policy: in evaluation mode afterwards.
-        chunks: held-out episodes.
-        limit: chunks compared at most, evenly spread.
-        seed: of the policy's sampling.
-
-    Returns:
-        None if there is no episode, none has three frames, or no action ever changes.
-    """
-    if not chunks.frames:
-        return None
-    policy.manual_seed(seed)
-    actions = chunks.columns[ACTION].view(chunks.frames, -1)
-    low, high = actions.aminmax(dim=0)
-    moving = high > low
-    rows = (torch.arange(chunks.frames, device=chunks.begins.device) - chunks.begins >= 2).nonzero().flatten()
-    if not len(rows) or not moving.any():
-        return None
-    rows = rows[evenly_spread(len(rows), limit).to(rows.device)]
-    errors = []
-    for part in rows.split(EVAL_BATCH):
-        batch = chunks.batch(part, raw=True)
-        truth = batch[ACTION].view(len(part), chunks.horizon, -1)
-        last, before = (actions[part - back].unsqueeze(1) for back in (1, 2))
-        steps = torch.arange(1, truth.shape[1] + 1, device=truth.device).view(1, -1, 1)
-        onward = (last + steps * (last - before)).clamp(low, high)
-        guesses = torch.stack([policy.predict_action_chunk(batch), last.expand_as(truth), onward], -1)
-        off = ((guesses - truth[..., None]).abs() / ((high - low) / 2)[:, None])[..., moving, :].mean(2)
-        counted = ~batch["action_is_pad"]
-        errors.append((off * counted[..., None]).sum(1) / counted.sum(1, keepdim=True))
-    found = torch.cat(errors)
-    policy_error, hold, constant_velocity = found.mean(0).tolist()
-    spread = clustered_error(found[:, 0], chunks.columns["episode_index"][rows])
-    return ChunkError(policy_error, hold, constant_velocity, spread, len(rows))

@@ -55,7 +55,7 @@ class EpisodeChoice:
 
     Attributes:
         episodes: how many (see ``choose_episodes``), or which ones; None for all.
-        seed: of the choice of so many.
+        seed: of the choice, where ``episodes`` is a number.
         exclude: episodes to leave out, by number, before any are chosen.
     """
 

@@ -25,7 +25,7 @@ TOLERANCE_S = 1e-4
 """A video's frame may be this far from its time stamp; it is LeRobot's own default."""
 
 BLOCK = 128
-"""At most so many frames are decoded at once: this bounds memory, and is enough for decoding in order to pay."""
+"""At most this many frames are decoded at once: this bounds memory, and is enough for decoding in order to pay."""
 
 
 class FrameReader:

@@ -15,9 +15,9 @@ from anyorder.folders import inside
 
 MOST_FPS = 1_000_000
 MOST_NUMBERS = 10**8
-"""One frame of a feature may hold so many numbers."""
+"""One frame of a feature may hold at most this many numbers."""
 LONGEST_NAME, LONGEST_PATH = 255, 2_000
-"""Names and paths in a dataset may have so many bytes: file systems take no more, and no dataset needs more."""
+"""Names and paths in a dataset may have at most this many bytes; file systems take no more, and no dataset needs it."""
 
 
 def load_info(path: Path) -> dict[str, Any]:

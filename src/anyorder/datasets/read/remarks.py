@@ -17,7 +17,7 @@ SMALL_STEP = 0.1
 SHARE = 0.5
 """A remark is made where a few frames alone span this share of a dimension's range, or an angle jumps by it at once."""
 MOST = 4
-"""At most so many remarks of one kind are made."""
+"""At most this many remarks of one kind are made."""
 
 
 def remarks(chunks: ActionChunks) -> list[str]:

@@ -25,7 +25,7 @@ def write_episode(
         root: the dataset's folder, which is only read; it need not exist.
         repo_id: LeRobot's name of the dataset.
         env: the environment that was recorded.
-        features: what LeRobot shall know of each value of a frame.
+        features: what LeRobot is to know of each value of a frame.
         frames: the values of every step by feature.
     """
     from lerobot.utils.utils import SuppressProgressBars

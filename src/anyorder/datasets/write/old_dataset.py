@@ -19,10 +19,10 @@ from anyorder.folders import inside
 
 VERSIONS = ("v2.0", "v2.1")
 SPARE_S = 0.2
-"""A video may be longer or shorter than its episode by so many seconds, as recorders stop one by one."""
+"""A video may be longer or shorter than its episode by this many seconds, as recorders stop one by one."""
 RECORDED_TIME = "recorded_timestamp"
 """This column keeps the source's time stamps where the converted ``timestamp`` differs."""
-COLOURS = ("channel", "channels")
+COLORS = ("channel", "channels")
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def channels(feature: Mapping[str, Any]) -> int:
     shape, names = feature["shape"], feature.get("names")
     if isinstance(names, list) and len(names) == len(shape):
         for size, name in zip(shape, names, strict=True):
-            if name in COLOURS:
+            if name in COLORS:
                 return int(size)
     return int(shape[2] if shape[2] in (1, 3, 4) or shape[0] not in (1, 3, 4) else shape[0])
 

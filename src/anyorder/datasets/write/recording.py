@@ -27,7 +27,7 @@ from anyorder.errors import DatasetError
 from anyorder.folders import owned
 
 MAX_FAILURES = 50
-"""A recording ends when so many episodes in a row failed: the expert cannot do this task."""
+"""A recording ends when this many episodes in a row failed: the expert cannot do this task."""
 
 Frame = dict[str, Any]
 
@@ -74,7 +74,7 @@ def record(
     Args:
         env_config: what to record.
         root: dataset folder; must not exist unless ``resume``.
-        episodes: number of episodes the dataset shall have in the end.
+        episodes: number of episodes the dataset has in the end.
         seed: reset seed of the first episode.
         repo_id: LeRobot's name for the dataset; default ``local/<folder name>``.
         only_successful: keep only episodes in which ``info["is_success"]`` became true.

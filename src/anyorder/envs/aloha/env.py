@@ -26,7 +26,7 @@ _SUCCESS_REWARD = 4
 FPS = 50
 ARM_JOINTS = 6
 FULL_QPOS = 16
-"""The simulator has so many joint positions of both arms: six joints and two fingers each."""
+"""The simulator has this many joint positions of both arms: six joints and two fingers each."""
 
 
 @dataclass

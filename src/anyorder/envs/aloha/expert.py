@@ -43,7 +43,7 @@ _ROLLED = _quaternion(0, 90)  # fingers above and below the cube that the other 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where a gripper shall be at ``step``: ``offset`` in m from its anchor, turned, open (1) or closed."""
+    """Where a gripper is to be at ``step``: ``offset`` in m from its anchor, turned, open (1) or closed."""
 
     step: int
     anchor: str

@@ -35,7 +35,7 @@ CLEARANCE = 21.0
 PUSH_SPEED, WALK_SPEED = 6.0, 13.0
 """Plans reckon with these speeds of the agent, px per step."""
 CHANGE = 6.0
-"""Leaving one contact and settling on another costs so many steps besides the way."""
+"""Leaving one contact and settling on another costs this many steps besides the way."""
 NEGLIGIBLE = 0.7
 """No push is made for a displacement of the block below this, px; errors of angle count at ``ANGLE_ARM``."""
 ANGLE_ARM = 50.0
@@ -71,7 +71,7 @@ class Pose:
 
 
 def goal_pose() -> Pose:
-    """Return the pose of the outline that the block shall cover."""
+    """Return the pose of the outline that the block is to cover."""
     x, y, angle = GOAL_POSE
     turn = complex(np.exp(1j * angle))
     return Pose(complex(x, y) + turn * CENTER_OF_MASS, turn)

@@ -14,7 +14,7 @@ from anyorder.envs.so101.units import HIGH_RAD, LOW_RAD, from_radians, to_radian
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the tool shall be ``duration_s`` after the waypoint before; jaws in LeRobot percent."""
+    """Where the tool is to be ``duration_s`` after the waypoint before; jaws in LeRobot percent."""
 
     position_m: tuple[float, float, float]
     yaw_rad: float

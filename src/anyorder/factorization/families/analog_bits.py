@@ -22,8 +22,21 @@ class AnalogBits(Factorization):
 
     The trunk has one slot per token. Neighbouring tokens may differ in all digits.
 
+    Sampling rounds to the nearest legal tokens, left to right; ``temperature`` is not used.
+
     Args:
         diffusion: of the digits; it predicts the digits themselves.
+
+    References:
+        Chen, Zhang and Hinton, 2022: "Analog Bits: Generating Discrete Data using Diffusion Models with
+            Self-Conditioning", arXiv 2208.04202.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = AnalogBits(GaussianDiffusion("ddim", 100, 5, "sample"))
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5]), 5)
     """
 
     discrete = True

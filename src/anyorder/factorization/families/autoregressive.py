@@ -35,12 +35,34 @@ class Autoregressive(TokenFactorization):
     order is a latent variable: exactly, ``p(x) = mean_s p_s(x)``, where they can be listed, and by the bound
     ``mean_s log p_s(x)`` where not. Left out: sigma-GPT's burst sampling.
 
+    Sampling asks with a key-value cache, and ``known`` positions go first. Left to right under a constraint it stops
+    where every code has ended: only the tokens that fill are left, and one call scores them all.
+
     Args:
         orders: which orders are learnt.
         evaluation: which ones are scored and sampled.
         target_positions: slots say which position they predict. Without (the paper's k orders) the network has to
             infer the order from the positions read so far.
         token_masking: share of sequences in which the loss hides a random share of the past from every slot.
+
+    References:
+        Pertsch et al., 2025: "FAST: Efficient Action Tokenization for Vision-Language-Action Models",
+            arXiv 2501.09747.
+        Prabhudesai et al., 2025: "Diffusion Beats Autoregressive in Data-Constrained Settings",
+            arXiv 2507.15857.
+        Yu et al., 2024: "Randomized Autoregressive Visual Generation", arXiv 2411.00776.
+        Pannatier, Courdier and Fleuret, 2024: "Sigma-GPTs: A New Approach to Autoregressive Models",
+            arXiv 2404.09562.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = Autoregressive()
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[2, 0, 1],
+            [2, 2, 2]])
+    >>> family.log_prob(network, torch.tensor([[0, 1, 2]]), context(1), generator=torch.Generator()).value
+    tensor([-2.4013], dtype=torch.float64)
     """
 
     def __init__(
@@ -116,6 +138,7 @@ class Autoregressive(TokenFactorization):
             visible = hide_past(self.token_masking, batch, length, generator).to(code.device)
         return -self.order_log_probs(network, code, context, order, visible).sum(-1)
 
+    @override
     def token_scores(
         self,
         network: TokenNetwork,
@@ -134,6 +157,7 @@ class Autoregressive(TokenFactorization):
             orders = [order.to(code.device).expand_as(code) for order in every]
         return torch.stack([self.order_log_probs(network, code, context, order) for order in orders])
 
+    @override
     def log_prob(
         self,
         network: TokenNetwork,

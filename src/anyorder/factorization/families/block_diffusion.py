@@ -27,9 +27,24 @@ class BlockDiffusion(TokenFactorization):
     Training reads a clean and a noisy copy in one call, block-causal; sampling keeps finished blocks in the cache,
     exactly. Left out: the paper's clipped noise schedules.
 
+    ``known`` may freeze whole blocks from the start, and any positions of the next block.
+
     Args:
         block_size: tokens per block; the last one may be shorter.
         sampler: in which order the tokens of a block are revealed.
+
+    References:
+        Arriola et al., 2025: "Block Diffusion: Interpolating Between Autoregressive and Diffusion Language
+            Models", arXiv 2503.09573.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.factorization.samplers import FirstHitting
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = BlockDiffusion(block_size=2, sampler=FirstHitting())
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[0, 1, 0],
+            [1, 2, 0]])
     """
 
     infills = "prefix"
@@ -65,6 +80,7 @@ class BlockDiffusion(TokenFactorization):
         ]
         return -self.draw(network, code, network.prefill(context), counts, generator).sum(-1)
 
+    @override
     def token_scores(
         self,
         network: TokenNetwork,

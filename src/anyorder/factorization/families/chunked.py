@@ -10,7 +10,7 @@ from anyorder.factorization.base import FactorizationConfig, TokenFactorization
 from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
 from anyorder.factorization.checks import require
 from anyorder.factorization.draft import Draft
-from anyorder.factorization.samplers import LeftToRight
+from anyorder.factorization.samplers import CodeOrder
 from anyorder.factorization.slots import TokenNetwork
 
 
@@ -23,9 +23,25 @@ class Chunked(TokenFactorization):
 
     Left out: ARP's heads per token type.
 
+    ``known`` may freeze whole blocks from the start, and any positions of the next block.
+
     Args:
         sizes: of the blocks, in code order; the last size repeats to the end of the code.
         joint: queries of a block see each other.
+
+    References:
+        Zhang et al., 2024: "Autoregressive Action Sequence Learning for Robotic Manipulation",
+            arXiv 2410.03132.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = Chunked((2, 1))
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[2, 1, 0],
+            [0, 2, 2]])
+    >>> family.log_prob(network, torch.tensor([[0, 1, 2]]), context(1), generator=torch.Generator()).value
+    tensor([-2.5117], dtype=torch.float64)
     """
 
     exact = True
@@ -48,6 +64,7 @@ class Chunked(TokenFactorization):
         cache = network.prefill(context)
         return score_blocks(network, code, cache, self.blocks(network), joint=self.joint)
 
+    @override
     def token_scores(
         self,
         network: TokenNetwork,
@@ -64,7 +81,7 @@ class Chunked(TokenFactorization):
     def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
         # Tokens of a block are independent: one that is known must not be shown to the others.
         reader = Reader(network, context, self.blocks(network), joint=self.joint, show=False)
-        sample_blocks(draft, reader, LeftToRight(1))
+        sample_blocks(draft, reader, CodeOrder(1))
 
 
 def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:

@@ -31,6 +31,17 @@ class EmbeddingDiffusion(Factorization):
     Args:
         train_steps: noise levels in training.
         inference_steps: network calls per chunk.
+
+    References:
+        Dieleman et al., 2022: "Continuous Diffusion for Categorical Data", arXiv 2211.15089.
+        Li et al., 2022: "Diffusion-LM Improves Controllable Text Generation", arXiv 2205.14217.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = EmbeddingDiffusion(train_steps=100, inference_steps=5)
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5]), 5)
     """
 
     discrete = True

@@ -21,8 +21,24 @@ class FlowMatching(ValueFactorization):
     uniform. Sampling integrates it from t = 1 to 0 in equal Euler steps. Left out: other laws of t, reflow, the
     likelihood.
 
+    ``known`` values are put in, noised, before every step.
+
     Args:
         inference_steps: network calls per chunk.
+
+    References:
+        Liu, Gong and Liu, 2022: "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified
+            Flow", arXiv 2209.03003.
+        Lipman et al., 2022: "Flow Matching for Generative Modeling", arXiv 2210.02747.
+        Black et al., 2024: "pi0: A Vision-Language-Action Flow Model for General Robot Control",
+            arXiv 2410.24164.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = FlowMatching(inference_steps=4)
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5, 2]), 4)
     """
 
     def __init__(self, inference_steps: int) -> None:

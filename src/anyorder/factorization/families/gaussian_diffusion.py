@@ -20,7 +20,7 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
 
 LOWEST_LOG_SIGNAL = -5.1
-"""Least logarithm of signal over noise that ``dpm_solver`` begins at."""
+"""The scheduler ``dpm_solver`` begins at no lower logarithm of signal over noise than this."""
 
 
 class GaussianDiffusion(ValueFactorization):
@@ -30,13 +30,31 @@ class GaussianDiffusion(ValueFactorization):
     ``v = sqrt(a_t) e - sqrt(1 - a_t) x`` (arXiv 2202.00512) from ``(x_t, t, c)`` under a squared error. Left out: the
     likelihood. Its bound is over a density, which does not compare with that of tokens.
 
+    ``known`` values are put in, noised, before every step.
+
     Args:
         scheduler: how noise is removed: ``ddim`` (arXiv 2010.02502), ``ddpm`` or ``dpm_solver`` (arXiv 2211.01095).
         train_steps: noise levels in training.
         inference_steps: network calls per chunk.
         prediction: ``epsilon``, ``sample`` or ``v_prediction``.
-        clip: predicted values are clipped to the network's ``limit``, that of normalised actions (``clip_sample_range``
+        clip: predicted values are clipped to the network's ``limit``, that of normalized actions (``clip_sample_range``
             of diffusers); not by ``dpm_solver``.
+
+    References:
+        Ho, Jain and Abbeel, 2020: "Denoising Diffusion Probabilistic Models", arXiv 2006.11239.
+        Chi et al., 2023: "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion", arXiv 2303.04137.
+        Salimans and Ho, 2022: "Progressive Distillation for Fast Sampling of Diffusion Models",
+            arXiv 2202.00512.
+        Song, Meng and Ermon, 2020: "Denoising Diffusion Implicit Models", arXiv 2010.02502.
+        Lu et al., 2022: "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
+            arXiv 2211.01095.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = GaussianDiffusion("ddim", train_steps=100, inference_steps=5, prediction="epsilon")
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5, 2]), 5)
     """
 
     def __init__(

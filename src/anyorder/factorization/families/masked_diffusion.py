@@ -17,7 +17,7 @@ from anyorder.factorization.strata import stratified
 from anyorder.factorization.unmasking import UnmaskingConfig, unmask
 
 SMALLEST_TIME = 1e-3
-"""Least time of the Bernoulli loss, whose variance grows with the logarithm of its inverse."""
+"""The Bernoulli loss draws no earlier time: its variance grows with the logarithm of the time's inverse."""
 
 
 class MaskedDiffusion(ExactCounts):
@@ -38,6 +38,24 @@ class MaskedDiffusion(ExactCounts):
     Args:
         sampler: in which order tokens are revealed.
         schedule: of the Bernoulli loss; None trains on exact counts.
+
+    References:
+        Nie et al., 2025: "Large Language Diffusion Models", arXiv 2502.09992.
+        Prabhudesai et al., 2025: "Diffusion Beats Autoregressive in Data-Constrained Settings",
+            arXiv 2507.15857.
+        Ou et al., 2024: "Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of
+            Clean Data", arXiv 2406.03736.
+        Sahoo et al., 2024: "Simple and Effective Masked Diffusion Language Models", arXiv 2406.07524.
+        Shi et al., 2024: "Simplified and Generalized Masked Diffusion for Discrete Data", arXiv 2406.04329.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.factorization.samplers import FirstHitting
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = MaskedDiffusion(FirstHitting())
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[0, 1, 1],
+            [0, 1, 0]])
     """
 
     def __init__(self, sampler: Sampler, schedule: Schedule | None = None) -> None:
@@ -69,6 +87,7 @@ class MaskedDiffusion(ExactCounts):
         scores = self.masked_scores(network, code, network.prefill(context), masked)
         return -scores.sum(-1) * weight.to(scores)
 
+    @override
     def masked_scores(self, network: TokenNetwork, code: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``log p(x_i | x_notM, c)`` where masked and 0 elsewhere, (batch, length), nats.
 

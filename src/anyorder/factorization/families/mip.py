@@ -24,9 +24,22 @@ class MinimalIterativePolicy(ValueFactorization):
     ``mip/losses.py``) divides the first residual by t and the second by 1 - t before it squares them: at t = 0.9 the
     refinement then weighs 81 times the first guess. ``weighted`` does so, too.
 
+    ``known`` values are put in their place at both steps.
+
     Args:
         t: share of the data in the second input.
         weighted: divide the residuals by t and by 1 - t, as the released code does.
+
+    References:
+        Pan et al., 2025: "Much Ado About Noising: Dispelling the Myths of Generative Robotic Control",
+            arXiv 2512.01809.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = MinimalIterativePolicy(t=0.9)
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5, 2]), 2)
     """
 
     def __init__(self, t: float, weighted: bool = False) -> None:

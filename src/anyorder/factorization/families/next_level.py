@@ -21,6 +21,23 @@ class NextLevel(Chunked):
 
     Args:
         meaning: what the levels are, for messages.
+
+    References:
+        Tian et al., 2024: "Visual Autoregressive Modeling: Scalable Image Generation via Next-Scale
+            Prediction", arXiv 2404.02905.
+        Gong et al., 2024: "CARP: Visuomotor Policy Learning via Coarse-to-Fine Autoregressive Prediction",
+            arXiv 2412.06782.
+
+    >>> import torch
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3, levels=(1, 2))
+    >>> family = NextLevel("scales")
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[2, 0, 2],
+            [2, 1, 2]])
+    >>> family.log_prob(network, torch.tensor([[0, 1, 2]]), context(1), generator=torch.Generator()).value
+    tensor([-2.6502], dtype=torch.float64)
     """
 
     needs_levels = True
@@ -29,10 +46,12 @@ class NextLevel(Chunked):
         super().__init__((1,))
         self.meaning = meaning
 
+    @override
     def check(self, network: TokenNetwork) -> None:
         """Refuse a code without levels."""
         self.blocks(network)
 
+    @override
     def blocks(self, network: TokenNetwork) -> list[Block]:
         """Return the levels of the network's code.
 

@@ -20,8 +20,21 @@ class Regression(ValueFactorization):
     ``mean (f(0, c) - x)^2`` (``l2``), the conditional mean. Every other family has to beat it before its factorization
     can be credited (arXiv 2512.01809, whose released code trains on ``l2``).
 
+    ``known`` values are put in their place.
+
     Args:
         norm: ``l1`` or ``l2``.
+
+    References:
+        Pan et al., 2025: "Much Ado About Noising: Dispelling the Myths of Generative Robotic Control",
+            arXiv 2512.01809.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.probes import network_for, observations
+    >>> family = Regression("l1")
+    >>> sample = family.sample(network_for(family), observations(2), Request(torch.Generator().manual_seed(0)))
+    >>> sample.chunk.shape, sample.calls
+    (torch.Size([2, 5, 2]), 1)
     """
 
     def __init__(self, norm: str = "l1") -> None:

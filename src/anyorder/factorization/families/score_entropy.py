@@ -16,7 +16,7 @@ from anyorder.factorization.slots import TokenNetwork, in_place_slots
 
 
 class ScoreEntropy(ExactCounts):
-    """Absorbing diffusion with the network's outputs as unnormalised concrete scores (SEDD, arXiv 2310.16834).
+    """Absorbing diffusion with the network's outputs as unnormalized concrete scores (SEDD, arXiv 2310.16834).
 
     The score is ``s_i(y) = r exp(l_i(y))`` with r the known ratio of shown to masked at the time, so time drops out
     (arXiv 2406.03736). Formula: the denoising score entropy, integrated over time, is
@@ -27,6 +27,22 @@ class ScoreEntropy(ExactCounts):
     Reverse process: a masked position jumps at a rate proportional to its Z, to y with probability exp(l_i(y)) / Z, so
     positions the network is loud about come first; sampling follows it exactly, one jump a call. Left out: the uniform
     transition matrix, tau-leaping.
+
+    ``temperature`` and ``nucleus`` act on the tokens; at temperature 0 the position of the highest rate jumps.
+
+    References:
+        Lou, Meng and Ermon, 2023: "Discrete Diffusion Modeling by Estimating the Ratios of the Data
+            Distribution", arXiv 2310.16834.
+        Ou et al., 2024: "Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of
+            Clean Data", arXiv 2406.03736.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = ScoreEntropy()
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[1, 0, 1],
+            [0, 1, 2]])
     """
 
     simulates = True
@@ -35,6 +51,7 @@ class ScoreEntropy(ExactCounts):
     def calls(self, length: int) -> int:
         return length
 
+    @override
     def masked_scores(self, network: TokenNetwork, code: Tensor, cache: object, masked: Tensor) -> Tensor:
         """Return ``l_i(x_i) + 1 - sum_y exp(l_i(y))`` where masked and 0 elsewhere, (batch, length), nats."""
         answer, _ = network(in_place_slots(network, code.masked_fill(masked, UNKNOWN)), cache)

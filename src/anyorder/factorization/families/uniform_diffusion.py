@@ -34,10 +34,24 @@ class UniformDiffusion(TokenFactorization):
     them. Slot i carries x_t[i], sits at i, predicts i and sees all slots; t is a further context token. Left out: other
     noise than uniform.
 
+    ``known`` tokens are held clean throughout, an approximation. ``temperature`` and ``nucleus`` act on the prediction
+    of the clean tokens; a constraint acts at the last step, where the code is drawn left to right.
+
     Args:
         steps: T, in training and sampling alike.
         auxiliary: weight of ``-log p(x | x_t, c)`` in the training loss, for every t alike. The bound alone hardly
             trains what the network says about heavy noise, where sampling begins; likelihoods leave it out.
+
+    References:
+        Austin et al., 2021: "Structured Denoising Diffusion Models in Discrete State-Spaces", arXiv 2107.03006.
+
+    >>> from anyorder.factorization import Request
+    >>> from anyorder.testing.toy import TabularNetwork, context
+    >>> network = TabularNetwork(length=3, vocab_size=3)
+    >>> family = UniformDiffusion(steps=4)
+    >>> family.sample(network, context(2), Request(torch.Generator().manual_seed(0))).chunk
+    tensor([[0, 2, 1],
+            [0, 1, 0]])
     """
 
     exact = False
@@ -68,6 +82,7 @@ class UniformDiffusion(TokenFactorization):
         divergence, surprise = self.divergence(network, code, context, times, generator)
         return (self.steps * divergence + self.auxiliary * surprise).sum(-1)
 
+    @override
     def token_scores(
         self,
         network: TokenNetwork,
@@ -137,7 +152,7 @@ class UniformDiffusion(TokenFactorization):
         before, gone_before = (self.steps - t + 1) / self.steps, (t - 1) / self.steps
         step, jump = (self.steps - t) / (self.steps - t + 1), 1 / (self.steps - t + 1)
         seen = torch.nn.functional.one_hot(noisy, vocab).to(clean)
-        # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normaliser q(x_t | x) as a function of x.
+        # q(x_t | x_{t-1}) as a function of x_{t-1}, and the normalizer q(x_t | x) as a function of x.
         likelihood = step * seen + jump / vocab
         evidence = now * seen + gone / vocab
         weighted = clean / evidence

@@ -1,4 +1,4 @@
-"""The two ways a chunk enters and leaves the trunk: as tokens, or as values. Nothing else differs between families."""
+"""How a code enters and leaves the trunk: slots of tokens in, conditionals out."""
 
 import math
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from anyorder.factorization.conditionals import Categorical
-from anyorder.factorization.noise_time import sinusoidal
-from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import Slots
 from anyorder.networks.transformer import Cache, Transformer
 
@@ -41,7 +39,8 @@ class SlotNetwork(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size + 2, width)
         self.position_embedding = nn.Embedding(length + 1, width)
         self.target_embedding = nn.Embedding(length + 1, width)
-        # Softmax does not see the constant; families of unnormalised scores start with a sum near one.
+        # A constant added to all logits changes no softmax. Score entropy does not normalize: at the start its
+        # exp(logits) have to sum to about one, which a constant of -ln(vocab_size) brings about.
         self.bias = nn.Parameter(torch.full((vocab_size,), -math.log(vocab_size)))
         for table in (self.token_embedding, self.position_embedding, self.target_embedding):
             nn.init.normal_(table.weight, std=width**-0.5)
@@ -92,61 +91,11 @@ class SlotNetwork(nn.Module):
         return Categorical(self.logits(self.trunk(x, cache)[0]))
 
 
-class ChunkNetwork(nn.Module):
-    """Trunk with one slot per time step, carrying that step's action values.
-
-    Args:
-        trunk: the transformer.
-        horizon: time steps in a chunk.
-        action_size: dimensions of an action.
-        vocab_size: number of tokens, where values stand for tokens.
-        limit: the largest absolute value of the numbers, as they are normalised; infinity where there is none.
-    """
-
-    def __init__(
-        self,
-        trunk: Transformer,
-        horizon: int,
-        action_size: int,
-        vocab_size: int | None = None,
-        limit: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.vocab_size = vocab_size
-        self.limit = limit
-        width = trunk.config.width
-        self.trunk = trunk
-        self.horizon = horizon
-        self.action_size = action_size
-        self.value_in = nn.Linear(action_size, width, bias=False)
-        self.position_embedding = nn.Embedding(horizon, width)
-        self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.value_out = nn.Linear(width, action_size)
-        nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
-        nn.init.zeros_(self.value_out.weight)
-        nn.init.zeros_(self.value_out.bias)
-
-    def prefill(self, context: Tensor) -> Cache:
-        """Encode context (batch, context tokens, width) once."""
-        return self.trunk.prefill(context)
-
-    def forward(self, values: Tensor, cache: Cache, times: Tensor | None = None) -> Tensor:
-        """Map values (batch, horizon, action size) at times in [0, 1] (batch,) to the same shape."""
-        weight = self.value_in.weight
-        x = self.value_in(values.to(weight)) + self.position_embedding.weight
-        if times is not None:
-            told = sinusoidal(at_least_float32(times), x.shape[-1]).to(weight)
-            x = x + self.time_mlp(told).unsqueeze(1)
-        features, _ = self.trunk(x, cache)
-        out: Tensor = self.value_out(features)
-        return out
-
-
 def smooth_embedding(features: Tensor, width: int) -> Tensor:
     """Draw embeddings whose inner products fall with the distance between ``features`` (tokens, features).
 
     Random Fourier features (Rahimi and Recht, 2007) at length scales of 1 to 30 units, norm 1 on average:
-    ``sqrt(2 / width) cos(w x + b)``; shape (tokens, width).
+    ``sqrt(2 / width) cos(w x + b)``; shape (tokens, width). Drawn from torch's global generator, as all weights are.
     """
     scale = torch.exp(-torch.rand(width) * math.log(30.0))
     frequencies = torch.randn(features.shape[1], width) * scale

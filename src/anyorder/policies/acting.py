@@ -1,0 +1,131 @@
+"""How a policy acts: it samples chunks, plays them action by action, and remembers what it saw."""
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, override
+
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from torch import Tensor
+
+from anyorder.factorization import Factorization, Request
+from anyorder.factorization.guidance import Guided
+from anyorder.networks import ChunkNetwork, SlotNetwork
+from anyorder.policies.checks import required
+from anyorder.policies.codec import WITHIN, ActionCodec
+from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.finite import check_finite
+from anyorder.policies.observing import past
+
+
+class ActingPolicy(PreTrainedPolicy):
+    """The half of ``AnyOrderPolicy`` that acts, and that says what an environment has to offer it.
+
+    ``select_action`` keeps a queue of actions and past observations, as LeRobot asks of a policy. Our own rollouts keep
+    theirs for each episode (``rollouts.rollout``), since the episodes of a batch end apart, and ask for whole chunks.
+
+    Attributes:
+        calls: running count of network calls made to predict chunks.
+    """
+
+    config_class = AnyOrderConfig
+    name = "anyorder"
+    config: AnyOrderConfig
+    codec: ActionCodec
+    factorization: Factorization
+    network: SlotNetwork | ChunkNetwork
+    calls: int = 0
+
+    @abstractmethod
+    def context(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Encode raw observations into context tokens (batch, context tokens, width)."""
+
+    def manual_seed(self, seed: int) -> None:
+        """Seed the sampling of actions."""
+        self._seed = seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    @override
+    def reset(self) -> None:
+        """Forget the queued actions and past observations; call it at the start of an episode."""
+        self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
+        self._seen: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
+
+    @override
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
+        """Draw chunks: raw observations {name: (batch, size)} -> raw actions (batch, chunk size, action size).
+
+        Raises:
+            NotFiniteError: an observation, or what became of it, is NaN or infinite.
+        """
+        self.eval()
+        context = self.context(batch)
+        check_finite({"encoded observation": context}, allowed=WITHIN)
+        generator = self._generators.get(context.device)
+        if generator is None:
+            generator = torch.Generator(context.device).manual_seed(self._seed)
+            self._generators[context.device] = generator
+        network: Any = self.network
+        guided = self.config.guidance != 1
+        if guided:
+            network = Guided(self.network, self.config.guidance, context.shape[1])
+        sample = self.factorization.sample(
+            network,
+            context,
+            Request(
+                generator,
+                temperature=self.config.temperature,
+                nucleus=self.config.nucleus,
+                constraint=None if self.tokenizer is None else self.tokenizer.constraint,
+            ),
+        )
+        # Guidance asks with and without the observation.
+        self.calls += sample.calls * (2 if guided else 1)
+        return self.codec.decode(sample.chunk, batch)
+
+    @override
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
+        """Return the next action (batch, action size), predicting a chunk when the queue is empty.
+
+        Raises:
+            NotFiniteError: an observation is NaN or infinite, also where an action is still queued; it is forgotten.
+        """
+        present = {name: batch[name] for name in self.config.observation_spec.names if name in batch}
+        check_finite(present, self.config.dimension_names)
+        self._seen.append(present)
+        # A camera that was missing for a moment is shown as it is now.
+        names = [name for name in self._seen[-1] if all(name in moment for moment in self._seen)]
+        if not self._queue:
+            if self.config.n_obs_steps > 1:
+                batch = {**batch, **{name: past(self._seen, name, self.config.n_obs_steps) for name in names}}
+            chunk = self.predict_action_chunk(batch)
+            self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+        return self._queue.popleft()
+
+    @property
+    def n_action_steps(self) -> int:
+        """How many actions of a chunk are executed."""
+        return self.config.n_action_steps
+
+    @property
+    def n_obs_steps(self) -> int:
+        """How many moments are observed at once."""
+        return self.config.n_obs_steps
+
+    @property
+    def action_size(self) -> int:
+        """Dimensions of an action."""
+        return self.config.action_size
+
+    @property
+    def fps(self) -> float | None:
+        """Control rate of the training data in Hz."""
+        return self.config.fps
+
+    @property
+    def required_features(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each observation the policy cannot do without, by name."""
+        return required(self.config)

@@ -1,0 +1,83 @@
+"""How far predicted chunks are from what was demonstrated."""
+
+from dataclasses import dataclass
+
+import torch
+from lerobot.utils.constants import ACTION
+
+from anyorder.datasets.read.chunks import ActionChunks
+from anyorder.policies import AnyOrderPolicy
+from anyorder.training.evaluate import clustered_error, evenly_spread
+from anyorder.training.score import EVAL_BATCH
+
+
+@dataclass(frozen=True)
+class ChunkError:
+    """Mean absolute error of predicted chunks on held-out episodes, beside two predictors that learn nothing.
+
+    The unit is half the range that each action dimension has in those episodes; dimensions that never change are left
+    out.
+
+    Attributes:
+        policy: of the policy, sampling as it acts.
+        hold: of repeating the last action before the chunk.
+        constant_velocity: of moving on as between the last two actions.
+        standard_error: of ``policy``, between episodes; None with one episode.
+        chunks: how many were compared: those with two actions before them.
+    """
+
+    policy: float
+    hold: float
+    constant_velocity: float
+    standard_error: float | None
+    chunks: int
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers under their names in ``metrics.jsonl``."""
+        found = {
+            "chunk_error": self.policy,
+            "chunk_error_hold": self.hold,
+            "chunk_error_constant_velocity": self.constant_velocity,
+        }
+        spread = self.standard_error
+        return found if spread is None else {**found, "chunk_error_standard_error": spread}
+
+
+@torch.no_grad()
+def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, seed: int) -> ChunkError | None:
+    """Compare predicted chunks with what was demonstrated; steps past an episode's end do not count.
+
+    Args:
+        policy: in evaluation mode afterwards.
+        chunks: held-out episodes.
+        limit: chunks compared at most, evenly spread.
+        seed: of the policy's sampling.
+
+    Returns:
+        None if there is no episode, none has three frames, or no action ever changes.
+    """
+    if not chunks.frames:
+        return None
+    policy.manual_seed(seed)
+    actions = chunks.columns[ACTION].view(chunks.frames, -1)
+    low, high = actions.aminmax(dim=0)
+    moving = high > low
+    rows = (torch.arange(chunks.frames, device=chunks.begins.device) - chunks.begins >= 2).nonzero().flatten()
+    if not len(rows) or not moving.any():
+        return None
+    rows = rows[evenly_spread(len(rows), limit).to(rows.device)]
+    errors = []
+    for part in rows.split(EVAL_BATCH):
+        batch = chunks.batch(part, raw=True)
+        truth = batch[ACTION].view(len(part), chunks.horizon, -1)
+        last, before = (actions[part - back].unsqueeze(1) for back in (1, 2))
+        steps = torch.arange(1, truth.shape[1] + 1, device=truth.device).view(1, -1, 1)
+        onward = (last + steps * (last - before)).clamp(low, high)
+        guesses = torch.stack([policy.predict_action_chunk(batch), last.expand_as(truth), onward], -1)
+        off = ((guesses - truth[..., None]).abs() / ((high - low) / 2)[:, None])[..., moving, :].mean(2)
+        counted = ~batch["action_is_pad"]
+        errors.append((off * counted[..., None]).sum(1) / counted.sum(1, keepdim=True))
+    found = torch.cat(errors)
+    policy_error, hold, constant_velocity = found.mean(0).tolist()
+    spread = clustered_error(found[:, 0], chunks.columns["episode_index"][rows])
+    return ChunkError(policy_error, hold, constant_velocity, spread, len(rows))
