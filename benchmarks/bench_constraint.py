@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="times a cell")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tokenizer = TokenizerConfig.from_options("fast", {"max_merges": 8}).fit(smooth(400, options.noise))
+    tokenizer = TokenizerConfig.named("fast", max_merges=8).fit(smooth(400, options.noise))
     torch.manual_seed(0)
     network = SlotNetwork(
         TransformerConfig(WIDTH, 2, 4).build(), tokenizer.length, tokenizer.vocab_size
@@ -44,7 +44,7 @@ def main() -> None:
     print(f"| family | {' | '.join(f'batch {batch}: plain | legal | ratio' for batch in options.batches)} |")
     print("|---|" + "---:|" * 3 * len(options.batches))
     for name, settings in SETTINGS:
-        family = FactorizationConfig.from_options(name, settings).build()
+        family = FactorizationConfig.named(name, **settings).build()
         cells = []
         for batch in options.batches:
             plain, legal = (

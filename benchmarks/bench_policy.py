@@ -49,8 +49,8 @@ def record(root: Path, episodes: int) -> None:
     from anyorder.commands import record
     from anyorder.envs import EnvConfig
 
-    env = EnvConfig.from_options("so101", {"task": "lift"})
-    record.run(record.RecordConfig(env, str(root), episodes), Console(quiet=True))
+    env = EnvConfig.named("so101", task="lift")
+    record.run(record.RecordConfig(env=env, root=str(root), episodes=episodes), Console(quiet=True))
 
 
 def measure(root: Path, family: str, steps: int, calls: int) -> str:
@@ -71,7 +71,7 @@ def measure(root: Path, family: str, steps: int, calls: int) -> str:
     torch.set_num_threads(1)
     config = TrainConfig(
         dataset=DatasetConfig(root=str(root), allow_short=True),
-        factorization=FactorizationConfig.from_options(family, {}),
+        factorization=FactorizationConfig.named(family),
         device="cpu",
     )
     chunks, _ = load_chunks(config.dataset, config.chunk_size)

@@ -42,7 +42,7 @@ def main() -> None:
 
 def drawn_jumps(chain: ChainNetwork, codes: int, options: dict[str, object]) -> float:
     """Return the mean jumps in codes that a sampler draws."""
-    family = FactorizationConfig.from_options("masked_diffusion", options).build()
+    family = FactorizationConfig.named("masked_diffusion", **options).build()
     sample = family.sample(chain, torch.zeros(codes, 1, 1), Request(torch.Generator().manual_seed(0)))
     return mean_jumps(sample.chunk)
 

@@ -38,7 +38,7 @@ class Model(nn.Module):
             nn.Linear(hidden, self.tokens * width),
         )
         self.network = SlotNetwork(size.network(width).build(), LENGTH, VOCABULARY)
-        self.family = FactorizationConfig.from_options(family, {}).build()
+        self.family = FactorizationConfig.named(family).build()
         self.generator = torch.Generator().manual_seed(0)
 
     def forward(self, codes, seen):

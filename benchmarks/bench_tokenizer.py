@@ -121,7 +121,7 @@ def main():
     published_settings = ("fast", {"scale": 10.0, "max_merges": 4096})
     for name, settings in [(name, {}) for name in sorted(TokenizerConfig.choices)] + [published_settings]:
         start = time.perf_counter()
-        ours = TokenizerConfig.from_options(name, settings).fit(fit)
+        ours = TokenizerConfig.named(name, **settings).fit(fit)
         fit_s = time.perf_counter() - start
         tokens = ours.encode(chunks)
         error = (ours.decode(tokens) - chunks).square().mean().sqrt()

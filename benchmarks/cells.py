@@ -82,8 +82,9 @@ def record(folder: Path, task: str, count: int) -> None:
         for kind in EnvConfig.choices.values()
         if task in (presets := kind.presets())
     )
-    env = EnvConfig.from_options(options.pop("type"), options)
-    record.run(record.RecordConfig(env, str(folder / "data" / task), count, resume=True), Console(quiet=True))
+    env = EnvConfig.named(options.pop("type"), **options)
+    root = str(folder / "data" / task)
+    record.run(record.RecordConfig(env=env, root=root, episodes=count, resume=True), Console(quiet=True))
 
 
 def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = TEST_SEED) -> tuple[int, int]:
@@ -112,8 +113,8 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
             dataset=DatasetConfig(
                 root=str(folder / "data" / cell.task), episodes=cell.demos, allow_short=True
             ),
-            factorization=FactorizationConfig.from_options(cell.family, cell.options),
-            tokenizer=TokenizerConfig.from_options(cell.tokenizer, {}),
+            factorization=FactorizationConfig.named(cell.family, **cell.options),
+            tokenizer=TokenizerConfig.named(cell.tokenizer),
             network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
             observation_noise=OBSERVATION_NOISE if regularised else 0.0,
             steps=steps,

@@ -71,7 +71,7 @@ def likelihood(cell: Cell, folder: Path) -> str:
     found = [json.loads(line) for line in lines if "val_nll_nats_per_chunk" in line][-1:]
     if not found or found[0]["val_nll_nats_per_chunk"] is None:
         return ""
-    sign = "" if FactorizationConfig.from_options(cell.family, cell.options).build().exact else "<= "
+    sign = "" if FactorizationConfig.named(cell.family, **cell.options).build().exact else "<= "
     return f"{sign}{found[0]['val_nll_nats_per_chunk']:.1f} ({found[0]['val_nll_standard_error']:.1f})"
 
 

@@ -32,7 +32,7 @@ def ours(family: str, **changes: Any) -> dict[str, Any]:
     """Return settings of ``TrainConfig`` for a family; autoregression alone is regularised, as in the demo."""
     regularized = family in REGULARIZED
     return {
-        "factorization": FactorizationConfig.from_options(family, changes.pop("options", {})),
+        "factorization": FactorizationConfig.named(family, **(changes.pop("options", {}))),
         "network": TransformerConfig(dropout=DROPOUT if regularized else 0.0),
         "observation_noise": OBSERVATION_NOISE if regularized else 0.0,
         "chunk_size": HORIZON,
@@ -42,7 +42,7 @@ def ours(family: str, **changes: Any) -> dict[str, Any]:
 
 
 def tokens(name: str, **options: Any) -> TokenizerConfig:
-    return TokenizerConfig.from_options(name, options)
+    return TokenizerConfig.named(name, **options)
 
 
 OURS = {

@@ -14,7 +14,7 @@ from anyorder.testing.toy import ChainNetwork, TabularNetwork, context, mean_jum
 
 def family(name, **settings):
     """Return a factorization by its name."""
-    return FactorizationConfig.from_options(name, settings).build()
+    return FactorizationConfig.named(name, **settings).build()
 
 
 # %% [markdown]

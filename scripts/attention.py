@@ -55,7 +55,7 @@ def pattern(name: str, options: dict[str, Any]) -> tuple[Slots, Tensor]:
     """
     network = Recorder()
     tokens = torch.tensor([[0, 1, 2, 3, 0, 1]])
-    family = FactorizationConfig.from_options(name, options).build()
+    family = FactorizationConfig.named(name, **options).build()
     family.loss(network, tokens, torch.zeros(1, 1, 8), generator=torch.Generator().manual_seed(4))
     assert network.slots is not None
     assert network.visible is not None

@@ -21,7 +21,7 @@ def lift_root(tmp_path_factory):
     from anyorder.envs import EnvConfig
 
     root = tmp_path_factory.mktemp("lift") / "dataset"
-    record(EnvConfig.from_options("so101", {"task": "lift"}), root, episodes=6)
+    record(EnvConfig.named("so101", task="lift"), root, episodes=6)
     return root
 
 

@@ -38,7 +38,7 @@ def test_the_state_of_a_study_is_read_without_what_trains():
 
 
 def test_offering_the_choices_loads_no_library_that_a_member_alone_needs():
-    code = "import sys; from anyorder import cli; cli.register_groups()"
+    code = "import sys; from anyorder import composition; composition.register_groups()"
     code += "; print([m for m in ('lerobot', 'mujoco', 'scipy', 'transformers') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

@@ -18,7 +18,6 @@ ORDER = [
     ["folders"],
     ["sums"],
     ["settings", "tensors", "weights", "processes"],
-    ["choices"],
     ["factorization", "laws"],
     ["networks", "tokenizers", "envs"],
     ["testing"],
@@ -28,6 +27,7 @@ ORDER = [
     ["studies"],
     ["reports"],
     ["commands", "plugin"],
+    ["composition"],
     ["cli"],
 ]
 """Rooms from the ground up; those of one row may not import each other."""

@@ -32,6 +32,6 @@ def test_options_are_built_by_their_types(family):
         for field in dataclasses.fields(member):
             for value in WRONG.get(hints[field.name], ()):
                 with pytest.raises(ConfigError) as error:
-                    family.from_options(name, {field.name: value})
+                    family.named(name, **{field.name: value})
                 assert str(error.value).startswith(f"{field.name}: {value!r} given, allowed: ")
     assert family.choices

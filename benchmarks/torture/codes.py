@@ -50,7 +50,7 @@ def run(count: int, seed: int, folder: Path | None = None, show: Callable[[str],
 def row(choice: str, shape: tuple[int, int], count: int, seed: int, show: Callable[[str], None]) -> Row:
     """Try ``count`` codes of one tokenizer."""
     what = f"codes of {choice}, {shape[0]} x {shape[1]}"
-    tokenizer = fitted(TokenizerConfig.from_options(choice, QUICK.get(choice, {})), shape)
+    tokenizer = fitted(TokenizerConfig.named(choice, **QUICK.get(choice, {})), shape)
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {what}".encode()))
     counts: Counter[str] = Counter()
     while (left := count - counts.total()) > 0:

@@ -117,7 +117,7 @@ def train_config(folder: Path) -> TrainConfig:
     return TrainConfig(
         dataset=DatasetConfig(str(folder / "dataset"), observations=["observation.state"], allow_short=True),
         output_dir=str(folder / "run"),
-        factorization=FactorizationConfig.from_options("masked_diffusion", {}),
+        factorization=FactorizationConfig.named("masked_diffusion"),
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         chunk_size=6,
@@ -138,7 +138,7 @@ def study_config(folder: Path) -> StudyConfig:
     scored = EvaluationConfig(chunks=8, test_chunks=8, draws=2, test_draws=2)
     return StudyConfig(
         dataset=StudyDataset(str(folder / "dataset"), validation_fraction=0.34, test_fraction=0.34),
-        families={"ar": FactorizationConfig.from_options("autoregressive", {})},
+        families={"ar": FactorizationConfig.named("autoregressive")},
         grids={"main": GridConfig(["ar"], [16], [50], [1, 2])},
         evaluation=scored,
     )

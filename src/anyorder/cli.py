@@ -1,18 +1,16 @@
-"""The command line: ``anyorder <verb> key=value ...``. It and ``cluster`` alone know Hydra."""
+"""The command line: ``anyorder <verb> key=value ...``. ``composition`` puts the settings together."""
 
 import contextlib
 import importlib
 import os
-import re
 import sys
 import traceback
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from anyorder import __version__
-from anyorder.errors import ConfigError, UserError, bad_value, did_you_mean, system_failure
+from anyorder.errors import ConfigError, UserError, did_you_mean, system_failure
 from anyorder.processes import Interruption, interruptible
 
 VERBS = {
@@ -27,7 +25,6 @@ VERBS = {
     "advise": "which factorization to train on your data with your compute, by fitted laws",
     "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
 }
-GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}
 FIRST_WORD = {"study": "action"}
 """Verbs whose first word may be the value of a setting: ``anyorder study run``."""
 USAGE_ERROR = 2
@@ -113,209 +110,25 @@ class Command:
         return "the same command begins again"
 
 
-def settings(verb: str, overrides: list[str]) -> Any:
-    """Return the verb's settings, defaults overridden, as its checked dataclass."""
-    from anyorder.settings import from_plain
-
-    # `run`'s annotation names the dataclass, so a verb is one module and nothing else.
+def kind_of(verb: str) -> type[Any]:
+    """Return the dataclass of a verb's settings: the annotation of its ``run`` names it, so a verb is one module."""
     run = importlib.import_module(f"anyorder.commands.{verb}").run
-    return from_plain(typing.get_type_hints(run)["config"], compose(verb, overrides))
+    return typing.cast(type[Any], typing.get_type_hints(run)["config"])
 
 
 def compose(verb: str, overrides: list[str]) -> dict[str, Any]:
-    """Return ``configs/<verb>.yaml`` with its groups and the overrides, as nested dicts.
-
-    Raises:
-        ConfigError: an unknown key or choice, or an override that cannot be read.
-    """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    for word in overrides:
-        if "=" not in word:
-            raise ConfigError("argument", word, f"key=value (see `anyorder {verb} --help`)")
-    # What is empty by default, as {}, takes any keys below it.
-    text = (configs() / f"{verb}.yaml").read_text()
-    free = tuple(f"{name}{end}" for name in empty_keys(text) for end in (".", "="))
-    overrides = [f"++{word}" if word.startswith(free) else word for word in overrides]
-    if groups_of(text):
-        register_groups()
-    defaults = defaults_list(text)
-    choices = [key for key, _, _ in defaults]
-    # A group whose choice lies elsewhere, as env@rollout.env, is chosen by that place too.
-    places = {key.partition("@")[2]: key for key in choices if "@" in key}
-    overrides = [f"{places.get(key, key)}={value}" for key, _, value in (w.partition("=") for w in overrides)]
-    overrides = [register_study(word) for word in overrides]
-    check_optional(defaults, overrides)
-    # Empty is what a group that may be empty is by default; Hydra takes no null for a choice.
-    optional = [f"{key}=null" for key, _, empty in defaults if empty]
-    overrides = [word for word in overrides if word not in optional]
-    with initialize_config_module("anyorder.configs", version_base="1.3"):
-        try:
-            config = hydra_compose(verb, overrides=overrides)
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            chosen = [word for word in overrides if word.partition("=")[0] in choices]
-            try:
-                known = hydra_compose(verb, overrides=chosen)
-            except (HydraException, ValueError):  # the choice itself is wrong
-                known = hydra_compose(verb)
-            keys = flat_keys(OmegaConf.to_container(known))
-            raise ConfigError(readable(str(error), overrides, keys)) from error
-        try:
-            plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            missing = str(error).rsplit(":", 1)[-1].strip().splitlines()[0]
-            allowed = f"a value, as {missing}=... (see `anyorder {verb} --help`)"
-            raise ConfigError(missing, None, allowed) from error
-    return {str(key): value for key, value in plain.items()}
-
-
-def empty_keys(text: str) -> list[str]:
-    """Return the dotted names of the settings of a verb's YAML that are ``{}`` by default.
-
-    >>> empty_keys("videos: {}\\ndataset:\\n  root: null\\n  rename: {}     # other names")
-    ['videos', 'dataset.rename']
-    """
-    found, above = [], ""
-    for indent, name, empty in re.findall(r"^( *)(\w+):( \{\})?", text, re.MULTILINE):
-        above = above if indent else f"{name}."
-        found += [f"{above if indent else ''}{name}"] if empty else []
-    return found
-
-
-def readable(message: str, overrides: list[str], keys: list[str]) -> str:
-    """Turn Hydra's message into one line: which key, what was given, what is allowed."""
-    choice = re.search(r"Could not (?:find|load) '([\w@.-]+)/([^']+)'", message)
-    if choice:
-        group, given = choice.groups()
-        names = group_names(group.split("@")[0])
-        return bad_value(group, given, ", ".join(names) + did_you_mean(given, names))
-    key = re.search(r"Could not override '([^']+)'", message)
-    if key:
-        name = key.group(1)
-        given = next((word.split("=", 1)[1] for word in overrides if word.startswith(f"{name}=")), "")
-        above, _, last = name.rpartition(".")
-        beside = [k for k in keys if k.rpartition(".")[0] == above]
-        near = did_you_mean(last, [k.rpartition(".")[2] for k in beside])  # what is above is the same for all
-        close = did_you_mean(name, beside or keys) if near or not beside else ""
-        others = beside or [k for k in keys if "." not in k]
-        allowed = f"a known key{close}" if close else f"one of {', '.join(others)}"
-        return bad_value(name, given, allowed)
-    return bad_value("arguments", " ".join(overrides), f"key=value ({' '.join(message.split())[:160]})")
-
-
-def configs() -> Any:
-    """Return the folder of the YAML files."""
+    """Return a verb's settings, defaults overridden, as nested dicts."""
     # Imported late, like all that is slow: before `main` runs, Ctrl-C is a traceback.
-    import importlib.resources
+    from anyorder import composition
 
-    return importlib.resources.files("anyorder.configs")
-
-
-def groups_of(text: str) -> list[str]:
-    """Return the groups that a verb's YAML chooses from: registering them imports torch, which takes seconds.
-
-    >>> groups_of("defaults: [_self_]\\nenv: null"), groups_of("defaults:\\n  - factorization: autoregressive")
-    ([], ['factorization'])
-    """
-    chosen = {group for _, group, _ in defaults_list(text)}
-    return [name for name in GROUPS if name in chosen]
+    return composition.compose(verb, kind_of(verb), overrides)
 
 
-def defaults_list(text: str) -> list[tuple[str, str, bool]]:
-    """Return the choices in a verb's YAML: what overrides each, its group, and whether it may be empty.
+def settings(verb: str, overrides: list[str]) -> Any:
+    """Return a verb's settings, defaults overridden, as its checked dataclass."""
+    from anyorder.settings import from_plain
 
-    >>> defaults_list("defaults:\\n  - _self_\\n  - optional env@rollout.env: null")
-    [('env@rollout.env', 'env', True)]
-    """
-    found = re.findall(r"^  - (optional )?((\w+)(?:@[\w.]+)?):", text, re.MULTILINE)
-    return [(key, group, bool(optional)) for optional, key, group in found]
-
-
-def register_groups() -> None:
-    """Offer every factorization, tokenizer and environment as a Hydra choice, with its defaults; once each."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    from anyorder.envs import EnvConfig
-    from anyorder.factorization import FactorizationConfig
-    from anyorder.settings import to_plain
-    from anyorder.tokenizers import TokenizerConfig
-
-    store = ConfigStore.instance()
-    stored = {(group, file) for group in (*GROUPS, "study") for file in store.repo.get(group, ())}
-    families: list[tuple[str, Any]] = [("factorization", FactorizationConfig), ("tokenizer", TokenizerConfig)]
-    for group, family in families:
-        for name, member in family.choices.items():
-            if (group, f"{name}.yaml") not in stored:
-                store.store(group=group, name=name, node=to_plain(member()))
-    for file in (configs() / "studies").iterdir():
-        if file.name.endswith(".yaml") and ("study", file.name) not in stored:
-            name = file.name.removesuffix(".yaml")
-            node: Any = OmegaConf.create(file.read_text())
-            store.store(group="study", name=name, node={"study": name, **node}, package="_global_")
-    for kind in EnvConfig.choices.values():
-        for name, options in kind.presets().items():
-            if ("env", f"{name}.yaml") not in stored:
-                store.store(group="env", name=name, node=to_plain(kind(**options)))
-
-
-def check_optional(defaults: list[tuple[str, str, bool]], overrides: list[str]) -> None:
-    """Refuse an unknown choice of a group that may be empty: Hydra would leave it out without a word."""
-    groups = {key: group for key, group, optional in defaults if optional}
-    for word in overrides:
-        key, _, value = word.partition("=")
-        names = group_names(groups[key]) if key in groups else [value]
-        if value not in (*names, "null"):
-            place = key.rpartition("@")[2]
-            raise ConfigError(place, value, ", ".join(names) + did_you_mean(value, names))
-
-
-def register_study(word: str) -> str:
-    """Offer the file of ``study=FILE.yaml`` as a choice; returns the word that chooses it, others as they are.
-
-    Raises:
-        ConfigError: no such file, or it is not YAML.
-    """
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
-
-    key, _, value = word.partition("=")
-    if key != "study" or not value.endswith((".yaml", ".yml")):
-        return word
-    path = Path(value)
-    if not path.is_file():
-        raise ConfigError("study", value, f"an existing file, or {', '.join(group_names('study'))}")
-    try:
-        node: Any = OmegaConf.load(path)
-        OmegaConf.update(node, "study", path.stem)
-    except (OmegaConfBaseException, YAMLError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError("study", value, f"a YAML file of settings ({reason})") from error
-    ConfigStore.instance().store(group="study", name=f"file_{path.stem}", node=node, package="_global_")
-    return f"study=file_{path.stem}"
-
-
-def group_names(group: str) -> list[str]:
-    """Return the choices of a group."""
-    from hydra.core.config_store import ConfigStore
-
-    return sorted(name.removesuffix(".yaml") for name in ConfigStore.instance().list(group))
-
-
-def flat_keys(plain: Any, path: str = "") -> list[str]:
-    """Return the dotted names of all settings."""
-    keys = []
-    for key, value in plain.items():
-        keys.append(f"{path}{key}")
-        if isinstance(value, dict):
-            keys += flat_keys(value, f"{path}{key}.")
-    return keys
+    return from_plain(kind_of(verb), compose(verb, overrides))
 
 
 def strip_dashes(word: str) -> str:
@@ -336,47 +149,18 @@ def overview() -> str:
 
 
 def explanation(verb: str) -> str:
-    """Return the text of ``anyorder <verb> --help``: the annotated defaults, and the choices of each group."""
-    text = (configs() / f"{verb}.yaml").read_text()
-    header, _, body = text.partition("defaults:")
-    lines = [f"anyorder {verb} key=value ...", ""]
-    lines += [line.removeprefix("# ").removeprefix("#") for line in header.strip().splitlines()]
-    lines += ["", "Settings and their defaults:", "", *without_defaults_list(body)]
-    chosen = groups_of(body)
-    if chosen:
+    """Return the text of ``anyorder <verb> --help``: examples, every setting, and the choices of each group."""
+    from anyorder.composition import GROUPS, chosen, examples, group_lines, groups_of, register_groups
+    from anyorder.settings.text import explained
+
+    lines = [f"anyorder {verb} key=value ...", "", *examples(verb)]
+    lines += ["", "Settings and their defaults:", "", *explained(kind_of(verb), chosen(verb))]
+    groups = groups_of(verb)
+    if groups:
         register_groups()
-    for group in chosen:
+    for group in groups:
         lines += ["", f"{GROUPS[group].capitalize()} ({group}=NAME):", *group_lines(group)]
     return "\n".join(lines)
-
-
-def without_defaults_list(body: str) -> list[str]:
-    """Return the settings below a YAML file's defaults list, the choices of groups first."""
-    lines = body.strip("\n").splitlines()
-    listed = [line for line in lines if line.startswith("  - ")]
-    rest = lines[len(listed) :]
-    chosen = [re.sub(r"^  - (optional )?(env@)?", "", line) for line in listed if "_self_" not in line]
-    return [line for line in [*chosen, *rest] if line.strip()]
-
-
-def group_lines(group: str) -> list[str]:
-    """Return one line per choice with its settings, families of many names in short."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    store = ConfigStore.instance()
-    lines = []
-    metaworld = []
-    for name in group_names(group):
-        node: Any = OmegaConf.to_container(store.load(f"{group}/{name}.yaml").node)
-        if node.get("type") == "metaworld":
-            metaworld.append(name)
-            continue
-        shown = " ".join(f"{k}={v}" for k, v in node.items() if k != "type" and not isinstance(v, list))
-        lines.append(f"  {name:<22}{shown}")
-    if metaworld:
-        lines.append(f"  {metaworld[0]} ... {metaworld[-1]}: the {len(metaworld)} tasks of Meta-World")
-    return lines
 
 
 if __name__ == "__main__":

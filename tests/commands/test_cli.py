@@ -1,22 +1,19 @@
 """The command line: defaults, help, and one clear line with exit status 2 for whatever a user gets wrong."""
 
 import dataclasses
-import importlib
-import importlib.resources
 import json
-import re
 import shutil
 import typing
-from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
 from safetensors.torch import load_file, save_file
 
-from anyorder import cli
+from anyorder import cli, composition
 from anyorder.envs import EnvConfig
 from anyorder.errors import DatasetError
 from anyorder.reports.rollouts import read_summary
+from anyorder.settings.text import rows
 from anyorder.sums import SUMS
 from anyorder.training.run_folder import last_checkpoint
 from tests.plugin.saved import policy, save
@@ -59,16 +56,6 @@ def test_help_teaches(verb, capsys):
     assert "defaults:" not in text.replace("Settings and their defaults:", "")
 
 
-@pytest.mark.parametrize("verb", ["record", "convert", "rollout"])
-def test_the_documents_table_has_every_setting(verb):
-    text = (Path(__file__).parents[2] / "docs" / f"{verb}.md").read_text()
-    table = text.partition("| setting |")[2].partition("\n\n")[0]
-    documented = re.findall(r"^\| `(\w+)(?:\.<\w+>)?` \|", table, re.MULTILINE)
-    run = importlib.import_module(f"anyorder.commands.{verb}").run
-    settings = [field.name for field in dataclasses.fields(typing.get_type_hints(run)["config"])]
-    assert sorted(documented) == sorted(settings)
-
-
 def test_overview_names_every_verb(capsys):
     assert cli.main([]) == 0
     text = capsys.readouterr().out
@@ -76,13 +63,12 @@ def test_overview_names_every_verb(capsys):
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_yaml_and_dataclass_agree_on_every_field_and_default(verb):
+def test_composed_and_declared_agree_on_every_field_and_default(verb):
     """Every field that a verb's dataclass leads to, at any depth, is a key with its default, and can be set."""
-    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
-    kind = typing.get_type_hints(importlib.import_module(f"anyorder.commands.{verb}").run)["config"]
-    optional = {key.split("@")[-1] for key, _, may in cli.defaults_list(text) if may}
+    kind = cli.kind_of(verb)
+    optional = {slot.place for slot in composition.slots(verb) if slot.optional}
     required = [f.name for f in dataclasses.fields(kind) if not has_default(f)]
-    groups = {"env": "env=so101_lift", "tokenizer": "tokenizer=fast"}
+    groups = {"env": "env=so101_lift", "tokenizer": "tokenizer=fast", "dataset": "dataset.root=x"}
     words = [groups.get(name, f"{name}=x") for name in required]
     composed = cli.compose(verb, words)
     assert set(composed) <= {field.name for field in dataclasses.fields(kind)}
@@ -90,13 +76,19 @@ def test_yaml_and_dataclass_agree_on_every_field_and_default(verb):
     for name, value, wanted in leaves(kind, composed):
         if name in optional:
             continue
-        assert value is not MISSING, f"{verb}.yaml lacks {name}"
+        assert value is not MISSING, f"{verb} lacks {name}"
         written[name] = value
         if wanted is not MISSING and name not in DIFFER:
             default[name] = wanted
     assert {name: written[name] for name in default} == default
     given = [f"{name}={json.dumps(value)}" for name, value in written.items() if f"{name}=x" not in words]
     assert cli.compose(verb, [*words, *given]) == composed
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_setting_says_what_it_means(verb):
+    for row in rows(cli.kind_of(verb)):
+        assert row.meaning.endswith("."), row.path
 
 
 MISSING = dataclasses.MISSING
@@ -137,10 +129,10 @@ def test_the_environment_of_rollouts_along_the_way_is_chosen_by_its_place():
 
 
 def test_every_environment_preset_builds_its_settings():
-    cli.register_groups()
+    composition.register_groups()
     ours = [kind for kind in EnvConfig.choices.values() if kind.__module__.startswith("anyorder.")]
     shipped = [name for kind in ours for name in kind.presets()]
-    assert set(shipped) <= set(cli.group_names("env"))
+    assert set(shipped) <= set(composition.group_names("env"))
     assert len(shipped) >= 5 + 2 + 50 + 1
     # To offer a choice is to build it; some are read back.
     for name in [*shipped[:8], *shipped[8::10]]:
@@ -298,7 +290,7 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["train", "dataset.root=/no/such/folder"], "/no/such/folder"),
         (["record", "env=so101_lift"], "root"),
         (["record", "env=so101_lfit", "root=x"], "did you mean 'so101_lift'"),
-        (["record", "env.servo=strong", "root=x"], "soft, stiff"),
+        (["record", "env.servo=strong", "root=x"], ": env.servo: 'strong' given, allowed: soft, stiff"),
         (["record", "episodes=0", "root=x"], "an integer >= 1"),
         (["train", "dataset.root=x", "device=foo"], "device: 'foo' given, allowed: "),
         (["train", "dataset.root=x", "device=cpu:0"], "device: 'cpu:0' given, allowed: "),

@@ -1,6 +1,5 @@
 """What the commands, their help and the documents tell to type is taken."""
 
-import importlib.resources
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from anyorder import cli
+from anyorder import cli, composition
 from anyorder.commands import study
 from anyorder.commands.train import next_step
 from anyorder.errors import installed
@@ -48,9 +47,7 @@ def test_commands_of_the_documents_are_taken(path):
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_commands_of_the_help_are_taken(verb):
-    text = (importlib.resources.files("anyorder.configs") / f"{verb}.yaml").read_text()
-    header = text.partition("defaults:")[0]
-    found = commands(header)
+    found = commands("\n".join(composition.examples(verb)))
     assert found
     for words in found:
         check(words)

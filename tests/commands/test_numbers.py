@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib
 import math
 import types
 import typing
@@ -73,7 +72,7 @@ def refused(kind, plain):
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_no_number_of_a_setting_is_a_traceback(verb):
-    kind = typing.get_type_hints(importlib.import_module(f"anyorder.commands.{verb}").run)["config"]
+    kind = cli.kind_of(verb)
     plain = cli.compose(verb, NEEDED.get(verb, []))
     from_plain(kind, plain)
     for path, written in numbers(kind, plain):

@@ -30,7 +30,7 @@ def test_training_at_80_columns(family, monkeypatch):
     )
     config = TrainConfig(
         dataset=DatasetConfig(root="data"),
-        factorization=FactorizationConfig.from_options(family, {}),
+        factorization=FactorizationConfig.named(family),
         steps=300_000,
     )
     exact = config.factorization.build().exact

@@ -129,8 +129,8 @@ def test_settings_from_the_command_line(roots):
             "frame size of .*dataset.image_size makes them equal",
         ),
         (("a", "long"), {"observations": [FILM]}, "cameras of .*long"),
-        (("a", "b"), {"root": "x"}, "dataset.root: 'x' given, allowed: null beside dataset.mix"),
-        (("a", "b"), {"episodes": 3}, "dataset.episodes: 3 given"),
+        (("a", "b"), {"root": "x"}, "^root: 'x' given, allowed: null beside dataset.mix"),
+        (("a", "b"), {"episodes": 3}, "^episodes: 3 given"),
         (("a", "b"), {"observations": ["observation.stat"]}, "did you mean 'observation.state'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_camera_is_renamed_in_one_dataset(roots):
     rows = torch.arange(22, 32)
     assert torch.equal(chunks.batch(rows)[FILM], alone.batch(range(10))[PICTURE])
     assert f"{FILM}_is_missing" not in chunks.batch(rows)
-    with pytest.raises(ConfigError, match=r"dataset.rename: .* null beside dataset.mix"):
+    with pytest.raises(ConfigError, match=r"^rename: .* null beside dataset.mix"):
         DatasetConfig(mix=config.mix, rename={"a": "b"})
     config.mix[1].rename = {"observation.images.pic": FILM}
     with pytest.raises(

@@ -239,6 +239,8 @@ def resume(root):
     [
         ({"env": "toy"}, "env: 'toy' given"),
         ({"env": {"choice": 3, "options": []}}, "env.options: [] given"),
+        ({"env": {"choice": [], "options": {}}}, "env.type: [] given"),
+        ({"env": {"task": "lift"}}, "env.type: None given"),
         ({"episodes": [{"seed": "0", "success": True}]}, "episodes[0].seed: '0' given, allowed: an integer"),
         ({"episodes": [[]]}, "episodes[0]: [] given"),
         ({"seed": None}, "seed: None given, allowed: an integer"),
@@ -247,7 +249,7 @@ def resume(root):
 )
 def test_an_origin_that_cannot_be_is_one_line(tmp_path, change, line):
     origin = {
-        "env": {"choice": "toy", "options": {}},
+        "env": {"type": "toy"},
         "expert": "ToyExpert",
         "seed": 0,
         "only_successful": True,
@@ -256,6 +258,19 @@ def test_an_origin_that_cannot_be_is_one_line(tmp_path, change, line):
     (tmp_path / "meta" / "anyorder.json").write_text(json.dumps({**origin, **change}))
     with pytest.raises(DatasetError, match=re.escape(line)):
         Origin.load(tmp_path)
+
+
+def test_an_origin_of_an_earlier_version_is_read(tmp_path):
+    origin = {"expert": "ToyExpert", "seed": 0, "only_successful": True}
+    older = {**origin, "env": {"choice": "toy", "options": {"noise": 0.2}}}
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "anyorder.json").write_text(json.dumps(older))
+    found = Origin.load(tmp_path)
+    assert found is not None
+    assert found.env_config() == ToyConfig(noise=0.2)
+    found.save(tmp_path)
+    written = json.loads((tmp_path / "meta" / "anyorder.json").read_text())
+    assert written["env"] == {"type": "toy", "noise": 0.2}
 
 
 def test_a_picture_that_cannot_be_written_ends_the_recording(tmp_path, monkeypatch):

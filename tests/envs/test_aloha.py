@@ -149,9 +149,9 @@ def test_experts_nearly_always_succeed(task):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "cube"}, "^env.task: 'cube' given, allowed: transfer_cube, insertion"),
-        ({"cameras": ["front"]}, "^env.cameras: "),
-        ({"max_episode_steps": 0}, "^env.max_episode_steps: 0 given"),
+        ({"task": "cube"}, "^task: 'cube' given, allowed: transfer_cube, insertion"),
+        ({"cameras": ["front"]}, "^cameras: "),
+        ({"max_episode_steps": 0}, "^max_episode_steps: 0 given"),
     ],
 )
 def test_bad_settings(options, message):

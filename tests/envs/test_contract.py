@@ -37,7 +37,7 @@ def test_an_episode_is_cut_off_where_the_settings_say(name):
         pytest.skip("has no such setting")
     options = {**config.options(), "max_episode_steps": 2}
     try:
-        env = EnvConfig.from_options(config.choice, options).build()
+        env = EnvConfig.named(config.choice, **options).build()
     except EnvError as error:
         pytest.skip(str(error))
     env.reset(seed=0)

@@ -18,7 +18,7 @@ from anyorder.envs import EnvConfig
 from anyorder.testing.environments import check_environment
 
 assert "so101_lift_high" in EnvConfig.choices["so101"].presets()
-for config in (EnvConfig.from_options("so101", {"task": "lift_high"}), EnvConfig.choices["line"](cameras=["top"])):
+for config in (EnvConfig.named("so101", task="lift_high"), EnvConfig.choices["line"](cameras=["top"])):
     check_environment(config)
     env, expert = config.build(), config.expert()
     print([roll_out(env, expert, seed)[1] for seed in range(3)])

@@ -117,10 +117,10 @@ def test_cameras(env):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "pick-plase-v3"}, "^env.task: .* did you mean 'pick-place-v3'"),
-        ({"cameras": ["front"]}, "^env.cameras: "),
-        ({"max_episode_steps": 501}, "^env.max_episode_steps: 501 given"),
-        ({"expert_noise": -1.0}, "^env.expert_noise: "),
+        ({"task": "pick-plase-v3"}, "^task: .* did you mean 'pick-place-v3'"),
+        ({"cameras": ["front"]}, "^cameras: "),
+        ({"max_episode_steps": 501}, "^max_episode_steps: 501 given"),
+        ({"expert_noise": -1.0}, "^expert_noise: "),
     ],
 )
 def test_bad_settings(options, message):

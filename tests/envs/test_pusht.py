@@ -196,11 +196,11 @@ def test_the_expert_nearly_always_succeeds(env, expert):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "cube"}, "^env.task: 'cube' given, allowed: pusht"),
-        ({"cameras": ["front"]}, r"^env.cameras: \['front'\] given"),
-        ({"image_width": 0}, "^env.image_width: 0 given"),
-        ({"max_episode_steps": 0}, "^env.max_episode_steps: 0 given"),
-        ({"expert_noise": -1.0}, "^env.expert_noise: -1.0 given"),
+        ({"task": "cube"}, "^task: 'cube' given, allowed: pusht"),
+        ({"cameras": ["front"]}, r"^cameras: \['front'\] given"),
+        ({"image_width": 0}, "^image_width: 0 given"),
+        ({"max_episode_steps": 0}, "^max_episode_steps: 0 given"),
+        ({"expert_noise": -1.0}, "^expert_noise: -1.0 given"),
     ],
 )
 def test_bad_settings(options, message):

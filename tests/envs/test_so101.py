@@ -237,14 +237,14 @@ def test_latency_delays_the_servos():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "juggle"}, "^env.task: 'juggle' given, allowed: either, lift"),
+        ({"task": "juggle"}, "^task: 'juggle' given, allowed: either, lift"),
         ({"servo": "hard"}, "soft, stiff"),
         ({"randomization": "wild"}, "none, mild, strong"),
         ({"cameras": ["top"]}, "front, wrist"),
         ({"cameras": ["front", "front"]}, "at most once"),
-        ({"image_width": 0}, "^env.image_width: 0 given"),
+        ({"image_width": 0}, "^image_width: 0 given"),
         ({"max_episode_steps": -1}, "an integer >= 0"),
-        ({"expert_noise_deg": -0.1}, "0 to 10"),
+        ({"expert_noise_deg": -0.1}, "a number >= 0 and <= 10"),
     ],
 )
 def test_bad_settings_are_named(options, message):
@@ -273,7 +273,7 @@ def test_import_is_cheap_and_missing_opengl_only_stops_rendering():
     code = """
 import sys, anyorder.envs
 assert not {"mujoco", "torch", "lerobot"} & set(sys.modules)
-env = anyorder.envs.EnvConfig.from_options("so101", {}).build()
+env = anyorder.envs.EnvConfig.named("so101").build()
 env.reset(seed=0)
 env.step(env.action_space.sample())
 try:

@@ -34,7 +34,7 @@ VARIANTS = [
 ]
 
 CONFIGS = [kind() for kind in FactorizationConfig.choices.values()] + [
-    FactorizationConfig.from_options(name, options) for name, options in VARIANTS
+    FactorizationConfig.named(name, **options) for name, options in VARIANTS
 ]
 
 
@@ -47,7 +47,7 @@ def named(config):
 
 def family(name, **options):
     """Make a factorization by name."""
-    return FactorizationConfig.from_options(name, options).build()
+    return FactorizationConfig.named(name, **options).build()
 
 
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=named)

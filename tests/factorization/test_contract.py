@@ -22,7 +22,7 @@ def test_contract(config, name):
 
 @every_config
 def test_settings_survive_a_round_trip(config):
-    assert FactorizationConfig.from_options(config.choice, config.options()) == config
+    assert FactorizationConfig.named(config.choice, **config.options()) == config
 
 
 @every_config
@@ -36,7 +36,7 @@ def test_declares_what_it_is(config):
 
 
 def test_a_broken_family_is_caught():
-    class Peeking(type(FactorizationConfig.from_options("autoregressive", {}).build())):
+    class Peeking(type(FactorizationConfig.named("autoregressive").build())):
         """Autoregression that sees the future."""
 
         def order_log_probs(self, network, tokens, context, order, visible=None):

@@ -138,7 +138,7 @@ def test_half_precision_weights_work_and_stay_near(config):
 
 @pytest.mark.parametrize(("steps", "vocab"), [(1, 7), (8, 7), (32, 300), (1000, 300)])
 def test_uniform_diffusion_needs_no_float64(steps, vocab):
-    family = type(CONFIGS[0]).from_options("uniform_diffusion", {"steps": steps}).build()
+    family = type(CONFIGS[0]).named("uniform_diffusion", steps=steps).build()
     network, seen = network_for(family, vocab=vocab), observations(64)
     chunk = chunks_for(family, 64, vocab=vocab)
     precise = family.loss(network, chunk, seen, generator=generator(1))

@@ -4,8 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-from anyorder.choices import import_members
 from anyorder.factorization import FactorizationConfig, families
+from anyorder.settings import import_members
 from anyorder.testing import check_factorization
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,7 +21,7 @@ def test_the_page_adds_a_family_by_one_short_file(tmp_path, monkeypatch):
     try:
         import_members(families.__name__, list(families.__path__))
         exec(compile(check, "adding-a-factorization.md", "exec"), {})
-        done = check_factorization(FactorizationConfig.from_options("even_odd", {}).build())
+        done = check_factorization(FactorizationConfig.named("even_odd").build())
     finally:
         FactorizationConfig.choices.pop("even_odd", None)
         sys.modules.pop(f"{families.__name__}.even_odd", None)

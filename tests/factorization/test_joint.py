@@ -9,7 +9,7 @@ from anyorder.testing.toy import TabularNetwork, context
 
 
 def family(name, **settings):
-    return FactorizationConfig.from_options(name, settings).build()
+    return FactorizationConfig.named(name, **settings).build()
 
 
 def test_it_says_what_the_family_says():

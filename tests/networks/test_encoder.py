@@ -4,6 +4,7 @@ import torch
 from anyorder.errors import ConfigError
 from anyorder.networks import EncoderConfig, ObservationEncoder, ObservationSpec, VisionConfig
 from anyorder.networks.vision import SpatialSoftmax, VisionEncoder, crop, jitter
+from anyorder.settings import from_plain
 
 SPEC = ObservationSpec(
     vectors={"joints": 3},
@@ -187,7 +188,10 @@ def test_a_text_encoder_reads_new_sentences(text_encoder):
     ],
 )
 def test_bad_vision_settings_are_refused(settings):
-    with pytest.raises(ConfigError, match=r"encoder\.vision"):
+    (name,) = settings
+    with pytest.raises(ConfigError, match=rf"^encoder\.vision\.{name}: "):
+        from_plain(EncoderConfig, {"vision": settings}, "encoder")
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
         VisionConfig(**settings)
 
 

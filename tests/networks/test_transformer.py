@@ -5,6 +5,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import Slots
 from anyorder.factorization.families.autoregressive import Autoregressive
 from anyorder.networks import SlotNetwork, TransformerConfig
+from anyorder.settings import from_plain
 
 
 @pytest.fixture
@@ -92,5 +93,8 @@ def test_cache_rows_can_be_selected_and_repeated(network):
 
 @pytest.mark.parametrize("setting", [{"width": 10}, {"depth": 0}, {"dropout": 1.0}, {"heads": 0}])
 def test_bad_sizes_are_refused(setting):
-    with pytest.raises(ConfigError, match="network"):
+    (name,) = setting
+    with pytest.raises(ConfigError, match=rf"^network\.{name}: "):
+        from_plain(TransformerConfig, setting, "network")
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
         TransformerConfig(**setting)

@@ -86,7 +86,7 @@ def test_lerobot_eval_and_our_rollout_agree_episode_by_episode(trained):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     metrics = json.loads((trained / "evaluated" / "eval_info.json").read_text())["per_task"][0]["metrics"]
-    env = EnvConfig.from_options("so101", {"task": "lift"})
+    env = EnvConfig.named("so101", task="lift")
     ours = rollout(env, load_policy(policy, "cpu"), episodes=4, seed=7, batch_size=4)
     assert metrics["successes"] == [episode.success for episode in ours.episodes]
     assert metrics["sum_rewards"] == [episode.return_ for episode in ours.episodes]

@@ -21,6 +21,7 @@ from anyorder.envs import EnvConfig
 from anyorder.envs.lerobot_names import policy_shapes
 from anyorder.errors import ConfigError, EnvError
 from anyorder.plugin.envs import describe, register_env_types
+from anyorder.plugin.excepthook import user_error
 from tests.plugin import countdown  # noqa: F401  (joins the family of environments)
 from tests.plugin.still import still_policy
 
@@ -123,9 +124,7 @@ def test_settings_are_options_of_the_command_line():
     env = parse(
         "--env.type=anyorder_so101", "--env.task=push", '--env.cameras=["front"]', "--env.image_width=64"
     )
-    assert env.settings() == EnvConfig.from_options(
-        "so101", {"task": "push", "cameras": ["front"], "image_width": 64}
-    )
+    assert env.settings() == EnvConfig.named("so101", task="push", cameras=["front"], image_width=64)
     features = env_to_policy_features(env)
     assert features["observation.images.front"].shape == (3, 96, 64)
     assert features["observation.images.front"].type is FeatureType.VISUAL
@@ -149,7 +148,7 @@ def test_saved_settings_read_back():
 def test_wrong_settings_are_one_line(words, message):
     with pytest.raises(draccus.utils.ParsingError) as error:
         parse("--env.type=anyorder_so101", *words)
-    cause = error.value.__cause__  # what the commands print, see test_errors.py
+    cause = user_error(error.value)  # what the commands print
     assert isinstance(cause, ConfigError)
     assert str(cause).startswith(message)
     assert "\n" not in str(cause)
@@ -158,7 +157,7 @@ def test_wrong_settings_are_one_line(words, message):
 def test_workers_load_neither_lerobot_nor_torch():
     code = (
         "import sys; import anyorder.plugin.episodes; from anyorder.envs import EnvConfig;"
-        "EnvConfig.from_options('so101', {}).build();"
+        "EnvConfig.named('so101').build();"
         "sys.exit(any(name in sys.modules for name in ('torch', 'lerobot')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -189,5 +188,5 @@ def test_workers_do_not_load_the_running_program(hidden, method, tmp_path):
 
 
 def test_describing_an_environment_builds_it_once():
-    options = json.dumps(EnvConfig.from_options("so101", {}).options(), sort_keys=True)
+    options = json.dumps(EnvConfig.named("so101").options(), sort_keys=True)
     assert describe("so101", options) is describe("so101", options)

@@ -1,5 +1,6 @@
 """One line and exit status 2 for bad input in LeRobot's commands."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -60,7 +61,7 @@ def test_other_errors_and_other_programs_keep_their_traceback(tmp_path):
         (
             PreTrainedConfig,
             {"type": "anyorder", "factorization_options": {"stepps": 3}},
-            "option: 'stepps' given",
+            "factorization.stepps: 3 given",
         ),
         (EnvConfig, {"type": "anyorder_metaworld", "task": "drawer-opn-v3"}, "did you mean"),
     ],
@@ -75,6 +76,32 @@ def test_a_wrong_setting_names_its_cause(kind, settings, line, monkeypatch):
     assert line in str(told)
 
 
+@dataclasses.dataclass
+class Command:
+    """What one of LeRobot's commands has: a policy among its settings."""
+
+    policy: PreTrainedConfig | None = None
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"chunk_size": 0}, "policy.chunk_size: 0 given"),
+        (
+            {"encoder": {"vision": {"width": 20}}},
+            "policy.encoder.vision.width: 20 given, allowed: a multiple of 8",
+        ),
+        ({"network": {"heads": 0}}, "policy.network.heads: 0 given"),
+        ({"factorization_options": {"k": "x"}}, "policy.factorization.k: 'x' given, allowed: an integer"),
+    ],
+)
+def test_a_wrong_setting_is_named_as_the_command_line_does(settings, line):
+    with pytest.raises(draccus.utils.DraccusException) as raised:
+        draccus.decode(Command, {"policy": {"type": "anyorder", **settings}})
+    assert str(user_error(raised.value)).startswith(line)
+    assert str(user_error(raised.value)).startswith(line)  # also when asked again
+
+
 @pytest.mark.slow
 def test_a_command_of_lerobot_ends_with_the_line_of_a_wrong_setting(tmp_path):
     words = ["--dataset.repo_id=local/none", "--policy.type=anyorder", "--policy.push_to_hub=false"]
@@ -87,7 +114,7 @@ def test_a_command_of_lerobot_ends_with_the_line_of_a_wrong_setting(tmp_path):
     )
     said = done.stderr.splitlines()[-1]
     assert done.returncode == 2
-    assert said == "lerobot-train: chunk_size: 0 given, allowed: an integer >= 1 and <= 1000000"
+    assert said == "lerobot-train: policy.chunk_size: 0 given, allowed: an integer >= 1 and <= 1000000"
 
 
 def lerobots_error(root, policy=AnyOrderConfig):

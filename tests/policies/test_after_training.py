@@ -31,8 +31,8 @@ FIXED = {
     "fps": ["--fps=60"],
     "tasks": ['--tasks=["Lift."]'],
     "text_size": ["--text_size=8"],
-    "tokenizer_options.vocab_size": ['--tokenizer_options={"vocab_size": 300}'],
-    "factorization_options.loss": ['--factorization_options={"loss": "bernoulli"}'],
+    "tokenizer.vocab_size": ['--tokenizer_options={"vocab_size": 300}'],
+    "factorization.loss": ['--factorization_options={"loss": "bernoulli"}'],
     "network.width": ["--network.width=32"],
     "network.depth": ["--network.depth=2"],
     "network.heads": ["--network.heads=4"],
@@ -51,7 +51,7 @@ FREE = {
     "optimizer_lr": ["--optimizer_lr=0.0001"],
     "network.dropout": ["--network.dropout=0.2"],
     "license": ["--license=mit"],
-    "factorization_options": ['--factorization_options={"sampler": "confidence", "steps": 3}'],
+    "factorization": ['--factorization_options={"sampler": "confidence", "steps": 3}'],
 }
 
 
@@ -72,10 +72,14 @@ def test_what_the_weights_cannot_follow_is_refused(name, saved):
 
 
 def test_another_family_is_refused(saved):
-    with pytest.raises(draccus.ParsingError) as error:
+    with pytest.raises(
+        ConfigError, match=r"^factorization\.type: 'autoregressive' .* as the policy was trained with"
+    ):
         load(saved, ["--factorization=autoregressive"])
+    with pytest.raises(draccus.ParsingError) as error:
+        load(saved, ['--factorization={"type": "autoregressive"}'])
     assert isinstance(user_error(error.value), ConfigError)
-    assert "autoregressive option" in str(user_error(error.value))
+    assert "factorization.sampler: " in str(user_error(error.value))
     plain = {"factorization": "gaussian_diffusion", "factorization_options": {}}
     config = dataclasses.replace(PreTrainedConfig.from_pretrained(saved), **plain)
     with pytest.raises(ConfigError, match=r"^factorization.* as the policy was trained with"):
@@ -85,9 +89,7 @@ def test_another_family_is_refused(saved):
 @pytest.mark.parametrize("name", FREE)
 def test_what_they_can_follow_is_taken(name, saved):
     loaded = load(saved, FREE[name])
-    given = dotted(draccus.encode(loaded.config)) | {
-        "factorization_options": loaded.config.factorization_options
-    }
+    given = dotted(draccus.encode(loaded.config)) | {"factorization": loaded.config.factorization}
     value = FREE[name][0].split("=", 1)[1]
     value = value if name == "license" else json.loads(value)
     # A policy that was fitted names all options of its family.
@@ -96,7 +98,7 @@ def test_what_they_can_follow_is_taken(name, saved):
 
 @pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
 def test_every_family_comes_back_as_it_was_saved(family, tmp_path):
-    tokens = FactorizationConfig.from_options(family, {}).build()
+    tokens = FactorizationConfig.named(family).build()
     options = {"tokenizer": "dct", "tokenizer_options": {}} if tokens.needs_levels else {}
     made = policy(family, **options)
     folder = save(made, tmp_path / "policy")

@@ -36,7 +36,7 @@ def observation(rows=4):
 
 
 def make(family="autoregressive", **settings):
-    levels = FactorizationConfig.from_options(family, {}).build().needs_levels
+    levels = FactorizationConfig.named(family).build().needs_levels
     config = AnyOrderConfig(
         input_features={
             "observation.state": PolicyFeature(FeatureType.STATE, (ACTIONS,)),
@@ -265,15 +265,16 @@ def test_how_far_training_is_matters_to_no_other_family(family):
 
 def test_what_an_older_policy_left_unsaid_means_what_it_meant_then(tmp_path):
     policy = make("masked_diffusion")
-    assert policy.config.factorization_options["steps"] == 0
+    assert policy.config.factorization["steps"] == 0
     assert policy.factorization.sampler.calls(40) == 40
     policy.save_pretrained(tmp_path)
-    assert load_policy(tmp_path, "cpu").config.factorization_options == policy.config.factorization_options
+    assert load_policy(tmp_path, "cpu").config.factorization == policy.config.factorization
     (tmp_path / "SHA256SUMS").unlink()
     file = tmp_path / "config.json"
     saved = json.loads(file.read_text())
     for options, steps in (({}, 32), ({"sampler": "confidence"}, 32), ({"steps": 8}, 8), ({"steps": 0}, 40)):
-        file.write_text(json.dumps({**saved, "factorization_options": options}))
+        older = {"factorization": "masked_diffusion", "factorization_options": options}
+        file.write_text(json.dumps({**saved, **older}))
         assert load_policy(tmp_path, "cpu").factorization.sampler.calls(40) == steps
     # One that is not fitted yet has the defaults of today.
     assert AnyOrderConfig(factorization="masked_diffusion").factorization_config().steps == 0

@@ -27,7 +27,7 @@ def actions():
 
 
 def make(family, mode=NormalizationMode.MIN_MAX, chunks=None, **settings):
-    levels = FactorizationConfig.from_options(family, {}).build().needs_levels
+    levels = FactorizationConfig.named(family).build().needs_levels
     config = AnyOrderConfig(
         input_features={"observation.state": PolicyFeature(FeatureType.STATE, (2,))},
         output_features={"action": PolicyFeature(FeatureType.ACTION, (ACTIONS,))},

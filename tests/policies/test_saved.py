@@ -2,9 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
+import draccus
 import pytest
 import torch
+from lerobot.configs import PreTrainedConfig
 
 from anyorder.devices import devices
 from anyorder.errors import CheckpointError, ConfigError
@@ -103,8 +106,6 @@ def test_what_is_no_json_object_is_one_line(folder, text):
 
 
 def test_settings_read_back_as_lerobot_reads_them(folder, made):
-    from lerobot.configs import PreTrainedConfig
-
     ours, lerobots = read_config(folder), PreTrainedConfig.from_pretrained(folder)
     assert isinstance(lerobots, AnyOrderConfig)
     assert to_plain(ours) == to_plain(lerobots)
@@ -157,3 +158,36 @@ def test_a_device_that_fails_is_no_damaged_checkpoint(folder):
 def test_a_policy_that_draws_no_tokens_loads_with_the_temperature_it_was_saved_with(tmp_path):
     folder = save(policy("regression", temperature=0.7, nucleus=0.5), tmp_path / "policy")
     assert load_policy(folder, "cpu").config.temperature == 0.7
+
+
+def test_the_settings_of_an_earlier_version_are_read_and_written_in_one_form(tmp_path):
+    """Each chosen member was a name with options beside it."""
+    older = (Path(__file__).parent / "older_config.json").read_text()
+    (tmp_path / "config.json").write_text(older)
+    plain = json.loads(older)
+    ours, lerobots = read_config(tmp_path), PreTrainedConfig.from_pretrained(tmp_path)
+    assert isinstance(lerobots, AnyOrderConfig)
+    assert to_plain(ours) == to_plain(lerobots)
+    for name in ("factorization", "tokenizer"):
+        assert getattr(ours, name) == {"type": plain[name], **plain[f"{name}_options"]}
+    ours.save_pretrained(tmp_path / "new")
+    written = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert written["factorization"] == {"type": "analog_bits", "train_steps": 100, "inference_steps": 20}
+    assert not [name for name in written if name.endswith("_options")]
+    changed = ("factorization", "tokenizer", "factorization_options", "tokenizer_options")
+    assert {k: v for k, v in written.items() if k not in changed} == {
+        k: v for k, v in plain.items() if k not in changed
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--factorization=masked_diffusion", '--factorization_options={"steps": 8}'],
+        ['--factorization={"type": "masked_diffusion", "steps": 8}'],
+    ],
+)
+def test_the_command_line_takes_a_name_with_options_and_the_form_on_disk(words):
+    config = draccus.parse(AnyOrderConfig, args=["--device=cpu", *words])
+    assert config.factorization == {"type": "masked_diffusion", "steps": 8}
+    assert config.factorization_options == {}

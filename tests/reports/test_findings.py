@@ -58,7 +58,7 @@ def test_many_runs_are_counted_not_named(tmp_path):
 def test_other_environments_are_not_compared(tmp_path):
     runs = make(tmp_path, (AR, (9, 20)), (MASKED, (1, 20)))
     assert runs[1].rollouts is not None
-    runs[1].rollouts.settings["env"] = "aloha"
+    runs[1].rollouts.settings["env"] = {"type": "aloha"}
     assert headline(runs).startswith("No comparison")
     assert any("different rollouts" in note for note in cautions(runs))
 

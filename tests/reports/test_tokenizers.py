@@ -14,7 +14,7 @@ from anyorder.tokenizers.report import tokenizer_report
 from tests.reports.test_html import Page
 
 NAMES = ["<script>alert(1)</script>", "$a_1$", "elbow", "wrist", "roll", "gripper"]
-CHOSEN = TokenizerConfig.from_options("fast", {"scale": 15.0})
+CHOSEN = TokenizerConfig.named("fast", scale=15.0)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def measured():
     fit_to, held_out = recorded_like(200), recorded_like(60, seed=1)
     # Out of range, so that the dimensions with the awkward names are the worst ones.
     held_out[2, 3, 0], held_out[7, 3, 1] = 3.0, -3.0
-    settings = [*CHOSEN.sweep(), *TokenizerConfig.from_options("bins", {}).sweep()]
-    refused = TokenizerConfig.from_options("fast", {"vocab_size": 4})
+    settings = [*CHOSEN.sweep(), *TokenizerConfig.named("bins").sweep()]
+    refused = TokenizerConfig.named("fast", vocab_size=4)
     curve = rate_distortion([*settings, refused], fit_to, held_out)
     return tokenizer_report(CHOSEN.fit(fit_to), held_out, lambda x: 90 * x, NAMES), curve
 

@@ -176,7 +176,7 @@ def test_files_are_written_as_episodes_end(tmp_path):
     }
     assert all(set(line) == keys for line in lines)
     summary = json.loads((output / "summary.json").read_text())
-    assert summary["env"] == "count_to_zero"
+    assert summary["env"]["type"] == "count_to_zero"
     assert summary["successes"] == result.successes
     assert summary["success_interval"] == list(result.interval)
     assert summary["chunk_latency_ms"] >= 0

@@ -39,7 +39,7 @@ EVALUATION = {"chunks": 16, "test_chunks": 16, "draws": 2, "test_draws": 2}
 
 
 def family(name, **options):
-    return FactorizationConfig.from_options(name, options)
+    return FactorizationConfig.named(name, **options)
 
 
 def study(root, **changes):
@@ -497,7 +497,7 @@ def test_a_tokenizer_without_a_fixed_length_is_refused(lift_root):
     from anyorder.tokenizers import TokenizerConfig
 
     with pytest.raises(ConfigError, match="fixed length"):
-        StudyData(study(lift_root, tokenizer=TokenizerConfig.from_options("fast", {})))
+        StudyData(study(lift_root, tokenizer=TokenizerConfig.named("fast")))
 
 
 def test_a_missing_launcher_is_named(ran, lift_root, tmp_path, capsys):

@@ -13,4 +13,4 @@ QUICK = {"registers": {"steps": 300}}
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
 @pytest.mark.parametrize("choice", sorted(TokenizerConfig.choices))
 def test_contract(choice, shape, name):
-    CHECKS[name](TokenizerConfig.from_options(choice, QUICK.get(choice, {})), shape)
+    CHECKS[name](TokenizerConfig.named(choice, **QUICK.get(choice, {})), shape)

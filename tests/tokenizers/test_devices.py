@@ -18,7 +18,7 @@ SHAPE = (7, 3)
 @pytest.mark.parametrize("choice", sorted(TokenizerConfig.choices))
 @torch.no_grad()
 def test_a_device_without_float64(choice):
-    tokenizer = fitted(TokenizerConfig.from_options(choice, QUICK.get(choice, {})), SHAPE)
+    tokenizer = fitted(TokenizerConfig.named(choice, **QUICK.get(choice, {})), SHAPE)
     chunks = recorded_like(100, *SHAPE, seed=5)
     tokens, decoded = tokenizer.encode(chunks), tokenizer.decode(tokenizer.encode(chunks))
     with Pretend("mps") as pretend:

@@ -14,7 +14,7 @@ def test_the_documented_tokenizer_passes_the_contract():
     scope = {"__name__": "strided"}
     try:
         exec(compile(source, "strided.py", "exec"), scope)
-        done = check_tokenizer(TokenizerConfig.from_options("strided", {}))
+        done = check_tokenizer(TokenizerConfig.named("strided"))
     finally:
         TokenizerConfig.choices.pop("strided", None)
     assert "spec_and_weights_restore_it" in done

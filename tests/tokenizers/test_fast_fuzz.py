@@ -75,12 +75,12 @@ def test_random_choices_under_the_constraint_always_decode(tokenizer, count):
 
 @pytest.mark.parametrize("name", sorted(FactorizationConfig.choices))
 def test_untrained_networks_under_the_constraint_always_decode(name):
-    family = FactorizationConfig.from_options(name, {}).build()
+    family = FactorizationConfig.named(name).build()
     if not family.discrete:
         return
     tokenizer = FastConfig().fit(recorded_like(500, 6, 3))
     if family.needs_levels:
-        tokenizer = TokenizerConfig.from_options("dct", {}).fit(recorded_like(500, 6, 3))
+        tokenizer = TokenizerConfig.named("dct").fit(recorded_like(500, 6, 3))
     network = network_for(family, tokenizer.length, tokenizer.vocab_size, seed=4)
     if family.needs_levels:
         network.levels = tokenizer.levels

@@ -17,7 +17,7 @@ LEARNT = ("registers", "residual_vq", "multiscale_vq")
 
 
 def config_of(choice, **options):
-    return TokenizerConfig.from_options(choice, {**QUICK.get(choice, {}), **options})
+    return TokenizerConfig.named(choice, **{**QUICK.get(choice, {}), **options})
 
 
 @pytest.mark.parametrize("choice", sorted(TokenizerConfig.choices))
@@ -30,7 +30,7 @@ def test_every_sweep_goes_from_few_bits_to_many(choice):
     assert dial == sorted(set(dial))
     rest = [{k: v for k, v in other.options().items() if k != config.dial} for other in sweep]
     assert all(options == rest[0] for options in rest)
-    assert all(TokenizerConfig.from_options(choice, other.options()) == other for other in sweep)
+    assert all(TokenizerConfig.named(choice, **other.options()) == other for other in sweep)
     curve = rate_distortion(sweep, smooth(300), smooth(150, seed=1))
     assert curve.skipped == ()
     assert [p.settings for p in curve.points] == [other.options() for other in sweep]

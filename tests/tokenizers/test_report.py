@@ -18,7 +18,7 @@ QUICK = {"registers": {"steps": 50}}
 
 @pytest.mark.parametrize("choice", sorted(TokenizerConfig.choices))
 def test_report_of_every_tokenizer(choice):
-    tokenizer = TokenizerConfig.from_options(choice, QUICK.get(choice, {})).fit(recorded_like(300))
+    tokenizer = TokenizerConfig.named(choice, **QUICK.get(choice, {})).fit(recorded_like(300))
     chunks = recorded_like(200, seed=2)
     report = tokenizer_report(tokenizer, chunks, lambda x: 90 * x, NAMES)
     error = 90 * (tokenizer.decode(tokenizer.encode(chunks)) - chunks)
@@ -87,7 +87,7 @@ def test_unigram_bits_are_the_entropy():
 
 
 def test_cut_chunks_are_counted():
-    tokenizer = TokenizerConfig.from_options("fast", {}).fit(recorded_like(300))
+    tokenizer = TokenizerConfig.named("fast").fit(recorded_like(300))
     report = tokenizer_report(tokenizer, torch.cat([recorded_like(30), noise(20)]))
     assert report.lossy_chunks == 20
     assert report.errors[0].name == "0"

@@ -8,6 +8,7 @@ from anyorder.datasets import ActionChunks
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.networks import TransformerConfig
+from anyorder.settings import from_plain
 from anyorder.training.batches import StepBatches, batches_of
 from anyorder.training.config import DatasetConfig, MixEntry, TrainConfig
 from anyorder.training.loop import train
@@ -100,7 +101,7 @@ def config(root, run, **dataset):
     return TrainConfig(
         output_dir=str(run),
         dataset=DatasetConfig(mix=mix, **dataset),
-        factorization=FactorizationConfig.from_options("regression", {}),
+        factorization=FactorizationConfig.named("regression"),
         network=TransformerConfig(16, 1, 2),
         chunk_size=2,
         n_action_steps=2,
@@ -142,5 +143,5 @@ def test_metrics_say_how_long_a_step_takes_and_waits(film_root, tmp_path):
 
 
 def test_workers_are_checked():
-    with pytest.raises(ConfigError, match=r"dataset.workers: -1 given"):
-        DatasetConfig(root="x", workers=-1)
+    with pytest.raises(ConfigError, match=r"^dataset.workers: -1 given"):
+        from_plain(DatasetConfig, {"root": "x", "workers": -1}, "dataset")

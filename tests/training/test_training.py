@@ -53,12 +53,12 @@ class KilledError(Exception):
 
 
 def config(root, run, family="autoregressive", **settings):
-    factorization = FactorizationConfig.from_options(family, {})
+    factorization = FactorizationConfig.named(family)
     return TrainConfig(
         output_dir=str(run),
         dataset=DatasetConfig(root=str(root), validation_fraction=0.2),
         factorization=factorization,
-        tokenizer=TokenizerConfig.from_options("dct" if factorization.build().needs_levels else "fast", {}),
+        tokenizer=TokenizerConfig.named("dct" if factorization.build().needs_levels else "fast"),
         network=TransformerConfig(16, 1, 2, dropout=0.1),
         encoder=EncoderConfig(2, 16),
         device="cpu",
@@ -506,7 +506,7 @@ def test_lerobots_checkpoints_know_the_environment_by_their_dataset(lift_copy, t
     folder = tmp_path / "pretrained_model"
     folder.mkdir()
     TrainPipelineConfig(LeRobotDatasetConfig("local/lift", root=str(lift_copy))).save_pretrained(folder)
-    assert recorded_env(folder) == EnvConfig.from_options("so101", {"task": "lift"})
+    assert recorded_env(folder) == EnvConfig.named("so101", task="lift")
     shutil.rmtree(lift_copy)
     with pytest.raises(EnvError, match=rf"env: None given, allowed: env=NAME, as the dataset {lift_copy}"):
         recorded_env(folder)
@@ -571,7 +571,7 @@ def orders(root, run, kind, **settings):
 
 
 def family(name, orders):
-    return FactorizationConfig.from_options(name, {"orders": orders})
+    return FactorizationConfig.named(name, orders=orders)
 
 
 def test_annealed_orders_are_random_at_first_and_left_to_right_in_the_end(lift_root, tmp_path):
@@ -625,7 +625,7 @@ def test_a_run_whose_settings_are_older_resumes_with_what_they_meant(tmp_path):
     def masked(**options):
         return replace(
             config("data", tmp_path / "run", steps=8, resume=True),
-            factorization=FactorizationConfig.from_options("masked_diffusion", options),
+            factorization=FactorizationConfig.named("masked_diffusion", **options),
         )
 
     plain = to_plain(masked(steps=32))

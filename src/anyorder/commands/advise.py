@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from anyorder.bars import duration
 from anyorder.errors import ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
+from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
     from anyorder.laws.question import Question
@@ -28,26 +29,41 @@ LOSS = "loss_best"
 
 
 @dataclass
-class AdviseConfig:
-    """Settings; ``configs/advise.yaml`` explains them."""
+class AdviseConfig(Settings):
+    """Settings of ``anyorder advise``."""
 
-    laws: str | None = None
-    pilot: float | None = None
-    pilot_out: str = "outputs/pilot"
-    workers: int = 0
-    dataset: str | None = None
-    observations: list[str] = field(default_factory=list)
-    rename: dict[str, str] = field(default_factory=dict)
-    validation_fraction: float = 0.1
-    values_per_token: float | None = None
-    unique_tokens: float | None = None
-    flops: float | None = None
-    minutes: float | None = None
-    flops_per_s: float | None = None
-    extrapolate: bool = False
-    out: str | None = None
+    laws: str | None = setting(None, "laws.json of `anyorder fit`, or its folder.")
+    pilot: float | None = setting(None, "Or minutes for a study of the dataset that makes them.", above=0)
+    pilot_out: str = setting("outputs/pilot", "Folder of that study; its laws are in fit/.")
+    workers: int = setting(0, "Processes of that study, one thread each; all cores when 0.", least=0)
+    dataset: str | None = setting(None, "Folder of a LeRobot dataset (v3), or its name on the hub.")
+    observations: list[str] = setting(
+        [], "Features a pilot's models read, numbers only; all low-dimensional ones when empty."
+    )
+    rename: dict[str, str] = setting(
+        {},
+        "Other names for features of the dataset: rename='{actions: action, state: observation.state}'.",
+    )
+    validation_fraction: float = setting(0.1, "Share of it that you will hold out, as in `anyorder train`.")
+    values_per_token: float | None = setting(
+        None, "Action values a token stands for; as laws.json says when null.", above=0
+    )
+    unique_tokens: float | None = setting(
+        None, "In place of a dataset: how many tokens there are to learn from.", above=0
+    )
+    flops: float | None = setting(None, "Compute for training, 6 * parameters * tokens seen.", above=0)
+    minutes: float | None = setting(None, "Or time for training.", above=0)
+    flops_per_s: float | None = setting(
+        None, "What your machine does of them; as measured in the study's runs when null.", above=0
+    )
+    extrapolate: bool = setting(
+        False,
+        "Answer more than ten times outside the range of the runs, too, and at sizes and epochs that may be.",
+    )
+    out: str | None = setting(None, "Also write the answer to this new .json file.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pilot is not None and self.unique_tokens is not None:
             allowed = "none with pilot=..., which learns from dataset=..."
             raise ConfigError("unique_tokens", self.unique_tokens, allowed)
@@ -63,12 +79,6 @@ class AdviseConfig:
                 raise ConfigError(one, both, what)
         if self.observations and self.pilot is None:
             raise ConfigError("observations", self.observations, "none but with pilot=...")
-        for name in ("values_per_token", "unique_tokens", "flops", "minutes", "flops_per_s", "pilot"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(name, value, "a finite number above 0")
-        if self.workers < 0:
-            raise ConfigError("workers", self.workers, "an integer >= 0")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError("validation_fraction", self.validation_fraction, "a number in [0, 1)")
         if self.out is not None and (Path(self.out).exists() or not self.out.endswith(".json")):
@@ -132,7 +142,9 @@ def run_pilot(config: AdviseConfig, console: Console) -> Path:
     from anyorder.studies.pilot_run import TABLE, Pilot, dataset_of, free_folder
 
     started, asked = time.perf_counter(), pilot_of(config)
-    fitted = FitCommandConfig(str(asked.out / TABLE), str(free_folder(asked.out)), loss=LOSS, law="auto")
+    fitted = FitCommandConfig(
+        runs=str(asked.out / TABLE), out=str(free_folder(asked.out)), loss=LOSS, law="auto"
+    )
     info = dataset_of(asked)
     with console.status("reading the dataset"):
         pilot = Pilot(asked, info, started)

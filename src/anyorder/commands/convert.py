@@ -1,28 +1,32 @@
 """``anyorder convert``: an older LeRobot dataset (v2.0, v2.1) to the version that everything here reads (v3)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from anyorder.datasets.write.old_dataset import RECORDED_TIME
+from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
     from anyorder.datasets.write.convert import Conversion
 
 
 @dataclass
-class ConvertConfig:
-    """Settings; ``configs/convert.yaml`` explains them."""
+class ConvertConfig(Settings):
+    """Settings of ``anyorder convert``."""
 
-    source: str
-    root: str
-    videos: dict[str, str] = field(default_factory=dict)
+    source: str = setting(meaning="Folder of the dataset (v2.0, v2.1).")
+    root: str = setting(meaning="Folder of the new one; an existing one is refused, and one inside source.")
+    videos: dict[str, str] = setting(
+        {},
+        "Where a camera's episode_*.mp4 are, if not in source, as re-encoded ones: videos.<camera>=FOLDER.",
+    )
 
 
 def run(config: ConvertConfig, console: Console) -> None:
     """Convert and say what came out."""
     from anyorder.datasets.write.convert import convert
+    from anyorder.datasets.write.old_dataset import RECORDED_TIME
 
     with console.status("checking and converting"):
         done = convert(config.source, config.root, config.videos)

@@ -4,7 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColum
 from anyorder.bars import progress_bars
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
-from anyorder.errors import MAX_COUNT, ConfigError, UserError, check_number, system_failure
+from anyorder.errors import MAX_COUNT, ConfigError, UserError, system_failure
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import write_whole
 from anyorder.folders import owned, staged_folder
 from anyorder.networks import TransformerConfig
 from anyorder.processes import Child
 from anyorder.rollouts.results import EPISODES
+from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
+from anyorder.tokenizers.fast import FastConfig
 from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "mip", "regression")
@@ -35,26 +37,36 @@ OBSERVATION_NOISE = 0.01
 
 
 @dataclass
-class DemoConfig:
-    """Settings; ``configs/demo.yaml`` explains them."""
+class DemoConfig(Settings):
+    """Settings of ``anyorder demo``."""
 
-    env: EnvConfig
-    tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("fast", {}))
-    output_dir: str = "outputs/demo"
-    episodes: int = 400
-    policies: list[str] = field(default_factory=lambda: list(POLICIES))
-    steps: int = 3000
-    rollouts: int = 100
-    videos: int = 1
-    workers: int = 2
-    seed: int = 0
+    env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
+    tokenizer: TokenizerConfig = setting(
+        FastConfig, "What makes tokens of actions; see the list of tokenizers below."
+    )
+    output_dir: str = setting(
+        "outputs/demo", "A folder without a finished demo; an interrupted one continues."
+    )
+    episodes: int = setting(400, "Demonstrations.", least=1, most=MAX_COUNT)
+    policies: list[str] = setting(list(POLICIES), "The factorizations to train.")
+    steps: int = setting(3000, "Optimizer steps of each policy.", least=1, most=MAX_COUNT)
+    rollouts: int = setting(
+        100,
+        "Episodes of each policy, on seeds that were not recorded.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    videos: int = setting(1, "Filmed episodes of each policy.", least=0, most=MAX_COUNT)
+    workers: int = setting(
+        2,
+        "Policies trained at the same time, one CPU thread each.",
+        least=1,
+        most=MAX_WORKERS,
+    )
+    seed: int = setting(0, "Seed of recording and training.", least=0, most=MAX_COUNT)
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "steps", "rollouts", "workers"):
-            most = MAX_WORKERS if name == "workers" else MAX_COUNT
-            check_number(name, getattr(self, name), 1, most, whole=True)
-        for name in ("videos", "seed"):
-            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
+        super().__post_init__()
         for name in self.policies:
             FactorizationConfig.member(name, "policies")
 
@@ -78,12 +90,17 @@ def run_steps(config: DemoConfig, console: Console) -> None:
         raise ConfigError("output_dir", str(folder), "a new folder, as this one holds a finished demo")
     dataset = folder / "dataset"
     console.rule(f"1. {config.episodes} demonstrations")
-    recording = record.RecordConfig(config.env, str(dataset), config.episodes, config.seed, resume=True)
+    recording = record.RecordConfig(
+        env=config.env, root=str(dataset), episodes=config.episodes, seed=config.seed, resume=True
+    )
     record.run(recording, console)
 
     console.rule("2. action tokens")
     tokenize.run(
-        tokenize.TokenizeConfig(DatasetConfig(root=str(dataset), allow_short=True), config.tokenizer), console
+        tokenize.TokenizeConfig(
+            dataset=DatasetConfig(root=str(dataset), allow_short=True), tokenizer=config.tokenizer
+        ),
+        console,
     )
 
     console.rule(f"3. {len(config.policies)} factorizations of one network")
@@ -208,7 +225,7 @@ def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
     return TrainConfig(
         output_dir=str(folder / name),
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
-        factorization=FactorizationConfig.from_options(name, {}),
+        factorization=FactorizationConfig.named(name),
         tokenizer=config.tokenizer,
         network=TransformerConfig(dropout=DROPOUT if regularized else 0.0),
         observation_noise=OBSERVATION_NOISE if regularized else 0.0,

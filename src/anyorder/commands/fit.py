@@ -1,18 +1,19 @@
 """``anyorder fit``: scaling laws of a table of runs, with intervals and critical compute."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from anyorder.errors import MAX_COUNT, ConfigError, check_number
+from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.files import writable, write_whole
 from anyorder.folders import whole_folder
-from anyorder.laws.config import FitConfig, Fixed
+from anyorder.laws.config import FitConfig
 from anyorder.laws.facts import PROTOCOLS, protocol_of
 from anyorder.laws.law import AUTO, LAWS
 from anyorder.reports.text_tables import rich_table
+from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
     from anyorder.laws.laws import FittedLaws
@@ -22,30 +23,32 @@ REPORT = "report.html"
 
 
 @dataclass
-class FitCommandConfig:
-    """Settings; ``configs/fit.yaml`` explains them."""
+class FitCommandConfig(FitConfig):
+    """Settings of ``anyorder fit``."""
 
-    runs: str
-    out: str = "outputs/fit"
-    families: list[str] = field(default_factory=list)
-    law: str = "data_constrained"
-    fixed: Fixed = field(default_factory=Fixed)
-    tied: bool = False
-    shared_e: bool = False
-    two_step: bool = False
-    loss: str = "loss"
-    protocol: str | None = None
-    bootstrap: int = 400
-    seed: int = 0
+    law: str = setting(
+        "data_constrained",
+        "chinchilla, data_decay, data_constrained, overfitting or auto (chosen by held-out runs).",
+    )
+    runs: str = setting(
+        meaning="CSV or parquet: params, tokens, unique_tokens, loss and, for several families, factorization."
+    )
+    loss: str = setting("loss", "Which column the loss is in, as loss_final or loss_best of a study.")
+    protocol: str | None = setting(
+        None,
+        "final (scored at the end of a run) or best (early stopping); told by the column's name when null.",
+        among=PROTOCOLS,
+    )
+    out: str = setting("outputs/fit", "New folder for laws.json and report.html.")
+    families: list[str] = setting([], "Fit these alone; all when empty.")
+    bootstrap: int = setting(400, "Resamples of the runs.", least=100, most=1_000_000)
+    seed: int = setting(0, "Seed of the resamples and folds.", least=0, most=MAX_COUNT)
 
     def __post_init__(self) -> None:
-        if self.protocol not in (None, *PROTOCOLS):
-            raise ConfigError("protocol", self.protocol, ", ".join(PROTOCOLS))
+        Settings.__post_init__(self)
         told = protocol_of(self.loss)
         if self.protocol is not None and told not in (None, self.protocol):
             raise ConfigError("protocol", self.protocol, f"{told}, as loss={self.loss} tells")
-        check_number("bootstrap", self.bootstrap, 100, 1_000_000, whole=True)
-        check_number("seed", self.seed, 0, MAX_COUNT, whole=True)
         if Path(self.out).exists() or not writable(Path(self.out)):
             raise ConfigError("out", self.out, "a new folder, where one can be made")
         self.fit_config()

@@ -9,23 +9,26 @@ from rich.console import Console
 from anyorder.bars import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, check_number
+from anyorder.settings import Settings, setting
 
 
 @dataclass
-class RecordConfig:
-    """Settings; ``configs/record.yaml`` explains them."""
+class RecordConfig(Settings):
+    """Settings of ``anyorder record``."""
 
-    env: EnvConfig
-    root: str
-    episodes: int = 50
-    seed: int = 0
-    repo_id: str | None = None
-    only_successful: bool = True
-    videos: bool = True
-    resume: bool = False
+    env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
+    root: str = setting(meaning="Folder of the dataset; must not exist unless resume.")
+    episodes: int = setting(50, "Demonstrations in the dataset when it is done.", least=1, most=MAX_COUNT)
+    seed: int = setting(0, "Reset seed of the first; the others count up from it.", least=0, most=MAX_COUNT)
+    repo_id: str | None = setting(None, "LeRobot's name for the dataset; local/<folder name> when null.")
+    only_successful: bool = setting(
+        True, "Keep only demonstrations that reached the goal; a failed one is replaced by the next seed."
+    )
+    videos: bool = setting(True, "Cameras as mp4; false stores PNGs inside the parquet files.")
+    resume: bool = setting(False, "Continue the dataset in root after a kill, or record more.")
 
     def __post_init__(self) -> None:
-        check_number("episodes", self.episodes, 1, MAX_COUNT, whole=True)
+        super().__post_init__()
         check_number("seed", self.seed, 0, MAX_COUNT - self.episodes, whole=True)
 
 

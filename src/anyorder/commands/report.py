@@ -1,6 +1,6 @@
 """``anyorder report``: one page that compares runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,17 +9,19 @@ from anyorder.errors import ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
 from anyorder.reports.page import page_files
+from anyorder.settings import Settings, setting
 
 
 @dataclass
-class ReportConfig:
-    """Settings; ``configs/report.yaml`` explains them."""
+class ReportConfig(Settings):
+    """Settings of ``anyorder report``."""
 
-    runs: list[str] = field(default_factory=list)
-    output: str = "outputs/report.html"
-    title: str = "anyorder report"
+    runs: list[str] = setting([], "Run folders made by `anyorder train` (and `anyorder rollout`).")
+    output: str = setting("outputs/report.html", "New file; report.md is written beside it.")
+    title: str = setting("anyorder report", "Title of the page.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.runs:
             raise ConfigError("runs", self.runs, "run folders, as [outputs/a,outputs/b]")
         page, _ = page_files(self.output, "output")

@@ -10,36 +10,60 @@ from rich.console import Console
 from anyorder.bars import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, check_number
+from anyorder.settings import TYPE_KEY, Settings, setting
 
 
 @dataclass
-class RolloutConfig:
-    """Settings; ``configs/rollout.yaml`` explains them."""
+class RolloutConfig(Settings):
+    """Settings of ``anyorder rollout``."""
 
-    policy: str
-    env: EnvConfig | None = None
-    output: str | None = None
-    episodes: int = 100
-    seed: int = 1_000_000
-    batch_size: int = 100
-    videos: int = 1
-    policy_seed: int = 0
-    temperature: float | None = None
-    n_action_steps: int | None = None
-    device: str | None = None
+    policy: str = setting(meaning="Run folder, checkpoint or pretrained_model folder.")
+    env: EnvConfig | None = setting(
+        None,
+        "The environment, as of `anyorder record`; the one its demonstrations were recorded in when null.",
+    )
+    output: str | None = setting(
+        None,
+        "New folder for episodes.jsonl, summary.json and videos; it appears when the rollout is complete. "
+        "<run>/rollout when null.",
+    )
+    episodes: int = setting(
+        100,
+        "How many episodes; with 100, the 95 % interval around 95 % is 89 to 98 %.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    seed: int = setting(
+        1_000_000,
+        "Reset seed of the first; episode i uses seed + i, whatever the batch size.",
+        least=0,
+        most=MAX_COUNT,
+    )
+    batch_size: int = setting(100, "Episodes that step together.", least=1, most=MAX_COUNT)
+    videos: int = setting(1, "How many episodes to film, from the first on.", least=0, most=MAX_COUNT)
+    policy_seed: int = setting(0, "Seed of the policy's own sampling.", least=0, most=MAX_COUNT)
+    temperature: float | None = setting(
+        None,
+        "Temperature of sampling, the policy's when null: 1 samples the model, 0 takes the most likely tokens; 0 "
+        "alone where none are drawn.",
+    )
+    n_action_steps: int | None = setting(
+        None,
+        "Actions executed before the next prediction; the policy's when null.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    device: str | None = setting(
+        None, "cpu, cuda, cuda:1 or mps; the policy's when null, or the best there is."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "batch_size"):
-            check_number(name, getattr(self, name), 1, MAX_COUNT, whole=True)
-        for name in ("videos", "policy_seed"):
-            check_number(name, getattr(self, name), 0, MAX_COUNT, whole=True)
+        super().__post_init__()
         check_number("seed", self.seed, 0, MAX_COUNT - self.episodes, whole=True)
         if self.temperature is not None:
             from anyorder.factorization import check_sampling
 
             check_sampling(self.temperature)
-        if self.n_action_steps is not None:
-            check_number("n_action_steps", self.n_action_steps, 1, MAX_COUNT, whole=True)
         if self.device is not None:
             from anyorder.devices import check_device
 
@@ -73,7 +97,7 @@ def run(config: RolloutConfig, console: Console) -> None:
         "temperature": policy.config.temperature,
         "single_chunk_latency_ms": None if latency_ms is None else round(latency_ms, 3),
     }
-    with counting(policy.config.factorization, console) as progress:
+    with counting(policy.config.factorization[TYPE_KEY], console) as progress:
         result = rollout(
             env,
             policy,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from anyorder.bars import duration
-from anyorder.errors import ConfigError, UserError
+from anyorder.errors import UserError
 from anyorder.files import read_json
 from anyorder.folders import owned
 from anyorder.reports.text_tables import rich_table
-from anyorder.settings import part_of
+from anyorder.settings import part_of, setting
 from anyorder.studies.config import StudyConfig
 from anyorder.studies.execution import LOCAL, Execution
 from anyorder.studies.files import ERROR, RESULT, STUDY, check_place, failed_runs, run_folder
@@ -29,17 +29,11 @@ ACTIONS = ("run", "status", "collect")
 
 @dataclass
 class StudyCommandConfig(StudyConfig, Execution):
-    """Settings: a study and how to execute it, side by side; ``configs/study.yaml`` explains them."""
+    """Settings of ``anyorder study``: a study and how to execute it, side by side."""
 
-    action: str = "status"
-    study: str | None = None
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        StudyConfig.__post_init__(self)
-        if self.action not in ACTIONS:
-            raise ConfigError("action", self.action, ", ".join(ACTIONS))
-        Execution.__post_init__(self)
+    action: str = setting("status", "run, status or collect: the first word.", among=ACTIONS)
+    study: str | None = setting(None, "The study: FILE.yaml, or small, actions, pilot of this package.")
+    dry_run: bool = setting(False, "Only say how many runs, FLOPs and hours.")
 
 
 def run(config: StudyCommandConfig, console: Console) -> None:

@@ -7,9 +7,10 @@ from lerobot.utils.constants import OBS_STATE
 from rich.console import Console
 
 from anyorder.bars import counting
-from anyorder.errors import MAX_COUNT, ConfigError, check_number
+from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.files import writable
 from anyorder.folders import owned
+from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.training.config import DatasetConfig
 
@@ -17,18 +18,26 @@ FORMATS = (".html", ".md")
 
 
 @dataclass
-class TokenizeConfig:
-    """Settings; ``configs/tokenize.yaml`` explains them."""
+class TokenizeConfig(Settings):
+    """Settings of ``anyorder tokenize``."""
 
-    dataset: DatasetConfig
-    tokenizer: TokenizerConfig
-    chunk_size: int = 6
-    relative_actions: bool = False
-    curve: bool = False
-    output: str | None = None
+    dataset: DatasetConfig = setting(
+        meaning="What to fit it to, as of `anyorder train`; cameras and observations are not read."
+    )
+    tokenizer: TokenizerConfig = setting(meaning="Which tokenizer; see the list of tokenizers below.")
+    chunk_size: int = setting(6, "Time steps in a chunk.", least=1, most=MAX_COUNT)
+    relative_actions: bool = setting(
+        False, "Joint targets relative to the current joints: better likelihood, worse success."
+    )
+    curve: bool = setting(
+        False, "Also measure bits against error of every tokenizer: fits dozens, takes minutes."
+    )
+    output: str | None = setting(
+        None, "Also write the report to this new file: a page (.html) or Markdown (.md)."
+    )
 
     def __post_init__(self) -> None:
-        check_number("chunk_size", self.chunk_size, 1, MAX_COUNT, whole=True)
+        super().__post_init__()
         if self.output is not None:
             path = Path(self.output)
             if path.exists() or path.suffix not in FORMATS:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from anyorder.choices import Choice
 from anyorder.errors import EnvError, installed
+from anyorder.settings import Choice
 
 Observation = dict[str, Any]
 """A raw observation holds ``agent_pos`` (float32, what the robot itself feels), ``environment_state`` (float32, object
@@ -37,11 +37,6 @@ class EnvConfig(Choice, ABC):
     """
 
     task: str = ""
-
-    @classmethod
-    def presets(cls) -> dict[str, dict[str, Any]]:
-        """Return the settings to offer by name on the command line, as ``env=NAME``."""
-        return {cls.choice: {}}
 
     @abstractmethod
     def build(self) -> gym.Env:

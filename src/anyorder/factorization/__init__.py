@@ -1,6 +1,5 @@
 """The core: one joint over a chunk, many ways to write it. Needs torch alone (Gaussian diffusion also diffusers)."""
 
-from anyorder.choices import import_members
 from anyorder.factorization import families
 from anyorder.factorization.base import (
     Factorization,
@@ -14,6 +13,7 @@ from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.draft import Draft, Request, Sample
 from anyorder.factorization.joint import Joint
 from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
+from anyorder.settings import import_members
 
 import_members(families.__name__, list(families.__path__))
 

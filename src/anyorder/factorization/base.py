@@ -13,10 +13,10 @@ from typing import Any, ClassVar, final, override
 import torch
 from torch import Tensor
 
-from anyorder.choices import Choice
 from anyorder.factorization.checks import check_codes, require
 from anyorder.factorization.draft import Counted, Draft, Request, Sample
 from anyorder.factorization.slots import TokenNetwork
+from anyorder.settings import Choice
 
 
 @dataclass(frozen=True)

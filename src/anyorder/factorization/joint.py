@@ -29,7 +29,7 @@ class Joint:
 
     >>> from anyorder.factorization import FactorizationConfig
     >>> from anyorder.testing.toy import TabularNetwork, context
-    >>> family = FactorizationConfig.from_options("autoregressive", {}).build()
+    >>> family = FactorizationConfig.named("autoregressive").build()
     >>> joint = Joint(family, TabularNetwork(length=3, vocab_size=4), context(1))
     >>> code = joint.sample(rows=8).chunk
     >>> code.shape, joint.log_prob(code).value.shape

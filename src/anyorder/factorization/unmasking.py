@@ -1,7 +1,7 @@
 """Sampling by unmasking: ask the network, draw, reveal what the sampler says, until nothing is masked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -25,7 +25,7 @@ from anyorder.factorization.samplers import (
     Threshold,
 )
 from anyorder.factorization.schedules import SCHEDULES
-from anyorder.settings import BEFORE
+from anyorder.settings import setting
 
 Ask = Callable[[Tensor], Conditionals]
 """A function from a part of a code as it stands, (batch, part), to what the network says of it."""
@@ -119,7 +119,7 @@ class UnmaskingConfig(FactorizationConfig):
     """
 
     sampler: str = "left_to_right"
-    steps: int = field(default=0, metadata={BEFORE: 32})
+    steps: int = setting(0, before=32)
     threshold: float = 0.9
     remask_rate: float = 0.1
     schedule: str = "linear"

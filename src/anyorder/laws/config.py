@@ -1,6 +1,6 @@
 """How a law is fitted, and what runs it takes."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from anyorder.errors import ConfigError, UserError
 from anyorder.laws.law import CONSTANTS, NEUTRAL, law_named
 from anyorder.laws.runs import Runs
 from anyorder.laws.solve import BOUNDS
+from anyorder.settings import Settings, setting
 
 LARGEST_LOSS = 1e6
 """No loss, and so no constant E, is larger than this."""
@@ -18,26 +19,26 @@ SPARE_RUNS = 3
 
 
 @dataclass
-class Fixed:
+class Fixed(Settings):
     """Constants that are held; None is fitted."""
 
-    A: float | None = None
-    B: float | None = None
-    E: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
-    R_D: float | None = None
-    R_N: float | None = None
-    O: float | None = None  # noqa: E741 - the constant's name
-    gamma: float | None = None
-    kappa: float | None = None
+    A: float | None = setting(None, "Numerator of the error of few parameters.")
+    B: float | None = setting(None, "Numerator of the error of few tokens.")
+    E: float | None = setting(None, "The loss that no compute takes away.")
+    alpha: float | None = setting(None, "Exponent of the parameters.")
+    beta: float | None = setting(None, "Exponent of the tokens.")
+    R_D: float | None = setting(None, "How fast repeated tokens lose their worth.")
+    R_N: float | None = setting(None, "How fast excess parameters lose their worth.")
+    O: float | None = setting(None, "Factor of overfitting; of law=overfitting, as the next two.")  # noqa: E741 - the constant's name
+    gamma: float | None = setting(None, "Exponent of overfitting in the parameters.")
+    kappa: float | None = setting(None, "Exponent of overfitting in the epochs.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value in self.given().items():
             low, high = BOUNDS.get(name, (0.0, LARGEST_LOSS))
             if not (value > 0 and low <= value <= high):
-                allowed = f"a finite number above 0, from {low:g} to {high:g}"
-                raise ConfigError(f"fixed.{name}", value, allowed)
+                raise ConfigError(name, value, f"a finite number above 0, from {low:g} to {high:g}")
 
     def given(self) -> dict[str, float]:
         """Return the held constants by name."""
@@ -46,25 +47,23 @@ class Fixed:
 
 
 @dataclass
-class FitConfig:
+class FitConfig(Settings):
     """How to fit.
 
-    Attributes:
-        law: name of a law.
-        fixed: constants to hold, in every family.
-        tied: alpha = beta.
-        shared_e: one E for all families.
-        two_step: A, B, E, alpha, beta from the runs of one epoch alone, then the others from all runs. R_N takes part
-            in the first step too, and is fitted anew in the second: parameters beyond N_opt(U) saturate at one epoch.
+    In the first of two steps R_N takes part, too, and is fitted anew in the second: parameters beyond N_opt(U)
+    saturate at one epoch.
     """
 
-    law: str = "data_constrained"
-    fixed: Fixed = field(default_factory=Fixed)
-    tied: bool = False
-    shared_e: bool = False
-    two_step: bool = False
+    law: str = setting("data_constrained", "chinchilla, data_decay, data_constrained or overfitting.")
+    fixed: Fixed = setting(Fixed, "Constants to hold, in every family.")
+    tied: bool = setting(False, "alpha = beta.")
+    shared_e: bool = setting(False, "One E for all families.")
+    two_step: bool = setting(
+        False, "A, B, E, alpha, beta from runs of one epoch alone, then the others from all, as in the paper."
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         law = law_named(self.law)
         unknown = [name for name in self.fixed.given() if name not in law.free]
         if unknown:

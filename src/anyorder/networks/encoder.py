@@ -7,46 +7,41 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anyorder.errors import ConfigError, check_number
+from anyorder.errors import ConfigError
 from anyorder.factorization.noise import fractions
 from anyorder.networks.language import TaskTable, TaskText
 from anyorder.networks.points import PointEncoder
 from anyorder.networks.transformer import MAX_SIZE
 from anyorder.networks.vision import VisionConfig, VisionEncoder, load_imagenet
-
-LANGUAGES = ("auto", "none", "table", "text")
+from anyorder.settings import Settings, setting
 
 
 @dataclass
-class EncoderConfig:
-    """Size of the observation encoder.
+class EncoderConfig(Settings):
+    """Size of the observation encoder."""
 
-    Attributes:
-        tokens: context tokens made from the observation.
-        hidden: width of the MLP. It runs once per observation and the trunk once per slot, so width is cheap here.
-        depth: hidden layers.
-        vision: how cameras are read.
-        cloud_features: numbers a point cloud ends in.
-        language: whether the task's sentence is read: ``none``, ``table`` (a learned vector for each sentence of the
-            dataset), ``text`` (a pretrained encoder), ``auto`` (``table`` where the dataset has several).
-        language_features: numbers a sentence ends in.
-        text_model: name or folder of the text encoder.
-    """
-
-    tokens: int = 4
-    hidden: int = 512
-    depth: int = 3
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    cloud_features: int = 64
-    language: str = "auto"
-    language_features: int = 32
-    text_model: str = "sentence-transformers/all-MiniLM-L6-v2"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "hidden", "depth", "cloud_features", "language_features"):
-            check_number(f"encoder.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
-        if self.language not in LANGUAGES:
-            raise ConfigError("encoder.language", self.language, ", ".join(LANGUAGES))
+    tokens: int = setting(4, "Context tokens made from the observation.", least=1, most=MAX_SIZE)
+    hidden: int = setting(
+        512,
+        "Width of the MLP. It runs once per observation and the trunk once per slot, so width is cheap here.",
+        least=1,
+        most=MAX_SIZE,
+    )
+    depth: int = setting(3, "Hidden layers of the MLP.", least=1, most=MAX_SIZE)
+    vision: VisionConfig = setting(
+        VisionConfig, "How cameras are read, where dataset.observations names them."
+    )
+    cloud_features: int = setting(
+        64, "Numbers a point cloud (points, 3 or 6) ends in.", least=1, most=MAX_SIZE
+    )
+    language: str = setting(
+        "auto",
+        "How the task's sentence is read: none, table (a learned vector for each sentence of the dataset), text (a "
+        "pretrained encoder), auto (table where the dataset has several).",
+        among=("auto", "none", "table", "text"),
+    )
+    language_features: int = setting(32, "Numbers a sentence ends in.", least=1, most=MAX_SIZE)
+    text_model: str = setting("sentence-transformers/all-MiniLM-L6-v2", "Name or folder of the text encoder.")
 
 
 @dataclass(frozen=True)

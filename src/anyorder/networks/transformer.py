@@ -7,7 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import ConfigError, check_number
+from anyorder.errors import ConfigError
+from anyorder.settings import Settings, setting
 
 MAX_SIZE = 1_000_000
 """The largest width, depth or number of heads that a setting may have."""
@@ -34,30 +35,26 @@ class Cache:
 
 
 @dataclass
-class TransformerConfig:
-    """Size of the trunk.
+class TransformerConfig(Settings):
+    """Size of the trunk."""
 
-    Attributes:
-        width: size of the residual stream, a multiple of ``heads``.
-        depth: number of blocks.
-        heads: attention heads.
-        dropout: chance to drop a unit of each block's output, and an embedding, in training.
-        attention_dropout: chance to drop an attention weight, in training.
-    """
-
-    width: int = 64
-    depth: int = 2
-    heads: int = 4
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    width: int = setting(64, "Size of the residual stream, a multiple of heads.", least=1, most=MAX_SIZE)
+    depth: int = setting(2, "Number of blocks.", least=1, most=MAX_SIZE)
+    heads: int = setting(4, "Attention heads.", least=1, most=MAX_SIZE)
+    dropout: float = setting(
+        0.0,
+        "Chance to drop a unit of each block's output, and an embedding, in training.",
+        least=0,
+        below=1,
+    )
+    attention_dropout: float = setting(
+        0.0, "Chance to drop an attention weight, in training.", least=0, below=1
+    )
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads"):
-            check_number(f"network.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
+        super().__post_init__()
         if self.width % self.heads:
-            raise ConfigError("network.width", self.width, f"a multiple of heads = {self.heads}")
-        for name in ("dropout", "attention_dropout"):
-            check_number(f"network.{name}", getattr(self, name), 0, 1, below=True)
+            raise ConfigError("width", self.width, f"a multiple of heads = {self.heads}")
 
     def build(self) -> "Transformer":
         """Make the trunk."""

@@ -1,78 +1,82 @@
 """Cameras: a backbone's feature map, pooled to numbers that the observation encoder puts beside the joints."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import MAX_SIDE, ConfigError, check_number
+from anyorder.errors import MAX_SIDE, ConfigError
 from anyorder.factorization.noise import fractions
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
+from anyorder.settings import Settings, setting
 
-BACKBONES = ("conv", "resnet18", "vit")
-POOLS = ("spatial_softmax", "average")
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 @dataclass
-class VisionConfig:
-    """How pictures are read.
+class VisionConfig(Settings):
+    """How pictures are read; keypoints are of arXiv 1504.00702, Levine et al., End-to-End Training of Deep Visuomotor
+    Policies, 2015."""
 
-    Attributes:
-        backbone: ``conv`` (four small layers, for CPUs), ``resnet18`` (torchvision's, GroupNorm in place of BatchNorm,
-            as averaged weights and small batches need) or ``vit`` (a small transformer over patches).
-        pretrained: start ``resnet18`` from ImageNet weights, which torchvision downloads once.
-        pool: ``spatial_softmax`` (where is each of ``keypoints`` features; arXiv 1504.00702) or ``average``.
-        keypoints: features that spatial softmax finds the place of.
-        features: numbers a picture ends in.
-        width: channels of ``conv``, residual width of ``vit``.
-        patch: side of a patch of ``vit``, in pixels.
-        depth: blocks of ``vit``.
-        resize: [height, width] in pixels to which every picture is brought first; empty keeps the dataset's.
-        crop: share of height and width that a random window keeps in training, the central one later; 1 is off.
-        jitter: brightness, contrast and saturation are multiplied by up to 1 +- this in training; 0 is off.
-        dropout: chance that a camera is missing in training; a policy trained so also runs without it.
-        shared: one backbone for all cameras instead of one each.
-    """
-
-    backbone: str = "conv"
-    pretrained: bool = False
-    pool: str = "spatial_softmax"
-    keypoints: int = 32
-    features: int = 64
-    width: int = 32
-    patch: int = 8
-    depth: int = 3
-    resize: list[int] = field(default_factory=list)
-    crop: float = 1.0
-    jitter: float = 0.0
-    dropout: float = 0.0
-    shared: bool = False
+    backbone: str = setting(
+        "conv",
+        "What reads a picture: conv (four small layers, for CPUs), resnet18 (torchvision's, GroupNorm in place of "
+        "BatchNorm, as averaged weights and small batches need) or vit (a small transformer over patches).",
+        among=("conv", "resnet18", "vit"),
+    )
+    pretrained: bool = setting(
+        False, "Start resnet18 from ImageNet weights, which torchvision downloads once."
+    )
+    pool: str = setting(
+        "spatial_softmax",
+        "How features become numbers: spatial_softmax (where each keypoint is) or average.",
+        among=("spatial_softmax", "average"),
+    )
+    keypoints: int = setting(32, "Features that spatial softmax finds the place of.", least=1, most=MAX_SIZE)
+    features: int = setting(64, "Numbers a picture ends in.", least=1, most=MAX_SIZE)
+    width: int = setting(
+        32, "Channels of conv, residual width of vit; a multiple of 8.", least=8, most=MAX_SIZE
+    )
+    patch: int = setting(8, "Side of a patch of vit, in pixels.", least=1, most=MAX_SIZE)
+    depth: int = setting(3, "Blocks of vit.", least=1, most=MAX_SIZE)
+    resize: list[int] = setting(
+        [],
+        "[height,width] in pixels to which every picture is brought first; the dataset's when empty.",
+        least=8,
+        most=MAX_SIDE,
+    )
+    crop: float = setting(
+        1.0,
+        "Share of height and width that a random window keeps in training, the central one later; 1 is off.",
+        least=0.5,
+        most=1,
+    )
+    jitter: float = setting(
+        0.0,
+        "Brightness, contrast and saturation are multiplied by up to 1 +- this in training; 0 is off.",
+        least=0,
+        below=1,
+    )
+    dropout: float = setting(
+        0.0,
+        "Chance that a camera is missing in training; a policy trained so also runs without it.",
+        least=0,
+        below=1,
+    )
+    shared: bool = setting(False, "One backbone for all cameras instead of one each.")
 
     def __post_init__(self) -> None:
-        for name, choices in (("backbone", BACKBONES), ("pool", POOLS)):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"encoder.vision.{name}", getattr(self, name), ", ".join(choices))
-        for name in ("keypoints", "features", "patch", "depth"):
-            check_number(f"encoder.vision.{name}", getattr(self, name), 1, MAX_SIZE, whole=True)
-        check_number("encoder.vision.width", self.width, 8, MAX_SIZE, whole=True)
-        for side in self.resize:
-            check_number("encoder.vision.resize", side, 8, MAX_SIDE, whole=True)
-        if self.width < 8 or self.width % 8:
-            raise ConfigError("encoder.vision.width", self.width, "a multiple of 8")
-        if self.resize and (len(self.resize) != 2 or min(self.resize) < 8):
+        super().__post_init__()
+        if self.width % 8:
+            raise ConfigError("width", self.width, "a multiple of 8")
+        if len(self.resize) not in (0, 2):
             allowed = "[height, width] in pixels, each >= 8, or [] for the dataset's size"
-            raise ConfigError("encoder.vision.resize", self.resize, allowed)
-        if not 0.5 <= self.crop <= 1:
-            raise ConfigError("encoder.vision.crop", self.crop, "a number from 0.5 to 1")
-        for name in ("jitter", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"encoder.vision.{name}", getattr(self, name), f"0 <= {name} < 1")
+            raise ConfigError("resize", self.resize, allowed)
         if self.pretrained and self.backbone != "resnet18":
-            raise ConfigError("encoder.vision.pretrained", True, "false, but for resnet18")
+            raise ConfigError("pretrained", True, "false, but for resnet18")
 
 
 class VisionEncoder(nn.Module):

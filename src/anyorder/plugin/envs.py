@@ -42,7 +42,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
         settings = self.settings()
         found = describe(settings.choice, json.dumps(settings.options(), sort_keys=True))
         if self.fps not in (0, found.fps):
-            raise ConfigError("env.fps", self.fps, f"{found.fps}, the simulator's rate")
+            raise ConfigError("fps", self.fps, f"{found.fps}, the simulator's rate")
         self.fps = found.fps
         self.features = dict(found.features)
         self.features_map = dict(found.features_map)
@@ -108,7 +108,7 @@ class Description:
 @cache
 def describe(choice: str, options: str) -> Description:
     """Build the environment ``choice`` with ``options`` (JSON) once, and read its rate and features."""
-    env = EnvConfig.from_options(choice, json.loads(options)).build()
+    env = EnvConfig.named(choice, **json.loads(options)).build()
     try:
         action: Any = env.action_space
         features = {ACTION: PolicyFeature(FeatureType.ACTION, action.shape)}

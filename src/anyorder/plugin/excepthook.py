@@ -15,6 +15,7 @@ from anyorder.errors import CheckpointError, DatasetError, UserError
 USAGE_ERROR = 2
 OURS = "anyorder"
 MAKES_DATASETS = ("lerobot.datasets.factory", "make_dataset")
+BUILDS_SETTINGS = ("draccus.parsers.decoding", "decode_dataclass")
 READS_POLICIES = ("lerobot.configs.policies", "from_pretrained")
 
 
@@ -69,10 +70,30 @@ def one_line() -> Iterator[None]:
 
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """Return the ``UserError`` that ``error`` is or was raised from: draccus wraps what a config raises."""
+    """Return the ``UserError`` that ``error`` is or was raised from: draccus wraps what a config raises.
+
+    It names the field as the command line does, as ``policy.encoder.vision.width``.
+    """
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
-    return error
+    if error is None or not error.names_field:
+        return error
+    mounted = place(error)
+    return type(error)(f"{mounted}.{error}") if mounted else error
+
+
+def place(error: BaseException) -> str:
+    """Return where the settings that raised ``error`` are mounted, empty where they are all there are.
+
+    Draccus knows it while it builds them, and tells it to nobody: it is read off the stack.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    paths = [
+        frame.f_locals["path"]
+        for frame in frames
+        if (frame.f_globals["__name__"], frame.f_code.co_name) == BUILDS_SETTINGS
+    ]
+    return ".".join(paths[-1]) if paths else ""
 
 
 def unreadable_dataset(error: BaseException) -> UserError | None:

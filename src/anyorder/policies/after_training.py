@@ -15,7 +15,7 @@ from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion
 from anyorder.factorization.families.uniform_diffusion import UniformDiffusionConfig
 from anyorder.factorization.unmasking import UnmaskingConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
-from anyorder.settings import dotted
+from anyorder.settings import dotted, to_plain
 
 EXECUTION = ("n_action_steps", "temperature", "nucleus", "guidance", "device", "use_amp")
 FINE_TUNING = (
@@ -63,9 +63,9 @@ def settings(config: AnyOrderConfig) -> dict[str, Any]:
     factorization = config.factorization_config()
     for family, names in SAMPLING.items():
         if isinstance(factorization, family):
-            free |= {f"factorization_options.{name}" for name in names}
+            free |= {f"factorization.{name}" for name in names}
     plain: dict[str, Any] = json.loads(json.dumps(draccus.encode(config, PreTrainedConfig)))
     # What was not written out has its default.
-    plain["factorization_options"] = json.loads(json.dumps(factorization.options()))
-    plain["tokenizer_options"] = json.loads(json.dumps(config.tokenizer_config().options()))
+    plain["factorization"] = json.loads(json.dumps(to_plain(factorization)))
+    plain["tokenizer"] = json.loads(json.dumps(to_plain(config.tokenizer_config())))
     return {name: value for name, value in dotted(plain).items() if name not in free}

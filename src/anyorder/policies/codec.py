@@ -39,7 +39,7 @@ class ActionCodec:
         names: of the dimensions of each feature, for messages.
 
     >>> chunks = torch.linspace(-1, 1, 160).view(20, 4, 2)
-    >>> bins = TokenizerConfig.from_options("bins", {})
+    >>> bins = TokenizerConfig.named("bins")
     >>> codec = ActionCodec.fit({"action": chunks}, 4, NormalizationMode.MIN_MAX, bins)
     >>> code = codec.encode({"action": chunks})
     >>> tuple(code.shape), bool((codec.decode(code, {}) - chunks).abs().max() < 0.005)

@@ -1,9 +1,10 @@
 """Settings of the policy, as LeRobot stores them in ``config.json``."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
@@ -13,42 +14,36 @@ from lerobot.utils.constants import OBS_STATE
 from anyorder.devices import device_here
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, check_number
-from anyorder.factorization import FactorizationConfig, check_sampling
-from anyorder.networks import EncoderConfig, ObservationSpec, TransformerConfig
+from anyorder.factorization import FactorizationConfig
+from anyorder.networks import ObservationSpec
+from anyorder.networks.policy_settings import PolicySettings
 from anyorder.networks.transformer import MAX_SIZE
-from anyorder.settings import completed
+from anyorder.settings import TYPE_KEY, completed, from_plain
+from anyorder.settings.plain import check_settings
 from anyorder.sums import read_sums, update_sums
 from anyorder.tokenizers import TokenizerConfig
+
+MEMBERS = ("factorization", "tokenizer")
+"""The fields that hold a member of a family, as ``{type: name, ...}``."""
 
 
 @PreTrainedConfig.register_subclass("anyorder")
 @dataclass
-class AnyOrderConfig(PreTrainedConfig):
-    """One policy; the factorization is a setting.
+class AnyOrderConfig(PolicySettings, PreTrainedConfig):
+    """One policy; the factorization is a setting, as are those of ``PolicySettings``.
 
     Attributes:
-        chunk_size: time steps in a predicted chunk.
-        n_action_steps: how many of them are executed before the next prediction.
-        factorization: ``autoregressive``, ``masked_diffusion``, ``gaussian_diffusion``, ``regression``, ...
-        factorization_options: its settings, by name; ``fitting.fit`` adds those that are left out.
-        tokenizer: which one (see ``anyorder tokenize``); continuous factorizations use none.
-        tokenizer_options: its settings, by name.
+        factorization: its name under ``type`` and its settings; ``fitting.fit`` adds those that are left out. A name
+            alone, as of a command line, is taken, too.
+        factorization_options: settings by name that go into ``factorization``, beside a name alone or over what is
+            there; none after that.
+        tokenizer: likewise (see ``anyorder tokenize``); continuous factorizations use none.
+        tokenizer_options: likewise.
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
-        network: the trunk, the same for every factorization.
-        encoder: the observation encoder.
-        n_obs_steps: moments observed at once, the present one included.
         tasks: sentences of the training data; filled by ``fitting.fit``.
         text_size: numbers the task's text encoder gives; filled by ``fitting.fit``.
-        relative_actions: predict targets relative to the present state, for the dimensions that have the name of one
-            of ``observation.state``.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
             to, or -1; empty for all absolute. Filled by ``fitting.fit``.
-        observation_noise: standard deviation of noise on the normalised observations in training; against
-            overfitting, and against drifting off the demonstrations.
-        context_dropout: share of training samples whose observation is hidden; guidance needs it.
-        temperature: of sampling tokens, 1 = the model, 0 = most likely.
-        nucleus: only the most likely tokens that together have this probability are drawn.
-        guidance: classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
         fps: control rate of the training data in Hz; filled by ``fitting.fit``.
@@ -56,24 +51,14 @@ class AnyOrderConfig(PreTrainedConfig):
     """
 
     device: str | None = None  # LeRobot's; the one there is when null
-    chunk_size: int = 6
-    n_action_steps: int = 5
-    factorization: str = "autoregressive"
+    factorization: Any = field(default_factory=lambda: {TYPE_KEY: "autoregressive"})
     factorization_options: dict[str, Any] = field(default_factory=dict)
-    tokenizer: str = "fast"
+    tokenizer: Any = field(default_factory=lambda: {TYPE_KEY: "fast"})
     tokenizer_options: dict[str, Any] = field(default_factory=dict)
     tokenizer_spec: dict[str, Any] | None = None
-    network: TransformerConfig = field(default_factory=TransformerConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     tasks: list[str] = field(default_factory=list)
     text_size: int = 0
-    relative_actions: bool = False
     action_reference: list[int] = field(default_factory=list)
-    observation_noise: float = 0.0
-    context_dropout: float = 0.0
-    temperature: float = 0.0
-    nucleus: float = 1.0
-    guidance: float = 1.0
     fps: float | None = None
     dimension_names: dict[str, list[str]] = field(default_factory=dict)
     optimizer_lr: float = 3e-3
@@ -90,7 +75,11 @@ class AnyOrderConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         # LeRobot would warn of None, and takes any number of a GPU.
         self.device = device_here(self.device)
-        super().__post_init__()
+        for name in MEMBERS:
+            chosen, options = getattr(self, name), getattr(self, f"{name}_options")
+            setattr(self, name, member(name, chosen) | options)
+            setattr(self, f"{name}_options", {})
+        PreTrainedConfig.__post_init__(self)
         self.check()
 
     def check(self) -> None:
@@ -99,16 +88,8 @@ class AnyOrderConfig(PreTrainedConfig):
         Raises:
             ConfigError: a setting has a value it cannot have.
         """
-        for name in ("chunk_size", "n_obs_steps"):
-            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
+        super().__post_init__()
         check_number("text_size", self.text_size, 0, MAX_SIZE, whole=True)
-        check_number("n_action_steps", self.n_action_steps, whole=True)
-        if not 1 <= self.n_action_steps <= self.chunk_size:
-            allowed = f"1 to chunk_size = {self.chunk_size}"
-            raise ConfigError("n_action_steps", self.n_action_steps, allowed)
-        check_number("context_dropout", self.context_dropout, 0, 1, below=True)
-        check_sampling(self.temperature, self.nucleus, self.guidance)
-        check_number("observation_noise", self.observation_noise, 0)
         check_number("optimizer_lr", self.optimizer_lr, 0, above=True)
         check_number("optimizer_weight_decay", self.optimizer_weight_decay, 0)
         if self.fps is not None:
@@ -119,9 +100,6 @@ class AnyOrderConfig(PreTrainedConfig):
         for name, settings in (("network", asdict(self.network)), ("encoder", asdict(self.encoder))):
             check_sizes(name, settings)
         check_sizes("tokenizer_spec", self.tokenizer_spec or {})
-        if self.guidance != 1 and not self.context_dropout:
-            allowed = "1, as it was trained without context_dropout"
-            raise ConfigError("guidance", self.guidance, allowed)
         visual = self.normalization_mapping.get("VISUAL", NormalizationMode.IDENTITY)
         if visual is not NormalizationMode.IDENTITY:
             allowed = "IDENTITY, as cameras are brought to [-1, 1] by themselves"
@@ -130,8 +108,13 @@ class AnyOrderConfig(PreTrainedConfig):
         self.tokenizer_config()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write ``config.json``; where its digest is listed, the list follows."""
+        """Write ``config.json``, of each chosen member one form; where its digest is listed, the list follows."""
         super()._save_pretrained(save_directory)
+        path = save_directory / CONFIG_NAME
+        plain = json.loads(path.read_text())
+        for name in MEMBERS:
+            del plain[f"{name}_options"]
+        path.write_text(json.dumps(plain, indent=4))
         if CONFIG_NAME in read_sums(save_directory):
             update_sums(save_directory, [CONFIG_NAME])
 
@@ -140,14 +123,14 @@ class AnyOrderConfig(PreTrainedConfig):
 
         A policy that was fitted names all of them; where one of an earlier version does not, it means those of then.
         """
-        options = self.factorization_options
+        plain = self.factorization
         if self.fps is not None:
-            options = completed(FactorizationConfig.member(self.factorization, "factorization"), options)
-        return FactorizationConfig.from_options(self.factorization, options)
+            plain = completed(FactorizationConfig, plain, "factorization")
+        return cast(FactorizationConfig, from_plain(FactorizationConfig, plain, "factorization"))
 
     def tokenizer_config(self) -> TokenizerConfig:
         """Return the tokenizer's settings."""
-        return TokenizerConfig.from_options(self.tokenizer, self.tokenizer_options)
+        return cast(TokenizerConfig, from_plain(TokenizerConfig, self.tokenizer, "tokenizer"))
 
     def validate_features(self) -> None:
         """Check that there is an action to predict and an observation to predict it from."""
@@ -219,6 +202,21 @@ class AnyOrderConfig(PreTrainedConfig):
             peak_lr=self.optimizer_lr,
             decay_lr=self.optimizer_lr / 10,
         )
+
+
+def member(name: str, chosen: Any) -> dict[str, Any]:
+    """Return a chosen member of a family as ``{type: name, ...}``, also where its name alone is given.
+
+    Raises:
+        ConfigError: it is neither; ``name`` is what a message calls it.
+
+    >>> member("tokenizer", "fast"), member("tokenizer", {"type": "fast", "scale": 10.0})
+    ({'type': 'fast'}, {'type': 'fast', 'scale': 10.0})
+    """
+    if isinstance(chosen, str):
+        return {TYPE_KEY: chosen}
+    check_settings(chosen, name)
+    return dict(chosen)
 
 
 def check_sizes(field: str, given: Any) -> None:

@@ -17,6 +17,7 @@ from anyorder.policies.checks import check_dataset, check_progress, check_videos
 from anyorder.policies.codec import ActionCodec, action_reference
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import Normalizer
+from anyorder.settings import to_plain
 
 if TYPE_CHECKING:
     from anyorder.datasets.read.chunks import ActionChunks
@@ -47,7 +48,7 @@ class Facts:
     def complete(self, config: AnyOrderConfig) -> None:
         """Add the facts to a policy's own settings, and name every option of its factorization."""
         # Read before ``fps`` is there, which says that a policy was fitted and names all of them.
-        config.factorization_options = config.factorization_config().options()
+        config.factorization = to_plain(config.factorization_config())
         config.encoder = replace(config.encoder, language=self.language)
         for name in ("fps", "tasks", "text_size", "dimension_names", "action_reference"):
             setattr(config, name, getattr(self, name))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from anyorder.rollouts.results import wilson_interval
+from anyorder.settings import TYPE_KEY
 
 if TYPE_CHECKING:
     from anyorder.policies import AnyOrderPolicy
@@ -21,8 +22,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: any of ``name``, ``repo_id``, ``license``, ``tags``, ``dataset`` (hub name), ``data`` (what it is called
-            where it is not on the hub), ``factorization``, ``factorization_options``, ``tokenizer``,
-            ``tokenizer_options``, ``chunk_size``, ``n_action_steps``, ``fps``, ``inputs`` and ``outputs`` (name ->
+            where it is not on the hub), ``factorization`` and ``tokenizer`` (the name under ``type``, and
+            settings), ``chunk_size``, ``n_action_steps``, ``fps``, ``inputs`` and ``outputs`` (name ->
             shape), ``tasks``, ``params``, ``episodes``, ``minutes``, ``steps``, ``batch_size``, ``seed``, ``nll``
             (text with unit), ``validation_episodes``, ``rollout`` (``summary.json`` of a rollout).
     """
@@ -32,7 +33,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         "lerobot",
         "anyorder",
         *known.get("tags", []),
-        *filter(None, [known.get("factorization")]),
+        *filter(None, [known.get("factorization", {}).get(TYPE_KEY)]),
     }
     header = ModelCardData(
         license=known.get("license"),
@@ -42,7 +43,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         model_name=known.get("name"),
         datasets=known.get("dataset"),
     )
-    title = known.get("name") or f"anyorder: {known.get('factorization', 'policy')}"
+    title = known.get("name") or f"anyorder: {known.get('factorization', {}).get(TYPE_KEY, 'policy')}"
     sections = [
         f"---\n{header.to_yaml()}\n---",
         f"# {title}",
@@ -100,7 +101,7 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
     if rollout:
         successes, episodes = rollout["successes"], rollout["episodes"]
         low, high = wilson_interval(successes, episodes)
-        env = " ".join(str(part) for part in (rollout["env"], rollout.get("options", {}).get("task")) if part)
+        env = " ".join(str(part) for part in map(rollout["env"].get, (TYPE_KEY, "task")) if part)
         rows[f"success in `{env}`"] = (
             f"{successes}/{episodes} = {successes / episodes:.0%} (Wilson's 95 % interval {low:.0%} to {high:.0%})"
         )
@@ -121,8 +122,8 @@ def usage(facts: Mapping[str, Any]) -> str:
     lines = ["## Use", "", "```", "pip install .     # in the folder of anyorder's source"]
     rollout = facts.get("rollout")
     if rollout:
-        task = rollout.get("options", {}).get("task")
-        choice = f"--env.type=anyorder_{rollout['env']}" + (f" --env.task={task}" if task else "")
+        task = rollout["env"].get("task")
+        choice = f"--env.type=anyorder_{rollout['env'][TYPE_KEY]}" + (f" --env.task={task}" if task else "")
         lines.append(f"lerobot-eval --policy.path={path} {choice} --seed={rollout['seed']}")
     return "\n".join([*lines, f"lerobot-rollout --policy.path={path} ...     # on a robot", "```"])
 
@@ -131,8 +132,8 @@ def named(facts: Mapping[str, Any], kind: str) -> str | None:
     """Write the choice of a family with its settings."""
     if kind not in facts:
         return None
-    options = ", ".join(f"{key}={value}" for key, value in facts.get(f"{kind}_options", {}).items())
-    return f"`{facts[kind]}`" + (f" ({options})" if options else "")
+    options = ", ".join(f"{key}={value}" for key, value in facts[kind].items() if key != TYPE_KEY)
+    return f"`{facts[kind][TYPE_KEY]}`" + (f" ({options})" if options else "")
 
 
 def table(title: str, rows: Mapping[str, Any]) -> str:
@@ -144,12 +145,11 @@ def table(title: str, rows: Mapping[str, Any]) -> str:
 def config_facts(config: Mapping[str, Any]) -> Facts:
     """Return what ``config.json`` tells."""
     facts = {
-        key: config.get(key)
-        for key in ("factorization", "factorization_options", "chunk_size", "n_action_steps", "fps", "tasks")
+        key: config.get(key) for key in ("factorization", "chunk_size", "n_action_steps", "fps", "tasks")
     }
     facts |= {key: config.get(key) for key in ("license", "tags", "repo_id")}
     if config.get("tokenizer_spec") is not None:
-        facts |= {key: config.get(key) for key in ("tokenizer", "tokenizer_options")}
+        facts["tokenizer"] = config.get("tokenizer")
     for kind in ("inputs", "outputs"):
         features = config.get(f"{kind[:-1]}_features") or {}
         facts[kind] = {name: list(feature["shape"]) for name, feature in features.items()}

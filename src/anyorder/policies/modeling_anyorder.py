@@ -27,6 +27,7 @@ from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
 from anyorder.policies.sizes import check_weights, weights_file
+from anyorder.settings import TYPE_KEY
 from anyorder.sums import update_sums
 from anyorder.weights import check_state
 
@@ -248,7 +249,7 @@ class AnyOrderPolicy(ActingPolicy):
         family, network = self.factorization, self.network
         if not isinstance(family, TokenFactorization) or isinstance(network, ChunkNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
-            raise ConfigError("factorization", self.config.factorization, allowed)
+            raise ConfigError("factorization", self.config.factorization[TYPE_KEY], allowed)
         return family.log_prob(network, code, context, generator=generator, samples=samples)
 
     @property

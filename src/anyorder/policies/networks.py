@@ -5,6 +5,7 @@ from anyorder.factorization import Factorization
 from anyorder.networks import ChunkNetwork, SlotNetwork
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
+from anyorder.settings import TYPE_KEY
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 
@@ -22,7 +23,7 @@ def make_network(
         return None, ChunkNetwork(trunk, config.chunk_size, config.action_size, limit=limit)
     if config.tokenizer_spec is None:
         raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
-    tokenizer = TokenizerConfig.load(config.tokenizer, config.tokenizer_spec)
+    tokenizer = TokenizerConfig.load(config.tokenizer[TYPE_KEY], config.tokenizer_spec)
     length, vocab = tokenizer.length, tokenizer.vocab_size
     if family.reads == "values":
         # Values that stand for tokens: the digits of their numbers.

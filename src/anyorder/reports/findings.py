@@ -135,9 +135,9 @@ def likelihood_setting(run: RunSummary) -> Any:
 
 
 def environment(run: RunSummary) -> Any:
-    """Return what a run was rolled out in: the environment's name and options, as far as recorded."""
+    """Return what a run was rolled out in: the environment's name and settings, None where that is not recorded."""
     found = run.rollouts.settings if run.rollouts is not None else {}
-    return {key: found[key] for key in ("env", "options") if key in found}
+    return found.get("env")
 
 
 def _differs(runs: Sequence[RunSummary], setting: Callable[[RunSummary], Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from anyorder.errors import ConfigError, bad_value
 from anyorder.files import read_json, read_lines
 from anyorder.rollouts.results import wilson_interval
-from anyorder.settings import checked
+from anyorder.settings import TYPE_KEY, checked
 
 FOLDER = "rollout"
 SUMMARY_FIELDS = {
@@ -20,8 +20,7 @@ SUMMARY_FIELDS = {
     "chunk_latency_ms": float | None,
     "single_chunk_latency_ms": float | None,
     "batch_size": int | None,
-    "env": str | None,
-    "options": dict[str, Any] | None,
+    "env": dict[str, Any] | None,
     "seed": int | None,
 }
 EPISODE_FIELDS = {"index": int, "success": bool, "length": int, "forwards": int | None}
@@ -39,7 +38,7 @@ class Rollouts:
         chunk_latency_ms: median over episodes of the median wall time of a policy call.
         latency_batch: episodes served by such a call at the start; None if not recorded.
         forwards_per_chunk: mean network calls per policy call; None if not recorded.
-        settings: environment, its options and the first seed, as far as recorded.
+        settings: environment and the first seed, as far as recorded.
     """
 
     successes: int
@@ -101,7 +100,7 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
         chunk_latency_ms=summary.get("chunk_latency_ms") if single_ms is None else single_ms,
         latency_batch=summary.get("batch_size") if single_ms is None else 1,
         forwards_per_chunk=forwards_per_chunk(read_episodes(run), per_chunk),
-        settings={key: summary[key] for key in ("env", "options", "seed") if key in summary},
+        settings={key: summary[key] for key in ("env", "seed") if key in summary},
     )
 
 
@@ -113,6 +112,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / "summary.json"
     summary = read_json(path, ConfigError)
+    if isinstance(name := summary.get("env"), str) and isinstance(
+        options := summary.pop("options", {}), dict
+    ):
+        summary["env"] = {TYPE_KEY: name, **options}  # as an earlier version wrote it
     checked(SUMMARY_FIELDS, summary, path, ConfigError)
     if not 0 <= summary["successes"] <= summary["episodes"] or summary["episodes"] < 1:
         allowed = f"0 to episodes = {summary['episodes']}, at least 1"

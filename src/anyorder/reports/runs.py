@@ -199,7 +199,7 @@ def is_exact(family: str) -> bool | None:
     >>> is_exact("autoregressive"), is_exact("masked_diffusion"), is_exact("regression")
     (True, False, None)
     """
-    return FactorizationConfig.from_options(family, {}).build().exact
+    return FactorizationConfig.named(family).build().exact
 
 
 def _score(line: dict[str, Any]) -> Score:

@@ -18,6 +18,7 @@ from anyorder.folders import whole_folder
 from anyorder.rollouts.episode import RunningEpisode
 from anyorder.rollouts.results import ResultWriter, RolloutResult
 from anyorder.rollouts.videos import VideoFolder
+from anyorder.settings import to_plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,8 +93,7 @@ def rollout(
     if filmed and output is None:
         raise ConfigError("videos", videos, "0 without an output folder")
     settings = {
-        "env": env_config.choice,
-        "options": env_config.options(),
+        "env": to_plain(env_config),
         "seed": seed,
         "batch_size": batch_size,
         "n_action_steps": policy.n_action_steps,

@@ -1,12 +1,14 @@
 """What a study is: variants over sizes, unique tokens, epochs, regularization and seeds, on one dataset."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from anyorder.errors import MAX_COUNT, ConfigError, check_number
+from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
+from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
+from anyorder.tokenizers.coefficients import DctConfig
 from anyorder.training.config import OptimizerConfig
 
 HELD_OUT = 2
@@ -28,44 +30,38 @@ def check_episodes(count: int) -> None:
 
 
 @dataclass
-class StudyDataset:
-    """Which demonstrations, and which of them are held out: the same episodes whatever a run learns from.
+class StudyDataset(Settings):
+    """Which demonstrations, and who is held out: the same episodes whatever a run learns from."""
 
-    Attributes:
-        root: folder of a LeRobot dataset (v3).
-        repo_id: its name on the hub, used when ``root`` is not given.
-        episodes: use so many episodes, a reproducible choice, or a list of which; all when null.
-        seed: of that choice and of what is held out.
-        validation_fraction: share of the episodes that choose the best moment of a run.
-        test_fraction: share of the episodes whose losses are reported.
-        observations: features the models read, numbers only; all low-dimensional ones when empty.
-        allow_short: accept episodes shorter than a chunk.
-        exclude_episodes: episodes to leave out, by number.
-        rename: other names for features, by the dataset's own.
-    """
-
-    root: str | None = None
-    repo_id: str | None = None
-    episodes: int | list[int] | None = None
-    seed: int = 0
-    validation_fraction: float = 0.05
-    test_fraction: float = 0.05
-    observations: list[str] = field(default_factory=list)
-    allow_short: bool = False
-    exclude_episodes: list[int] = field(default_factory=list)
-    rename: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_number("dataset.seed", self.seed, 0, MAX_COUNT, whole=True)
-        if self.episodes is not None:
-            check_number("dataset.episodes", self.episodes, 1, MAX_COUNT, whole=True)
-        for name in ("validation_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 0.5:
-                raise ConfigError(f"dataset.{name}", getattr(self, name), "a number in (0, 0.5)")
+    root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
+    repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
+    episodes: int | list[int] | None = setting(
+        None,
+        "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    seed: int = setting(
+        0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT
+    )
+    validation_fraction: float = setting(
+        0.05, "Share of the episodes that choose the best moment of a run.", above=0, below=0.5
+    )
+    test_fraction: float = setting(0.05, "Share of the episodes that report.", above=0, below=0.5)
+    observations: list[str] = setting(
+        [], "Features the models read, numbers only; all low-dimensional ones when empty."
+    )
+    allow_short: bool = setting(False, "Accept episodes shorter than a chunk.")
+    exclude_episodes: list[int] = setting([], "Episodes to leave out, by number.")
+    rename: dict[str, str] = setting(
+        {},
+        "Other names for features, by the dataset's own: "
+        "dataset.rename='{actions: action, state: observation.state}'.",
+    )
 
 
 @dataclass
-class SizeConfig:
+class SizeConfig(Settings):
     """How a model follows from its width, the one dial.
 
     Depth is ``width / width_per_block`` blocks, rounded, at least one; heads are ``width / head_width``; the
@@ -76,16 +72,21 @@ class SizeConfig:
     (TransformerConfig(width=64, depth=2, heads=4, dropout=0.0, attention_dropout=0.0), 128)
     """
 
-    head_width: int = 16
-    width_per_block: int = 32
-    encoder_hidden: int = 2
-    encoder_depth: int = 2
-    encoder_tokens: int = 4
-    lr_width: int = 64
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            check_number(f"size.{name}", value, 1, MAX_SIZE, whole=True)
+    head_width: int = setting(16, "Heads = width / head_width.", least=1, most=MAX_SIZE)
+    width_per_block: int = setting(
+        32, "Blocks = width / width_per_block, rounded, at least one.", least=1, most=MAX_SIZE
+    )
+    encoder_hidden: int = setting(
+        2, "Width of the observation encoder's MLP, in widths.", least=1, most=MAX_SIZE
+    )
+    encoder_depth: int = setting(2, "Its hidden layers.", least=1, most=MAX_SIZE)
+    encoder_tokens: int = setting(4, "Context tokens made from the observation.", least=1, most=MAX_SIZE)
+    lr_width: int = setting(
+        64,
+        "The width whose learning rate is optimizer.lr; it falls as one over the width.",
+        least=1,
+        most=MAX_SIZE,
+    )
 
     def network(self, width: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> TransformerConfig:
         """Return the trunk of a width."""
@@ -108,74 +109,68 @@ class SizeConfig:
 
 
 @dataclass
-class GridConfig:
-    """Runs that cross with each other: every combination of what is listed.
+class GridConfig(Settings):
+    """Runs that cross with each other: every combination of what is listed."""
 
-    Attributes:
-        families: names out of the study's ``families``.
-        width: of the models, see ``SizeConfig``.
-        unique_tokens: action tokens to learn from, rounded to whole frames.
-        epochs: token epochs: how often each of them is predicted.
-        weight_decay: the study's ``optimizer.weight_decay`` when empty.
-        dropout: of the trunk.
-        attention_dropout: of its attention weights.
-        token_masking: share of sequences that lose a random part of their past; autoregressive families only.
-        seed: of initialisation, batches, and of which demonstrations make up the unique tokens.
-        max_flops: combinations of more than this 6 N D are left out.
-    """
-
-    families: list[str] = field(default_factory=list)
-    width: list[int] = field(default_factory=list)
-    unique_tokens: list[int] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    weight_decay: list[float] = field(default_factory=list)
-    dropout: list[float] = field(default_factory=lambda: [0.0])
-    attention_dropout: list[float] = field(default_factory=lambda: [0.0])
-    token_masking: list[float] = field(default_factory=lambda: [0.0])
-    seed: list[int] = field(default_factory=lambda: [0])
-    max_flops: float | None = None
+    families: list[str] = setting([], "Names out of the study's families.")
+    width: list[int] = setting([], "Widths of the models, see size.", least=1, most=MAX_SIZE)
+    unique_tokens: list[int] = setting(
+        [], "Action tokens to learn from, rounded to whole frames.", least=1, most=10**15
+    )
+    epochs: list[int] = setting(
+        [], "Token epochs: how often each of them is predicted.", least=1, most=MAX_COUNT
+    )
+    weight_decay: list[float] = setting(
+        [], "Weight decay; the study's optimizer.weight_decay when empty.", least=0
+    )
+    dropout: list[float] = setting([0.0], "Dropout of the trunk.", least=0, below=1)
+    attention_dropout: list[float] = setting([0.0], "Dropout of its attention weights.", least=0, below=1)
+    token_masking: list[float] = setting(
+        [0.0],
+        "Share of sequences that lose a random part of their past; autoregressive families only.",
+        least=0,
+        most=1,
+    )
+    seed: list[int] = setting(
+        [0],
+        "Seeds of initialization, batches, and of which demonstrations make up the unique tokens.",
+        least=0,
+        most=MAX_COUNT,
+    )
+    max_flops: float | None = setting(None, "Combinations of more than this 6 N D are left out.", above=0)
 
     def check(self, name: str) -> None:
-        """Raise a ``ConfigError`` for an axis that is empty or holds impossible values."""
+        """Raise a ``ConfigError`` for an axis that is empty."""
         for axis, values in vars(self).items():
             if isinstance(values, list) and not values and axis != "weight_decay":
                 raise ConfigError(f"grids.{name}.{axis}", values, "at least one value")
-        ranges = {"width": (1, MAX_SIZE), "epochs": (1, MAX_COUNT), "seed": (0, MAX_COUNT)}
-        for axis, (least, most) in {**ranges, "unique_tokens": (1, 10**15)}.items():
-            for value in getattr(self, axis):
-                check_number(f"grids.{name}.{axis}", value, least, most, whole=True)
-        for axis in ("dropout", "attention_dropout", "token_masking"):
-            for value in getattr(self, axis):
-                check_number(f"grids.{name}.{axis}", value, 0, 1, below=axis != "token_masking")
-        for value in self.weight_decay:
-            check_number(f"grids.{name}.weight_decay", value, 0)
-        if self.max_flops is not None:
-            check_number(f"grids.{name}.max_flops", self.max_flops, 0, above=True)
 
 
 @dataclass
-class EvaluationConfig:
-    """How runs are scored.
+class EvaluationConfig(Settings):
+    """How runs are scored."""
 
-    Attributes:
-        ratio: validations along a run come at epochs 1, ratio, ratio^2, ..., rounded, and at its end.
-        chunks: validation chunks scored at most, evenly spread over the held-out episodes.
-        test_chunks: test chunks likewise.
-        draws: Monte-Carlo draws per validation chunk, of families with a bound; the same draws for every run.
-        test_draws: per test chunk likewise.
-    """
-
-    ratio: float = 1.5
-    chunks: int = 256
-    test_chunks: int = 256
-    draws: int = 4
-    test_draws: int = 8
-
-    def __post_init__(self) -> None:
-        # Closer to 1 the moments would never come to the end.
-        check_number("evaluation.ratio", self.ratio, 1.001, MAX_COUNT)
-        for name in ("chunks", "test_chunks", "draws", "test_draws"):
-            check_number(f"evaluation.{name}", getattr(self, name), 1, MAX_COUNT, whole=True)
+    # Closer to 1 the moments would never come to the end.
+    ratio: float = setting(
+        1.5,
+        "Validate after epochs 1, ratio, ratio^2, ..., rounded, and at the end.",
+        least=1.001,
+        most=MAX_COUNT,
+    )
+    chunks: int = setting(
+        256,
+        "Validation chunks scored at most, evenly spread over the held-out episodes.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    test_chunks: int = setting(256, "Test chunks likewise.", least=1, most=MAX_COUNT)
+    draws: int = setting(
+        4,
+        "Monte-Carlo draws a validation chunk, of families with a bound; the same draws for every run.",
+        least=1,
+        most=MAX_COUNT,
+    )
+    test_draws: int = setting(8, "Draws a test chunk likewise.", least=1, most=MAX_COUNT)
 
     def epochs(self, last: int) -> list[int]:
         """Return the epochs after which a run of ``last`` epochs is validated.
@@ -191,61 +186,65 @@ class EvaluationConfig:
 
 
 @dataclass
-class SuccessConfig:
-    """Success in simulation of some runs; needs a dataset that ``anyorder record`` made, and kept weights.
+class SuccessConfig(Settings):
+    """Success in simulation of some runs; needs a dataset that ``anyorder record`` made, and kept weights."""
 
-    Attributes:
-        runs: how many, evenly spread over the runs' test NLL; 0 turns it off.
-        episodes: rollouts of each.
-        seed: of the first episode.
-        n_action_steps: actions executed before the next prediction; the whole chunk but one when 0.
-        temperature: of sampling tokens.
-    """
-
-    runs: int = 0
-    episodes: int = 50
-    seed: int = 1_000_000
-    n_action_steps: int = 0
-    temperature: float = 0.0
+    runs: int = setting(
+        0, "That many runs, evenly spread over the test NLL; 0 turns it off.", least=0, most=MAX_COUNT
+    )
+    episodes: int = setting(50, "Rollouts of each.", least=1, most=MAX_COUNT)
+    seed: int = setting(1_000_000, "Seed of the first episode.", least=0, most=MAX_COUNT)
+    n_action_steps: int = setting(
+        0,
+        "Actions executed before the next prediction; all of the chunk but one when 0.",
+        least=0,
+        most=MAX_COUNT,
+    )
+    temperature: float = setting(0.0, "Temperature of sampling tokens.")
 
     def __post_init__(self) -> None:
-        for name, least in (("runs", 0), ("episodes", 1), ("n_action_steps", 0), ("seed", 0)):
-            check_number(f"success.{name}", getattr(self, name), least, MAX_COUNT, whole=True)
+        super().__post_init__()
         check_sampling(self.temperature)
 
 
 @dataclass
-class StudyConfig:
-    """A study; ``configs/study.yaml`` explains it.
+class StudyConfig(Settings):
+    """A study."""
 
-    Attributes:
-        families: variants, a family with its settings each, by the name they have in tables.
-        grids: what to cross, by name.
-        batch_scale: tokens in a batch = this times the square root of the tokens a run sees, so that steps and batch
-            grow alike.
-        max_batch_size: chunks in a batch at most.
-        keep_weights: of each run: ``final``, ``best`` or ``none``.
-    """
-
-    dataset: StudyDataset = field(default_factory=StudyDataset)
-    chunk_size: int = 8
-    tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig.from_options("dct", {}))
-    families: dict[str, FactorizationConfig] = field(default_factory=dict)
-    grids: dict[str, GridConfig] = field(default_factory=dict)
-    size: SizeConfig = field(default_factory=SizeConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_scale: float = 0.5
-    max_batch_size: int = 256
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    success: SuccessConfig = field(default_factory=SuccessConfig)
-    keep_weights: str = "final"
+    dataset: StudyDataset = setting(StudyDataset, "What to learn from, and which episodes are held out.")
+    chunk_size: int = setting(8, "Time steps in a chunk.", least=1, most=MAX_SIZE)
+    tokenizer: TokenizerConfig = setting(
+        DctConfig, "One whose codes have a fixed length; all families share it."
+    )
+    families: dict[str, FactorizationConfig] = setting(
+        {}, "Factorizations by the name they have in tables: NAME: {type: FACTORIZATION, its settings ...}."
+    )
+    grids: dict[str, GridConfig] = setting(
+        {},
+        "What to cross, by name: NAME: {families, width, unique_tokens, epochs, weight_decay, dropout, "
+        "attention_dropout, token_masking, seed, max_flops}: lists, but for the last.",
+    )
+    size: SizeConfig = setting(SizeConfig, "How a model follows from its width.")
+    optimizer: OptimizerConfig = setting(
+        OptimizerConfig, "As of `anyorder train`; lr is at width size.lr_width."
+    )
+    batch_scale: float = setting(
+        0.5,
+        "Tokens in a batch = this times the square root of the tokens a run sees, so that steps and batch grow alike.",
+        above=0,
+        most=1e6,
+    )
+    max_batch_size: int = setting(256, "Chunks in a batch at most.", least=1, most=MAX_SIZE)
+    evaluation: EvaluationConfig = setting(EvaluationConfig, "How runs are scored.")
+    success: SuccessConfig = setting(
+        SuccessConfig, "Success in simulation, where the dataset was recorded by `anyorder record`."
+    )
+    keep_weights: str = setting(
+        "final", "Which weights of each run are kept: final, best or none.", among=WEIGHTS
+    )
 
     def __post_init__(self) -> None:
-        for name in ("chunk_size", "max_batch_size"):
-            check_number(name, getattr(self, name), 1, MAX_SIZE, whole=True)
-        check_number("batch_scale", self.batch_scale, 0, 1e6, above=True)
-        if self.keep_weights not in WEIGHTS:
-            raise ConfigError("keep_weights", self.keep_weights, ", ".join(WEIGHTS))
+        super().__post_init__()
         if self.success.runs and self.keep_weights == "none":
             raise ConfigError("keep_weights", "none", "final or best, as success.runs > 0")
 

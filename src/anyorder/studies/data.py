@@ -196,8 +196,7 @@ class StudyData:
         """
         config: AnyOrderConfig = replace(
             self.template,
-            factorization=factorization.choice,
-            factorization_options=factorization.options(),
+            factorization=to_plain(factorization),
             network=network,
             encoder=replace(encoder, language=self.template.encoder.language),
         )

@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from anyorder.errors import MAX_COUNT, ConfigError, check_number
+from anyorder.errors import MAX_COUNT, ConfigError
+from anyorder.settings import Settings, setting
 from anyorder.studies import workers
 from anyorder.studies.collect import seconds_left, standings
 from anyorder.studies.config import StudyConfig
@@ -21,30 +22,19 @@ LOOK_S = 2.0
 
 
 @dataclass
-class Execution:
-    """How the runs of a study are executed; none of it changes what they give.
+class Execution(Settings):
+    """How the runs of a study are executed; none of it changes what they give."""
 
-    Attributes:
-        out: folder of the study.
-        workers: processes, one thread each; all cores when 0.
-        retries: further tries of a run that fails.
-        retry_failed: try again what failed in an earlier call.
-        launcher: ``local``, or one of Hydra's.
-        jobs: of a launcher.
-        launcher_options: of a launcher, by name.
-    """
-
-    out: str = "outputs/study"
-    workers: int = 0
-    retries: int = 1
-    retry_failed: bool = False
-    launcher: str = LOCAL
-    jobs: int = 1
-    launcher_options: dict[str, str] = field(default_factory=dict)
+    out: str = setting("outputs/study", "The study's folder.")
+    workers: int = setting(0, "Processes, one thread each; all cores when 0.", least=0, most=MAX_COUNT)
+    retries: int = setting(1, "Further tries of a run that fails.", least=0, most=MAX_COUNT)
+    retry_failed: bool = setting(False, "Try again what failed in an earlier call.")
+    launcher: str = setting(LOCAL, "local, or one of Hydra's: basic, joblib, submitit_local, submitit_slurm.")
+    jobs: int = setting(1, "Jobs of a launcher.", least=1, most=MAX_COUNT)
+    launcher_options: dict[str, str] = setting({}, "Settings of a launcher, as partition=gpu.")
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 0), ("retries", 0), ("jobs", 1)):
-            check_number(name, getattr(self, name), least, MAX_COUNT, whole=True)
+        super().__post_init__()
         if self.launcher == LOCAL and self.launcher_options:
             allowed = "none with launcher=local"
             raise ConfigError("launcher_options", self.launcher_options, allowed)

@@ -195,7 +195,7 @@ REGULARIZATION = ("weight_decay", "dropout", "attention_dropout", "token_masking
 def label(cell: dict[str, Any], config: StudyConfig) -> str:
     """Return the variant's name: the family's, with the regularization where it is not the study's own.
 
-    >>> config = StudyConfig(families={"ar": FactorizationConfig.from_options("autoregressive", {})})
+    >>> config = StudyConfig(families={"ar": FactorizationConfig.named("autoregressive")})
     >>> grid = GridConfig(["ar"], [16], [100], [1], dropout=[0.0, 0.2])
     >>> [label(cell, config) for cell in cells(grid, config)]
     ['ar', 'ar dropout=0.2']

@@ -57,7 +57,7 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
         raise ConfigError("validation_fraction", validation_fraction, "below 0.5 with pilot=...")
     least = HELD_OUT / episodes
     held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
-    families = {name: FactorizationConfig.from_options(kind, {}) for name, kind in FAMILIES.items()}
+    families = {name: FactorizationConfig.named(kind) for name, kind in FAMILIES.items()}
     return StudyConfig(dataset=held_out, families=families, evaluation=EVALUATION, keep_weights="none")
 
 

@@ -38,7 +38,7 @@ def check_environment(config: EnvConfig) -> list[str]:
 def settings_survive_json(config: EnvConfig, env: gym.Env) -> None:
     """Check that the settings can be written into a file and read back."""
     options = json.loads(json.dumps(config.options()))
-    again = EnvConfig.from_options(config.choice, options)
+    again = EnvConfig.named(config.choice, **options)
     assert again.options() == config.options(), f"{options} became {again.options()}"
 
 

@@ -19,7 +19,7 @@ def check_factorization(family: Factorization) -> list[str]:
         AssertionError: the family breaks a promise; the message names the check and says how.
 
     >>> from anyorder.factorization import FactorizationConfig
-    >>> check_factorization(FactorizationConfig.from_options("regression", {}).build())  # doctest: +ELLIPSIS
+    >>> check_factorization(FactorizationConfig.named("regression").build())  # doctest: +ELLIPSIS
     ['what_is_not_finite_becomes_no_action', ..., 'same_seed_same_sample', ..., 'known_values_never_change']
     """
     done = []

@@ -35,7 +35,7 @@ def check_tokenizer(config: TokenizerConfig, shapes: tuple[tuple[int, int], ...]
     Raises:
         AssertionError: the tokenizer breaks a promise; the message names the check and says how.
 
-    >>> len(check_tokenizer(TokenizerConfig.from_options("bins", {"bins": 16}), shapes=((4, 2),)))
+    >>> len(check_tokenizer(TokenizerConfig.named("bins", bins=16), shapes=((4, 2),)))
     14
     """
     for name, function in CHECKS.items():
@@ -54,7 +54,7 @@ def fitted(config: TokenizerConfig, shape: tuple[int, int]) -> ActionTokenizer:
 
 @lru_cache(maxsize=64)
 def _fitted(choice: str, options: str, shape: tuple[int, int]) -> ActionTokenizer:
-    return TokenizerConfig.from_options(choice, json.loads(options)).fit(recorded_like(400, *shape))
+    return TokenizerConfig.named(choice, **json.loads(options)).fit(recorded_like(400, *shape))
 
 
 def inputs(shape: tuple[int, int]) -> Iterator[Tensor]:
@@ -195,9 +195,7 @@ def half_precision_keeps_codes(config: TokenizerConfig, shape: tuple[int, int]) 
 @check
 def fit_depends_on_the_data_alone(config: TokenizerConfig, shape: tuple[int, int]) -> None:
     """Two fits to the same chunks are equal, and settings survive a round trip."""
-    assert TokenizerConfig.from_options(config.choice, config.options()) == config, (
-        "settings do not round-trip"
-    )
+    assert TokenizerConfig.named(config.choice, **config.options()) == config, "settings do not round-trip"
     torch.manual_seed(99)
     again = config.fit(recorded_like(400, *shape))
     assert again.spec() == fitted(config, shape).spec(), "two fits have different specs"

@@ -1,9 +1,9 @@
 """Tokenizers: normalized action chunk <-> a fixed number of integer tokens.
 
-A tokenizer is chosen by name: ``TokenizerConfig.from_options("fast", {"scale": 10.0}).fit(chunks)``.
+A tokenizer is chosen by name: ``TokenizerConfig.named("fast", scale=10.0).fit(chunks)``.
 """
 
-from anyorder.choices import import_members
+from anyorder.settings import import_members
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig
 
 import_members(__name__, __path__)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from anyorder.choices import Choice
 from anyorder.errors import ConfigError, DecodeError, UserError
 from anyorder.factorization.constraint import TokenAutomaton
+from anyorder.settings import Choice
 
 MAX_VOCABULARY = 65_536
 """No tokenizer has more tokens: each of them costs the network an embedding and an output."""
@@ -142,7 +142,7 @@ class TokenizerConfig(Choice, ABC):
 
         Without a dial these are the only ones. ``fit`` may still refuse some of them for given chunks.
 
-        >>> [config.bins for config in TokenizerConfig.from_options("bins", {"bins": 100}).sweep()]
+        >>> [config.bins for config in TokenizerConfig.named("bins", bins=100).sweep()]
         [8, 16, 32, 64, 100, 128, 256, 512, 1024]
         """
         if not self.dial:
@@ -153,7 +153,7 @@ class TokenizerConfig(Choice, ABC):
     def label(self) -> str:
         """Return where the dial stands, empty without one.
 
-        >>> TokenizerConfig.from_options("bins", {}).label()
+        >>> TokenizerConfig.named("bins").label()
         'bins=256'
         """
         return f"{self.dial}={getattr(self, self.dial):g}" if self.dial else ""

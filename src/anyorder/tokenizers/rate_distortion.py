@@ -58,12 +58,12 @@ class RateDistortion:
 def all_sweeps(chosen: TokenizerConfig) -> list[TokenizerConfig]:
     """Return the sweep of the chosen settings and the default sweep of every other tokenizer.
 
-    >>> chosen = TokenizerConfig.from_options("bins", {"bins": 100})
+    >>> chosen = TokenizerConfig.named("bins", bins=100)
     >>> chosen in all_sweeps(chosen), len({config.choice for config in all_sweeps(chosen)}) > 5
     (True, True)
     """
     starts = [
-        chosen if choice == chosen.choice else TokenizerConfig.from_options(choice, {})
+        chosen if choice == chosen.choice else TokenizerConfig.named(choice)
         for choice in sorted(TokenizerConfig.choices)
     ]
     return [config for start in starts for config in start.sweep()]
@@ -90,7 +90,7 @@ def rate_distortion(
 
     >>> import torch
     >>> chunks = torch.linspace(-1, 1, 64).view(64, 1, 1).expand(-1, 4, 2)
-    >>> config = TokenizerConfig.from_options("bins", {"bins": 64})
+    >>> config = TokenizerConfig.named("bins", bins=64)
     >>> curve = rate_distortion([config], chunks, chunks)
     >>> curve.points[0].label, curve.points[0].bits_unigram
     ('bins=64', 48.0)

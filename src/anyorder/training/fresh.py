@@ -1,12 +1,16 @@
 """A fresh policy for a dataset."""
 
+from dataclasses import fields
+
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.errors import ConfigError
+from anyorder.networks.policy_settings import PolicySettings
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
+from anyorder.settings import to_plain
 from anyorder.training.config import TrainConfig
 from anyorder.training.data import no_observation
 
@@ -19,25 +23,14 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
 
 def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
     """Return the settings of a policy for a dataset, nothing fitted yet."""
+    shared = {field.name: getattr(config, field.name) for field in fields(PolicySettings)}
     return AnyOrderConfig(
         input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
-        chunk_size=config.chunk_size,
-        n_action_steps=config.n_action_steps,
-        n_obs_steps=config.n_obs_steps,
-        factorization=config.factorization.choice,
-        factorization_options=config.factorization.options(),
-        tokenizer=config.tokenizer.choice,
-        tokenizer_options=config.tokenizer.options(),
-        network=config.network,
-        encoder=config.encoder,
-        relative_actions=config.relative_actions,
-        observation_noise=config.observation_noise,
-        context_dropout=config.context_dropout,
-        temperature=config.temperature,
-        nucleus=config.nucleus,
-        guidance=config.guidance,
+        factorization=to_plain(config.factorization),
+        tokenizer=to_plain(config.tokenizer),
+        **shared,
         optimizer_lr=config.optimizer.lr,
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,

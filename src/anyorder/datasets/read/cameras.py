@@ -135,7 +135,7 @@ MAX_GB = 1_000_000
 def check_cache_gb(cache_gb: float | None) -> None:
     """Raise a ConfigError unless ``cache_gb`` is None or a number >= 0."""
     if cache_gb is not None and not 0 <= cache_gb <= MAX_GB:
-        raise ConfigError("dataset.cache_gb", cache_gb, f"a number >= 0 and <= {MAX_GB}, or null")
+        raise ConfigError("cache_gb", cache_gb, f"a number >= 0 and <= {MAX_GB}, or null")
 
 
 def check_image_size(size: Sequence[int] | None) -> None:
@@ -144,7 +144,7 @@ def check_image_size(size: Sequence[int] | None) -> None:
         len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in size)
     ):
         raise ConfigError(
-            "dataset.image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
+            "image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
         )
 
 

@@ -134,7 +134,7 @@ def check_fraction(validation_fraction: float) -> None:
     """Raise a DatasetError unless it is a share that leaves something to learn from."""
     if not 0 <= validation_fraction < 1:
         allowed = "a number in [0, 1), 0 to hold none out"
-        raise DatasetError("dataset.validation_fraction", validation_fraction, allowed)
+        raise DatasetError("validation_fraction", validation_fraction, allowed)
 
 
 def shuffled(held: list[int], seed: int) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.files import read_json, write_json
-from anyorder.settings import convert, from_plain
+from anyorder.settings import TYPE_KEY, convert, from_plain, to_plain
 
 ORIGIN_PATH = Path("meta") / "anyorder.json"
 
@@ -32,9 +32,8 @@ class Origin:
     @classmethod
     def of(cls, env_config: EnvConfig, *, seed: int, only_successful: bool) -> Self:
         """Describe a recording that is about to start."""
-        env = {"choice": env_config.choice, "options": env_config.options()}
         # Through JSON once, so that tuples compare equal to what a file gives back.
-        env = json.loads(json.dumps(env))
+        env = json.loads(json.dumps(to_plain(env_config)))
         return cls(env, type(env_config.expert()).__name__, seed, only_successful)
 
     @classmethod
@@ -50,8 +49,10 @@ class Origin:
         plain = read_json(path, DatasetError)
         try:
             found: Self = from_plain(cls, plain)
-            convert(str, found.env.get("choice"), "env.choice")
-            convert(dict[str, Any], found.env.get("options"), "env.options")
+            if "choice" in found.env:  # as an earlier version wrote it
+                options = convert(dict[str, Any], found.env.get("options"), "env.options")
+                found.env = {TYPE_KEY: found.env["choice"], **options}
+            convert(str, found.env.get(TYPE_KEY), f"env.{TYPE_KEY}")
             for i, episode in enumerate(found.episodes):
                 convert(int, episode.get("seed"), f"episodes[{i}].seed")
                 convert(bool, episode.get("success"), f"episodes[{i}].success")
@@ -72,7 +73,8 @@ class Origin:
         """
         import anyorder.envs  # noqa: F401  (its members join EnvConfig when imported)
 
-        return EnvConfig.from_options(self.env["choice"], self.env["options"])
+        found: EnvConfig = from_plain(EnvConfig, self.env, "env")
+        return found
 
     @property
     def next_seed(self) -> int:

@@ -4,7 +4,7 @@ Simulation and tasks come from the package gym-aloha, whose own environment rend
 every step; this one renders only what is asked for, and adds the state of the objects.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, override
 
 import gymnasium as gym
@@ -12,7 +12,8 @@ import numpy as np
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
 from anyorder.envs.simulator import Array, SimulatorEnv
-from anyorder.errors import MAX_COUNT, ConfigError, check_number
+from anyorder.errors import MAX_COUNT
+from anyorder.settings import setting
 
 _SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and hand it over to the left arm.",
@@ -30,28 +31,17 @@ FULL_QPOS = 16
 
 @dataclass
 class AlohaConfig(EnvConfig, choice="aloha"):
-    """Settings of the ALOHA tasks.
+    """Settings of the ALOHA tasks."""
 
-    Attributes:
-        task: ``transfer_cube`` or ``insertion``.
-        cameras: any of the model's cameras (``top`` is the usual one); empty leaves ``pixels`` out.
-        image_width: pixels.
-        image_height: pixels.
-        max_episode_steps: steps of 1/50 s before truncation; the expert needs up to 400.
-    """
-
-    task: str = "transfer_cube"
-    cameras: list[str] = field(default_factory=list)
-    image_width: int = 96
-    image_height: int = 96
-    max_episode_steps: int = 400
-
-    def __post_init__(self) -> None:
-        if self.task not in _SENTENCES:
-            raise ConfigError("env.task", self.task, ", ".join(_SENTENCES))
-        if any(camera not in _CAMERAS for camera in self.cameras):
-            raise ConfigError("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}")
-        check_number("env.max_episode_steps", self.max_episode_steps, 1, MAX_COUNT, whole=True)
+    task: str = setting("transfer_cube", "What to do.", among=_SENTENCES)
+    cameras: list[str] = setting(
+        [], "Any of the model's cameras (top is the usual one); empty leaves pixels out.", among=_CAMERAS
+    )
+    image_width: int = setting(96, "Width of a picture, in pixels.")
+    image_height: int = setting(96, "Height of a picture, in pixels.")
+    max_episode_steps: int = setting(
+        400, "Steps of 1/50 s before truncation; the expert needs up to 400.", least=1, most=MAX_COUNT
+    )
 
     @classmethod
     @override

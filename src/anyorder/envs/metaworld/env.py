@@ -1,7 +1,7 @@
 """The 50 manipulation tasks of Meta-World (arXiv 1910.10897) and their scripted experts."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, override
 
 import gymnasium as gym
@@ -10,6 +10,7 @@ import numpy as np
 from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
 from anyorder.envs.simulator import Array, SimulatorEnv
 from anyorder.errors import ConfigError, did_you_mean
+from anyorder.settings import setting
 
 _SENTENCES = {
     "assembly-v3": "Pick up the nut and place it onto the peg.",
@@ -72,40 +73,44 @@ BENCHMARK_STEPS = 500
 
 @dataclass
 class MetaworldConfig(EnvConfig, choice="metaworld"):
-    """Settings of the Meta-World tasks.
+    """Settings of the Meta-World tasks."""
 
-    Attributes:
-        task: one of the 50, such as ``pick-place-v3``.
-        cameras: any of the model's cameras (``corner2`` is the usual one); empty leaves ``pixels`` out.
-        image_width: pixels.
-        image_height: pixels.
-        max_episode_steps: steps of 1/80 s before truncation; the benchmark's own are 500, and no more work.
-        expert_noise: standard deviation of white noise on the expert's actions, which lie in [-1, 1].
-    """
-
-    task: str = "pick-place-v3"
-    cameras: list[str] = field(default_factory=list)
-    image_width: int = 96
-    image_height: int = 96
-    max_episode_steps: int = BENCHMARK_STEPS
-    expert_noise: float = 0.0
+    task: str = setting("pick-place-v3", "One of the 50 tasks.")
+    cameras: list[str] = setting(
+        [], "Any of the model's cameras (corner2 is the usual one); empty leaves pixels out.", among=_CAMERAS
+    )
+    image_width: int = setting(96, "Width of a picture, in pixels.")
+    image_height: int = setting(96, "Height of a picture, in pixels.")
+    max_episode_steps: int = setting(
+        BENCHMARK_STEPS,
+        "Steps of 1/80 s before truncation; the benchmark's own are 500, and no more work.",
+        least=1,
+        most=BENCHMARK_STEPS,
+    )
+    expert_noise: float = setting(
+        0.0,
+        "Standard deviation of white noise on the expert's actions, which lie in [-1, 1].",
+        least=0,
+        most=1,
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.task not in _SENTENCES:
             allowed = "a Meta-World v3 task such as pick-place-v3" + did_you_mean(self.task, _SENTENCES)
-            raise ConfigError("env.task", self.task, allowed)
-        if any(camera not in _CAMERAS for camera in self.cameras):
-            raise ConfigError("env.cameras", list(self.cameras), f"any of {', '.join(_CAMERAS)}")
-        if not 1 <= self.max_episode_steps <= BENCHMARK_STEPS:
-            allowed = f"an integer in 1 ... {BENCHMARK_STEPS}"
-            raise ConfigError("env.max_episode_steps", self.max_episode_steps, allowed)
-        if not 0 <= self.expert_noise <= 1:
-            raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 1")
+            raise ConfigError("task", self.task, allowed)
 
     @classmethod
     @override
     def presets(cls) -> dict[str, dict[str, Any]]:
         return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
+
+    @override
+    @classmethod
+    def in_short(cls) -> str:
+        """Stand for all tasks in one line."""
+        names = sorted(cls.presets())
+        return f"{names[0]} ... {names[-1]}: the {len(names)} tasks of Meta-World"
 
     @override
     def build(self) -> gym.Env:

@@ -6,7 +6,7 @@ Simulation and task come from the package gym-pusht; this environment renders on
 import math
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, override
 
 import gymnasium as gym
@@ -14,7 +14,8 @@ import numpy as np
 
 from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
 from anyorder.envs.simulator import Array, SimulatorEnv
-from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError, check_number
+from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError
+from anyorder.settings import setting
 
 WORKSPACE = 512.0
 """The side of the square table in pixels, the unit of all lengths."""
@@ -40,34 +41,26 @@ FPS = 10
 
 @dataclass
 class PushtConfig(EnvConfig, choice="pusht"):
-    """Settings of PushT.
+    """Settings of PushT."""
 
-    Attributes:
-        task: ``pusht``, the only one.
-        cameras: ``top`` or empty, which leaves ``pixels`` out.
-        image_width: pixels.
-        image_height: pixels.
-        max_episode_steps: steps of 1/10 s before truncation; 300 is the benchmark's own.
-        expert_noise: standard deviation in pixels of white noise on the expert's targets.
-    """
-
-    task: str = "pusht"
-    cameras: list[str] = field(default_factory=list)
-    image_width: int = 96
-    image_height: int = 96
-    max_episode_steps: int = 300
-    expert_noise: float = 0.0
+    task: str = setting("pusht", "The only task.", among=("pusht",))
+    cameras: list[str] = setting([], "[top], or [], which leaves pixels out.")
+    image_width: int = setting(96, "Width of a picture, in pixels.", least=1, most=MAX_SIDE)
+    image_height: int = setting(96, "Height of a picture, in pixels.", least=1, most=MAX_SIDE)
+    max_episode_steps: int = setting(
+        300, "Steps of 1/10 s before truncation; 300 is the benchmark's own.", least=1, most=MAX_COUNT
+    )
+    expert_noise: float = setting(
+        0.0,
+        "Standard deviation in pixels of white noise on the expert's targets.",
+        least=0,
+        most=100,
+    )
 
     def __post_init__(self) -> None:
-        if self.task != "pusht":
-            raise ConfigError("env.task", self.task, "pusht")
+        super().__post_init__()
         if list(self.cameras) not in ([], list(_CAMERAS)):
-            raise ConfigError("env.cameras", list(self.cameras), "[] or [top]")
-        for name in ("image_width", "image_height", "max_episode_steps"):
-            most = MAX_SIDE if name.startswith("image") else MAX_COUNT
-            check_number(f"env.{name}", getattr(self, name), 1, most, whole=True)
-        if not 0 <= self.expert_noise <= 100:
-            raise ConfigError("env.expert_noise", self.expert_noise, "a number from 0 to 100")
+            raise ConfigError("cameras", list(self.cameras), "[] or [top]")
 
     @override
     def build(self) -> gym.Env:

@@ -6,14 +6,16 @@ A member joins its family by being defined, so a new one needs one file and no r
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping
+import typing
 from typing import Any, ClassVar, Self
 
 from anyorder.errors import ConfigError, did_you_mean
-from anyorder.settings import from_plain
+from anyorder.settings.declaration import Settings
+from anyorder.settings.plain import from_plain
 
 
-class Choice:
+@dataclasses.dataclass
+class Choice(Settings):
     """Base of a family of dataclass configs; direct subclasses start a family, named ones join it.
 
     >>> @dataclasses.dataclass
@@ -21,7 +23,7 @@ class Choice:
     >>> @dataclasses.dataclass
     ... class Circle(Shape, choice="circle"):
     ...     radius: float = 1.0
-    >>> Shape.from_options("circle", {"radius": 2.0})
+    >>> Shape.named("circle", radius=2.0)
     Circle(radius=2.0)
     >>> Circle(3.0).choice, Circle(3.0).options()
     ('circle', {'radius': 3.0})
@@ -39,23 +41,19 @@ class Choice:
             cls.choices[choice] = cls
 
     @classmethod
-    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+    def named(cls, name: str, /, **options: Any) -> Self:
         """Build the member called ``name`` with ``options`` as its fields.
 
         Raises:
             ConfigError: the name, or one of the options, does not exist, or a value is of the wrong type.
 
         >>> from anyorder.factorization import FactorizationConfig
-        >>> FactorizationConfig.from_options("masked_diffusion", {"steps": 8.5})
+        >>> FactorizationConfig.named("masked_diffusion", steps=8.5)
         Traceback (most recent call last):
         anyorder.errors.ConfigError: steps: 8.5 given, allowed: an integer
         """
         member = cls.member(name, cls.__name__.removesuffix("Config").lower())
-        fields = [f.name for f in dataclasses.fields(member)]
-        for key in options:
-            if key not in fields:
-                raise ConfigError(f"{name} option", key, ", ".join(fields) + did_you_mean(key, fields))
-        return from_plain(member, options)  # type: ignore[no-any-return]
+        return typing.cast(Self, from_plain(member, options))
 
     @classmethod
     def member(cls, name: str, field: str) -> type[Any]:
@@ -65,9 +63,19 @@ class Choice:
             raise ConfigError(field, name, allowed)
         return cls.choices[name]
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Return the settings that the command line offers by name; a member alone is one of its own name."""
+        return {cls.choice: {}}
+
+    @classmethod
+    def in_short(cls) -> str:
+        """Return the line of the help that stands for all presets; empty where each has a line of its own."""
+        return ""
+
     def options(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict; ``from_options(self.choice, ...)`` undoes it."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+        """Return the fields as a JSON-ready dict; ``named(self.choice, **...)`` undoes it."""
+        return dataclasses.asdict(self)
 
 
 def import_members(package: str, path: list[str]) -> None:

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from anyorder.errors import ConfigError, UserError, did_you_mean
+from anyorder.settings.declaration import BEFORE, hints_of
 
 TYPE_KEY = "type"
-"""Names the member where a field may hold one of a family."""
-
-
-BEFORE = "before"
-"""Key of a field's metadata: what settings meant that were saved before it was there, or had its present default."""
+"""The key that names the member where a field may hold one of a family."""
 
 
 def completed(kind: type[Any], saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -31,9 +28,10 @@ def completed(kind: type[Any], saved: Mapping[str, Any], path: str = "") -> dict
     Raises:
         ConfigError: an unknown member of a family, or a value in the place of settings.
 
+    >>> from anyorder.settings import setting
     >>> @dataclasses.dataclass
     ... class Sampler:
-    ...     steps: int = dataclasses.field(default=0, metadata={BEFORE: 32})
+    ...     steps: int = setting(0, before=32)
     ...     nucleus: float = 1.0
     >>> completed(Sampler, {}), completed(Sampler, {"steps": 8})
     ({'steps': 32, 'nucleus': 1.0}, {'steps': 8, 'nucleus': 1.0})
@@ -41,7 +39,7 @@ def completed(kind: type[Any], saved: Mapping[str, Any], path: str = "") -> dict
     if TYPE_KEY in saved and getattr(kind, "choice", None) == "":
         kind = kind.member(saved[TYPE_KEY], join(path, TYPE_KEY))
     full = dict(saved)
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     for field in dataclasses.fields(kind):
         name, inner = field.name, hints[field.name]
         if name in full:
@@ -62,7 +60,7 @@ def to_plain(config: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts, the name of each chosen member under ``type``.
 
     >>> from anyorder.factorization import FactorizationConfig
-    >>> to_plain(FactorizationConfig.from_options("block_diffusion", {"steps": 4}))  # doctest: +ELLIPSIS
+    >>> to_plain(FactorizationConfig.named("block_diffusion", steps=4))  # doctest: +ELLIPSIS
     {'type': 'block_diffusion', 'sampler': 'left_to_right', 'steps': 4, ..., 'block_size': 6}
     """
     plain: dict[str, Any] = {TYPE_KEY: config.choice} if getattr(config, "choice", "") else {}
@@ -110,11 +108,11 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
     anyorder.errors.ConfigError: network.widht: 64 given, allowed: width, depth, ..., did you mean 'width'?
     """
     values = dict(plain)
-    if getattr(kind, "choice", None) == "":  # the base of a family (``anyorder.choices``), not a member
+    if getattr(kind, "choice", None) == "":  # the base of a family , not a member
         if TYPE_KEY not in values:
             raise ConfigError(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices)))
         kind = kind.member(values.pop(TYPE_KEY), join(path, TYPE_KEY))
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     for name, value in values.items():
         if name not in names:
@@ -127,7 +125,12 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
         if field.name not in values and not optional:
             allowed = WORDS.get(hints[field.name], "a value")
             raise ConfigError(join(path, field.name), None, allowed)
-    return kind(**{name: convert(hints[name], value, join(path, name)) for name, value in values.items()})
+    converted = {name: convert(hints[name], value, join(path, name)) for name, value in values.items()}
+    try:
+        return kind(**converted)
+    except UserError as error:
+        error.within(path)
+        raise
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:

@@ -1,0 +1,66 @@
+"""Settings of a policy that are the same in a training run and in what it saves.
+
+They stand here, below LeRobot's own classes: a command that only reads settings does not load LeRobot.
+"""
+
+from dataclasses import dataclass
+
+from anyorder.errors import ConfigError
+from anyorder.factorization import check_sampling
+from anyorder.networks.encoder import EncoderConfig
+from anyorder.networks.transformer import MAX_SIZE, TransformerConfig
+from anyorder.settings import Settings, setting
+
+
+@dataclass
+class PolicySettings(Settings):
+    """What is observed, predicted and executed, by which network, and how tokens are drawn."""
+
+    chunk_size: int = setting(6, "Time steps predicted at once.", least=1, most=MAX_SIZE)
+    n_action_steps: int = setting(
+        5, "How many of them are executed before the next prediction.", least=1, most=MAX_SIZE
+    )
+    n_obs_steps: int = setting(
+        1, "Moments observed at once, the present one included.", least=1, most=MAX_SIZE
+    )
+    network: TransformerConfig = setting(
+        TransformerConfig, "The transformer that every factorization shares."
+    )
+    encoder: EncoderConfig = setting(EncoderConfig, "What makes context tokens of observations.")
+    relative_actions: bool = setting(
+        False,
+        "Predict targets relative to the present state, for dimensions that have the name of one of "
+        "observation.state. The likelihood is better so, closed-loop success worse: errors then add up.",
+    )
+    observation_noise: float = setting(
+        0.0,
+        "Standard deviation of noise on the normalized observations in training, against overfitting.",
+        least=0,
+        most=1_000,
+    )
+    context_dropout: float = setting(
+        0.0,
+        "Share of training samples whose observation is hidden; guidance needs it.",
+        least=0,
+        below=1,
+    )
+    temperature: float = setting(
+        0.0,
+        "Temperature of sampling tokens: 0 = most likely, 1 = the model; 0, or at least 1e-6. Like nucleus, left as "
+        "it is where none are drawn, as by regression.",
+    )
+    nucleus: float = setting(
+        1.0, "Only the most likely tokens that together have this probability are drawn."
+    )
+    guidance: float = setting(
+        1.0, "Classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sampling(self.temperature, self.nucleus, self.guidance)
+        if self.n_action_steps > self.chunk_size:
+            allowed = f"1 to chunk_size = {self.chunk_size}"
+            raise ConfigError("n_action_steps", self.n_action_steps, allowed)
+        if self.guidance != 1 and not self.context_dropout:
+            raise ConfigError("guidance", self.guidance, "1, as it was trained without context_dropout")
