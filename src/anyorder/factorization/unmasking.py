@@ -7,10 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from anyorder.errors import did_you_mean
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.categorical import forbid, probabilities, uniforms
-from anyorder.factorization.checks import require
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
@@ -102,44 +100,41 @@ SAMPLERS = ("ancestral", "remasking", "first_hitting", "confidence", "threshold"
 
 @dataclass
 class UnmaskingConfig(FactorizationConfig):
-    """Settings of sampling by unmasking, shared by the families that do.
+    """Settings of sampling by unmasking, shared by the families that do."""
 
-    Attributes:
-        sampler: ``ancestral`` (the reverse process), ``remasking`` (ReMDM: it may take tokens back), ``first_hitting``
-            (random order, one by one), ``confidence`` (most confident first), ``threshold`` (all that are confident
-            enough), ``left_to_right`` or ``spread`` (evenly spaced ones first).
-        steps: network calls per chunk, for the samplers that take a fixed number; 0 for one a token. Tokens of one call
-            are drawn independently of each other.
-        threshold: confidence from which ``threshold`` reveals.
-        remask_rate: largest chance per step that ``remasking`` takes a token back.
-        schedule: of the ``bernoulli`` loss: ``linear``, ``maskgit`` and ``md4`` (one function), ``cosine`` (MDLM's,
-            their mirror image) or ``polynomial``.
-        sampling_schedule: how much a step reveals, one of the same; when null ``schedule`` for the samplers that reveal
-            by chance (``ancestral``, ``remasking``) and an equal share for the others.
-    """
-
-    sampler: str = "left_to_right"
-    steps: int = setting(0, before=32)
-    threshold: float = 0.9
-    remask_rate: float = 0.1
-    schedule: str = "linear"
-    sampling_schedule: str | None = None
+    sampler: str = setting(
+        "left_to_right",
+        "Which tokens are revealed when: ancestral (the reverse process), remasking (ReMDM: it may take tokens back), "
+        "first_hitting (random order, one by one), confidence (most confident first), threshold (all that are "
+        "confident enough), left_to_right or spread (evenly spaced ones first).",
+        among=SAMPLERS,
+    )
+    steps: int = setting(
+        0,
+        "Network calls per chunk, for the samplers that take a fixed number; 0 for one a token. Tokens of one call "
+        "are drawn independently of each other.",
+        least=0,
+        before=32,
+    )
+    threshold: float = setting(0.9, "Confidence from which the sampler threshold reveals.", above=0, most=1)
+    remask_rate: float = setting(
+        0.1, "Largest chance per step that the sampler remasking takes a token back.", least=0, most=1
+    )
+    schedule: str = setting(
+        "linear",
+        "How much is masked when, of the bernoulli loss: linear, maskgit and md4 (one function), cosine (MDLM's, "
+        "their mirror image) or polynomial.",
+        among=SCHEDULES,
+    )
+    sampling_schedule: str | None = setting(
+        None,
+        "How much a step reveals, one of the same as schedule. When null it is schedule for the samplers that reveal "
+        "by chance (ancestral, remasking), and an equal share for the others.",
+        among=SCHEDULES,
+    )
 
     def build_sampler(self) -> Sampler:
         """Make the sampler."""
-        require(self.steps >= 0, "factorization.steps", self.steps, "an integer >= 0, 0 for one a token")
-        require(0 < self.threshold <= 1, "factorization.threshold", self.threshold, "above 0, at most 1")
-        require(0 <= self.remask_rate <= 1, "factorization.remask_rate", self.remask_rate, "from 0 to 1")
-        for name in ("schedule", "sampling_schedule"):
-            chosen = getattr(self, name)
-            good = chosen in SCHEDULES or (chosen is None and name == "sampling_schedule")
-            require(
-                good,
-                f"factorization.{name}",
-                chosen,
-                ", ".join(SCHEDULES) + did_you_mean(str(chosen), SCHEDULES),
-            )
-        require(self.sampler in SAMPLERS, "factorization.sampler", self.sampler, ", ".join(SAMPLERS))
         by_chance = SCHEDULES[self.sampling_schedule or self.schedule]
         by_rank = SCHEDULES[self.sampling_schedule or "linear"]
         known: dict[str, Sampler] = {

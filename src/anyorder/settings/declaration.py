@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from anyorder.errors import ConfigError, check_number
+from anyorder.errors import ConfigError, check_number, did_you_mean
 
 DECLARED = "declared"
 """The key of a field's metadata under which its ``Declared`` lies."""
@@ -63,7 +63,8 @@ class Declared:
         values = value if isinstance(value, list | tuple) and lists else [value]
         for each in values:
             if self.among and each not in self.among:
-                raise ConfigError(name, value, ", ".join(self.among))
+                allowed = ", ".join(self.among) + did_you_mean(str(each), self.among)
+                raise ConfigError(name, value, allowed)
             if self.least > -math.inf or self.most < math.inf:
                 whole = plain[0] is int
                 check_number(

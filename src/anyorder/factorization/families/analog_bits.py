@@ -11,6 +11,7 @@ from anyorder.factorization.draft import Draft, Request
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion, check_steps
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
+from anyorder.settings import setting
 
 
 class AnalogBits(Factorization):
@@ -94,17 +95,15 @@ def to_bits(tokens: Tensor, bits: int) -> Tensor:
 
 @dataclass
 class AnalogBitsConfig(FactorizationConfig, choice="analog_bits"):
-    """Analog bits.
+    """Analog bits."""
 
-    Attributes:
-        train_steps: noise levels in training.
-        inference_steps: network calls per chunk.
-    """
+    train_steps: int = setting(100, "Noise levels in training.", least=1)
+    inference_steps: int = setting(20, "Network calls per chunk; they divide train_steps.", least=1)
 
-    train_steps: int = 100
-    inference_steps: int = 20
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self.train_steps, self.inference_steps)
 
     def build(self) -> AnalogBits:
         """Make the factorization."""
-        check_steps(self.train_steps, self.inference_steps)
         return AnalogBits(GaussianDiffusion("ddim", self.train_steps, self.inference_steps, "sample"))

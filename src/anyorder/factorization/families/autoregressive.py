@@ -21,6 +21,7 @@ from anyorder.factorization.orders import (
     known_first,
 )
 from anyorder.factorization.slots import Slots, TokenNetwork
+from anyorder.settings import setting
 
 
 class Autoregressive(TokenFactorization):
@@ -245,40 +246,38 @@ ORDERS = ("left_to_right", "fixed", "random", "annealed")
 
 @dataclass
 class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
-    """Autoregression in one order or several.
+    """Autoregression in one order or several."""
 
-    Attributes:
-        orders: which orders are learnt: ``left_to_right``, ``fixed`` (k of them), ``random`` (a fresh one per
-            sequence) or ``annealed`` (random, then left to right).
-        k: how many fixed orders, the first of which is left to right.
-        jitter: ``uniform`` or ``local``: how the fixed orders other than the first are drawn.
-        ensemble: score and sample over all orders learnt instead of left to right.
-        target_positions: tell the network which position comes next; random orders need it.
-        token_masking: share of training sequences that lose a random part of their past.
-    """
+    orders: str = setting(
+        "left_to_right",
+        "Which orders are learnt: left_to_right, fixed (k of them), random (a fresh one per sequence) or annealed "
+        "(random, then left to right).",
+        among=ORDERS,
+    )
+    k: int = setting(1, "How many fixed orders, the first of which is left to right.", least=1, most=64)
+    jitter: str = setting(
+        "local",
+        "How the fixed orders other than the first are drawn: uniform or local.",
+        among=("uniform", "local"),
+    )
+    ensemble: bool = setting(False, "Score and sample over all orders learnt instead of left to right.")
+    target_positions: bool = setting(
+        True, "Tell the network which position comes next; random orders need it."
+    )
+    token_masking: float = setting(
+        0.0, "Share of training sequences that lose a random part of their past.", least=0, most=1
+    )
 
-    orders: str = "left_to_right"
-    k: int = 1
-    jitter: str = "local"
-    ensemble: bool = False
-    target_positions: bool = True
-    token_masking: float = 0.0
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.k == 1 or self.orders == "fixed", "k", self.k, "1, unless orders=fixed")
+        positions = self.target_positions or self.orders in ("left_to_right", "fixed")
+        require(positions, "target_positions", False, f"true, for orders={self.orders}: see RAR")
+        annealed = self.ensemble and self.orders == "annealed"
+        require(not annealed, "ensemble", True, "false, as annealed orders end left to right")
 
     def build(self) -> Autoregressive:
         """Make the factorization."""
-        require(self.orders in ORDERS, "factorization.orders", self.orders, ", ".join(ORDERS))
-        require(1 <= self.k <= 64, "factorization.k", self.k, "an integer from 1 to 64")
-        require(self.k == 1 or self.orders == "fixed", "factorization.k", self.k, "1, unless orders=fixed")
-        require(self.jitter in ("uniform", "local"), "factorization.jitter", self.jitter, "uniform or local")
-        require(
-            0 <= self.token_masking <= 1, "factorization.token_masking", self.token_masking, "from 0 to 1"
-        )
-        positions = self.target_positions or self.orders in ("left_to_right", "fixed")
-        require(
-            positions, "factorization.target_positions", False, f"true, for orders={self.orders}: see RAR"
-        )
-        annealed = self.ensemble and self.orders == "annealed"
-        require(not annealed, "factorization.ensemble", True, "false, as annealed orders end left to right")
         fixed = FixedOrders(self.k, self.jitter == "local")
         kinds: tuple[Orders, ...] = (LeftToRight(), fixed, RandomOrders(), AnnealedOrders())
         orders = dict(zip(ORDERS, kinds, strict=True))[self.orders]

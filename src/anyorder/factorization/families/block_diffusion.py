@@ -8,13 +8,14 @@ from torch import Tensor
 
 from anyorder.factorization.base import TokenFactorization
 from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
-from anyorder.factorization.checks import UNKNOWN, require
+from anyorder.factorization.checks import UNKNOWN
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
 from anyorder.factorization.samplers import Sampler
 from anyorder.factorization.slots import TokenNetwork
 from anyorder.factorization.strata import random_masks, stratified_counts
 from anyorder.factorization.unmasking import UnmaskingConfig
+from anyorder.settings import setting
 
 
 class BlockDiffusion(TokenFactorization):
@@ -139,15 +140,10 @@ class BlockDiffusion(TokenFactorization):
 
 @dataclass
 class BlockDiffusionConfig(UnmaskingConfig, choice="block_diffusion"):
-    """Block diffusion.
+    """Block diffusion."""
 
-    Attributes:
-        block_size: tokens per block, one after the other.
-    """
-
-    block_size: int = 6
+    block_size: int = setting(6, "Tokens per block, one after the other.", least=1)
 
     def build(self) -> BlockDiffusion:
         """Make the factorization."""
-        require(self.block_size >= 1, "factorization.block_size", self.block_size, "an integer >= 1")
         return BlockDiffusion(self.block_size, self.build_sampler())

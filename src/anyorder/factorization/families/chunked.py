@@ -1,17 +1,18 @@
 """Chunked autoregression: blocks one after the other, the tokens of a block all at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import override
 
 import torch
 from torch import Tensor
 
+from anyorder.errors import ConfigError
 from anyorder.factorization.base import FactorizationConfig, TokenFactorization
 from anyorder.factorization.blocks import Block, Reader, even, sample_blocks, score_blocks, split
-from anyorder.factorization.checks import require
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.samplers import CodeOrder
 from anyorder.factorization.slots import TokenNetwork
+from anyorder.settings import setting
 
 
 class Chunked(TokenFactorization):
@@ -100,18 +101,18 @@ def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:
 
 @dataclass
 class ChunkedConfig(FactorizationConfig, choice="chunked"):
-    """Chunked autoregression.
+    """Chunked autoregression."""
 
-    Attributes:
-        sizes: tokens of each block; the last number repeats to the end of the code.
-        joint: positions predicted together attend to each other.
-    """
+    sizes: list[int] = setting(
+        [6], "Tokens of each block; the last number repeats to the end of the code.", least=1
+    )
+    joint: bool = setting(True, "Positions predicted together attend to each other.")
 
-    sizes: list[int] = field(default_factory=lambda: [6])
-    joint: bool = True
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sizes:
+            raise ConfigError("sizes", self.sizes, "one or more integers >= 1")
 
     def build(self) -> Chunked:
         """Make the factorization."""
-        good = bool(self.sizes) and min(self.sizes) >= 1
-        require(good, "factorization.sizes", self.sizes, "one or more integers >= 1")
         return Chunked(tuple(self.sizes), self.joint)

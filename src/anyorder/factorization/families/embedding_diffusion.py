@@ -17,6 +17,7 @@ from anyorder.factorization.noise_time import with_time
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import EmbeddingNetwork
 from anyorder.factorization.values import overwrite
+from anyorder.settings import setting
 
 
 class EmbeddingDiffusion(Factorization):
@@ -111,17 +112,15 @@ def scaled(table: Tensor) -> Tensor:
 
 @dataclass
 class EmbeddingDiffusionConfig(FactorizationConfig, choice="embedding_diffusion"):
-    """Diffusion of token embeddings.
+    """Diffusion of token embeddings."""
 
-    Attributes:
-        train_steps: noise levels in training.
-        inference_steps: network calls per chunk.
-    """
+    train_steps: int = setting(100, "Noise levels in training.", least=1)
+    inference_steps: int = setting(20, "Network calls per chunk; they divide train_steps.", least=1)
 
-    train_steps: int = 100
-    inference_steps: int = 20
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self.train_steps, self.inference_steps)
 
     def build(self) -> EmbeddingDiffusion:
         """Make the factorization."""
-        check_steps(self.train_steps, self.inference_steps)
         return EmbeddingDiffusion(self.train_steps, self.inference_steps)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.checks import require
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, overwrite
+from anyorder.settings import setting
 
 
 class FlowMatching(ValueFactorization):
@@ -81,16 +81,10 @@ class FlowMatching(ValueFactorization):
 
 @dataclass
 class FlowMatchingConfig(FactorizationConfig, choice="flow_matching"):
-    """Flow matching.
+    """Flow matching."""
 
-    Attributes:
-        inference_steps: network calls per chunk.
-    """
-
-    inference_steps: int = 10
+    inference_steps: int = setting(10, "Network calls per chunk.", least=1)
 
     def build(self) -> FlowMatching:
         """Make the factorization."""
-        steps = self.inference_steps
-        require(steps >= 1, "factorization.inference_steps", steps, "an integer >= 1")
-        return FlowMatching(steps)
+        return FlowMatching(self.inference_steps)

@@ -15,6 +15,7 @@ from anyorder.factorization.noise import levels, normals, on_device
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, overwrite
+from anyorder.settings import setting
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 SCHEDULERS = ("ddim", "ddpm", "dpm_solver")
@@ -155,38 +156,35 @@ class GaussianDiffusion(ValueFactorization):
 
 @dataclass
 class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
-    """Gaussian diffusion.
+    """Gaussian diffusion."""
 
-    Attributes:
-        scheduler: ``ddim`` (deterministic, few steps), ``dpm_solver`` (second order, fewer still) or ``ddpm`` (noise at
-            each step).
-        train_steps: noise levels in training.
-        inference_steps: network calls per chunk.
-        prediction: ``epsilon`` (the noise), ``sample`` (the chunk) or ``v_prediction`` (a mix of both).
-    """
+    scheduler: str = setting(
+        "ddim",
+        "How noise is removed: ddim (deterministic, few steps), dpm_solver (second order, fewer still) or ddpm (noise "
+        "at each step).",
+        among=SCHEDULERS,
+    )
+    train_steps: int = setting(100, "Noise levels in training.", least=1)
+    inference_steps: int = setting(10, "Network calls per chunk; they divide train_steps.", least=1)
+    prediction: str = setting(
+        "epsilon",
+        "What the network predicts: epsilon (the noise), sample (the chunk) or v_prediction (a mix of both).",
+        among=PREDICTIONS,
+    )
 
-    scheduler: str = "ddim"
-    train_steps: int = 100
-    inference_steps: int = 10
-    prediction: str = "epsilon"
-
-    def build(self) -> GaussianDiffusion:
-        """Make the factorization."""
-        require(
-            self.scheduler in SCHEDULERS, "factorization.scheduler", self.scheduler, ", ".join(SCHEDULERS)
-        )
-        allowed = ", ".join(PREDICTIONS)
-        require(self.prediction in PREDICTIONS, "factorization.prediction", self.prediction, allowed)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.train_steps, self.inference_steps)
         given = f"{self.inference_steps} of {self.train_steps}"
         solves = self.scheduler != "dpm_solver" or self.inference_steps < self.train_steps
-        require(solves, "factorization.inference_steps", given, "fewer than train_steps, for dpm_solver")
+        require(solves, "inference_steps", given, "fewer than train_steps, for dpm_solver")
+
+    def build(self) -> GaussianDiffusion:
+        """Make the factorization."""
         return GaussianDiffusion(self.scheduler, self.train_steps, self.inference_steps, self.prediction)
 
 
 def check_steps(train_steps: int, inference_steps: int) -> None:
-    """Raise a ``ConfigError`` unless there are noise levels, and the network calls divide them evenly."""
-    require(train_steps >= 1, "factorization.train_steps", train_steps, "an integer >= 1")
+    """Raise a ``ConfigError`` unless the network calls, one or more, divide the noise levels evenly."""
     allowed = f"a divisor of train_steps = {train_steps}"
-    divides = inference_steps >= 1 and train_steps % inference_steps == 0
-    require(divides, "factorization.inference_steps", inference_steps, allowed)
+    require(train_steps % inference_steps == 0, "inference_steps", inference_steps, allowed)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.categorical import uniforms
-from anyorder.factorization.checks import UNKNOWN, require
+from anyorder.factorization.checks import UNKNOWN
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.exact_counts import ExactCounts
 from anyorder.factorization.samplers import Sampler
@@ -15,6 +15,7 @@ from anyorder.factorization.schedules import SCHEDULES, Schedule
 from anyorder.factorization.slots import TokenNetwork, in_place_slots
 from anyorder.factorization.strata import stratified
 from anyorder.factorization.unmasking import UnmaskingConfig, unmask
+from anyorder.settings import setting
 
 SMALLEST_TIME = 1e-3
 """The Bernoulli loss draws no earlier time: its variance grows with the logarithm of the time's inverse."""
@@ -124,17 +125,15 @@ class MaskedDiffusion(ExactCounts):
 
 @dataclass
 class MaskedDiffusionConfig(UnmaskingConfig, choice="masked_diffusion"):
-    """Masked diffusion.
+    """Masked diffusion."""
 
-    Attributes:
-        loss: ``exact_count`` (least noise) or ``bernoulli`` (each token masked by chance, as MDLM and LLaDA train).
-    """
-
-    loss: str = "exact_count"
+    loss: str = setting(
+        "exact_count",
+        "exact_count (least noise) or bernoulli (each token masked by chance, as MDLM and LLaDA train).",
+        among=("exact_count", "bernoulli"),
+    )
 
     def build(self) -> MaskedDiffusion:
         """Make the factorization."""
-        losses = ("exact_count", "bernoulli")
-        require(self.loss in losses, "factorization.loss", self.loss, " or ".join(losses))
         sampler = self.build_sampler()
         return MaskedDiffusion(sampler, SCHEDULES[self.schedule] if self.loss == "bernoulli" else None)

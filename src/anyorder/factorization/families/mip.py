@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.checks import require
 from anyorder.factorization.noise import normals
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
+from anyorder.settings import setting
 
 
 class MinimalIterativePolicy(ValueFactorization):
@@ -81,17 +81,13 @@ class MinimalIterativePolicy(ValueFactorization):
 
 @dataclass
 class MinimalIterativePolicyConfig(FactorizationConfig, choice="mip"):
-    """Two-step regression.
+    """Two-step regression."""
 
-    Attributes:
-        t: share of the data in the second step's input; published: 0.9.
-        weighted: the released code's weights, 1 / t^2 and 1 / (1 - t)^2, in place of the paper's 1 and 1.
-    """
-
-    t: float = 0.9
-    weighted: bool = False
+    t: float = setting(0.9, "Share of the data in the second step's input; published: 0.9.", above=0, below=1)
+    weighted: bool = setting(
+        False, "Take the released code's weights, 1 / t^2 and 1 / (1 - t)^2, in place of the paper's 1 and 1."
+    )
 
     def build(self) -> MinimalIterativePolicy:
         """Make the factorization."""
-        require(0 < self.t < 1, "factorization.t", self.t, "between 0 and 1")
         return MinimalIterativePolicy(self.t, self.weighted)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.checks import require
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
+from anyorder.settings import setting
 
 
 class Regression(ValueFactorization):
@@ -65,15 +65,12 @@ class Regression(ValueFactorization):
 
 @dataclass
 class RegressionConfig(FactorizationConfig, choice="regression"):
-    """Regression.
+    """Regression."""
 
-    Attributes:
-        norm: of the error: ``l1``, whose optimum is the median, or ``l2``, the mean.
-    """
-
-    norm: str = "l1"
+    norm: str = setting(
+        "l1", "Norm of the error: l1, whose optimum is the median, or l2, the mean.", among=("l1", "l2")
+    )
 
     def build(self) -> Regression:
         """Make the factorization."""
-        require(self.norm in ("l1", "l2"), "factorization.norm", self.norm, "l1 or l2")
         return Regression(self.norm)

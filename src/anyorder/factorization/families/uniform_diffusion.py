@@ -12,13 +12,13 @@ from anyorder.factorization.categorical import (
     probabilities,
     uniforms,
 )
-from anyorder.factorization.checks import require
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.noise_time import with_time
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import TokenNetwork, in_place_slots
 from anyorder.factorization.strata import stratified
+from anyorder.settings import setting
 
 
 class UniformDiffusion(TokenFactorization):
@@ -180,19 +180,13 @@ class UniformDiffusion(TokenFactorization):
 
 @dataclass
 class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
-    """Discrete diffusion with uniform noise.
+    """Discrete diffusion with uniform noise."""
 
-    Attributes:
-        steps: noise levels, and network calls per chunk.
-        auxiliary: weight of the cross-entropy of the clean tokens in the training loss.
-    """
-
-    steps: int = 32
-    auxiliary: float = 8.0
+    steps: int = setting(32, "Noise levels, and network calls per chunk.", least=1)
+    auxiliary: float = setting(
+        8.0, "Weight of the cross-entropy of the clean tokens in the training loss.", least=0
+    )
 
     def build(self) -> UniformDiffusion:
         """Make the factorization."""
-        require(self.steps >= 1, "factorization.steps", self.steps, "an integer >= 1")
-        good = 0 <= self.auxiliary < float("inf")
-        require(good, "factorization.auxiliary", self.auxiliary, "a finite number >= 0")
         return UniformDiffusion(self.steps, self.auxiliary)
