@@ -144,7 +144,7 @@ def test_loading_other_weights_renews_the_constraint():
     [
         ({"scale": 0.0}, "scale: 0.0 given"),
         ({"scale": float("inf")}, "scale: inf given"),
-        ({"vocab_size": 5000}, "vocab_size: 5000 given, allowed: an integer from 4 to 4096"),
+        ({"vocab_size": 5000}, "vocab_size: 5000 given, allowed: an integer >= 4 and <= 4096"),
         ({"vocab_size": 60}, "vocab_size: 60 given, allowed: at least 83"),
         ({"max_length": -1}, "max_length: -1 given"),
         ({"max_length": 1}, "max_length: 1 given, allowed: 0 or an integer > 1"),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, override
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError
+from anyorder.settings import setting
 from anyorder.tokenizers.base import MAX_VOCABULARY, ActionTokenizer, TokenizerConfig, finite_chunks
 
 
@@ -62,21 +62,13 @@ class BinsTokenizer(ActionTokenizer):
 
 @dataclass
 class BinsConfig(TokenizerConfig, choice="bins"):
-    """Settings of ``BinsTokenizer``.
-
-    Attributes:
-        bins: bins per value, 2 to 65536; RT-1 has 256.
-    """
+    """Settings of ``BinsTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = BinsTokenizer
     dial = "bins"
     dial_values = (8, 16, 32, 64, 128, 256, 512, 1024)
 
-    bins: int = 256
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bins <= MAX_VOCABULARY:
-            raise ConfigError("bins", self.bins, f"an integer from 2 to {MAX_VOCABULARY}")
+    bins: int = setting(256, "Bins per value; RT-1 has 256.", least=2, most=MAX_VOCABULARY)
 
     @override
     def fit(self, chunks: Tensor) -> BinsTokenizer:

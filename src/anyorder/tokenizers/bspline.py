@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen, widest
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
 from anyorder.weights import Rule
@@ -130,28 +130,20 @@ def spline_basis(horizon: int, points: int, degree: int) -> np.ndarray[Any, Any]
 
 @dataclass
 class BSplineConfig(TokenizerConfig, choice="bspline"):
-    """Settings of ``BSplineTokenizer``.
-
-    Attributes:
-        points: control points per dimension, at most the horizon; fewer are smoother and shorter.
-        degree: of the spline; 3 is cubic.
-        bins: bins per control point.
-    """
+    """Settings of ``BSplineTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = BSplineTokenizer
     dial = "points"
     dial_values = (2, 3, 4, 5, 6, 8, 12, 16)
 
-    points: int = 5
-    degree: int = 3
-    bins: int = 256
+    points: int = setting(
+        5, "Control points per dimension, at most the horizon; fewer are smoother and shorter.", least=1
+    )
+    degree: int = setting(3, "Degree of the spline; 3 is cubic.", least=0)
+    bins: int = setting(256, "Bins per control point.", least=2)
 
     def __post_init__(self) -> None:
-        rules = [("points", self.points >= 1), ("degree", self.degree >= 0), ("bins", self.bins >= 2)]
-        for name, holds in rules:
-            if not holds:
-                minimum = {"points": 1, "degree": 0, "bins": 2}[name]
-                raise ConfigError(name, getattr(self, name), f"an integer >= {minimum}")
+        super().__post_init__()
         check_vocabulary("bins", self.bins, self.bins)
 
     @override

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import ConfigError
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantize
 
@@ -80,35 +81,27 @@ class DctTokenizer(ActionTokenizer):
 
 @dataclass
 class DctConfig(TokenizerConfig, choice="dct"):
-    """Settings of ``DctTokenizer``.
-
-    Attributes:
-        scale: coefficients are rounded after multiplication with it; larger is finer.
-        frequencies: how many are kept, lowest first; 0 keeps up to the last one that matters in the data.
-        alphabet_margin: part of the range of coefficients in the data that is added at both ends.
-    """
+    """Settings of ``DctTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = DctTokenizer
     dial = "scale"
     dial_values = (2.75, 5.5, 11.0, 22.0, 44.0, 88.0)
 
-    scale: float = 22.0
-    frequencies: int = 0
-    alphabet_margin: float = 0.25
-
-    def __post_init__(self) -> None:
-        rules = [
-            ("scale", 0 < self.scale <= MAX_SCALE, f"a number > 0 and <= {MAX_SCALE:g}"),
-            ("frequencies", self.frequencies >= 0, "an integer >= 0"),
-            (
-                "alphabet_margin",
-                0 <= self.alphabet_margin <= MAX_MARGIN,
-                f"a number from 0 to {MAX_MARGIN:g}",
-            ),
-        ]
-        for name, holds, allowed in rules:
-            if not holds:
-                raise ConfigError(name, getattr(self, name), allowed)
+    scale: float = setting(
+        22.0,
+        "Coefficients are rounded after multiplication with it; larger is finer.",
+        above=0,
+        most=MAX_SCALE,
+    )
+    frequencies: int = setting(
+        0, "How many are kept, lowest first; 0 keeps up to the last one that matters in the data.", least=0
+    )
+    alphabet_margin: float = setting(
+        0.25,
+        "Part of the range of coefficients in the data that is added at both ends.",
+        least=0,
+        most=MAX_MARGIN,
+    )
 
     @override
     def fit(self, chunks: Tensor) -> DctTokenizer:

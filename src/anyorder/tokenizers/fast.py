@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.constraint import TokenAutomaton, count_automaton
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, chunks_to_fit
 from anyorder.tokenizers.dct import MAX_MARGIN, MAX_SCALE, coefficient_range, idct, quantize
 from anyorder.tokenizers.integer_bpe import MAX_TOKENS, IntegerBPE, fewest_tokens, learn_merges
@@ -204,51 +205,47 @@ class FastTokenizer(ActionTokenizer):
 
 @dataclass
 class FastConfig(TokenizerConfig, choice="fast"):
-    """Settings of ``FastTokenizer``.
-
-    Attributes:
-        scale: coefficients are rounded after multiplication with it; larger is finer and longer. Published: 10.
-        max_merges: byte-pair merges. The first ones join runs of zeros, which is most of the compression. More
-            make shorter codes of rarer tokens, and what a place in the code means then depends on all tokens
-            before it: with few demonstrations, and for any-order models, a few merges learn much better.
-        vocab_size: upper bound of the vocabulary: coefficients, merges, END and PAD; at most 4096. The published
-            tokenizer fills it with merges (``max_merges=4096``).
-        max_length: tokens per code, END included; 0 takes the longest code of the data plus
-            ``length_margin``.
-        min_frequency: occurrences a pair of tokens needs to be merged.
-        alphabet_margin: part of the range of coefficients in the data that is added at both ends.
-        length_margin: part of the longest code in the data that is added to it.
-    """
+    """Settings of ``FastTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = FastTokenizer
     dial = "scale"
     dial_values = (2.75, 5.5, 11.0, 22.0, 44.0, 88.0)
 
-    scale: float = 22.0
-    max_merges: int = 8
-    vocab_size: int = 1024
-    max_length: int = 0
-    min_frequency: int = 2
-    alphabet_margin: float = 0.25
-    length_margin: float = 0.0
-
-    def __post_init__(self) -> None:
-        rules = [
-            ("scale", 0 < self.scale <= MAX_SCALE, f"a number > 0 and <= {MAX_SCALE:g}"),
-            ("vocab_size", 4 <= self.vocab_size <= MAX_TOKENS, f"an integer from 4 to {MAX_TOKENS}"),
-            ("max_merges", self.max_merges >= 0, "an integer >= 0"),
-            ("max_length", self.max_length >= 0, "an integer >= 0"),
-            ("min_frequency", self.min_frequency >= 1, "an integer >= 1"),
-            (
-                "alphabet_margin",
-                0 <= self.alphabet_margin <= MAX_MARGIN,
-                f"a number from 0 to {MAX_MARGIN:g}",
-            ),
-            ("length_margin", 0 <= self.length_margin <= MAX_MARGIN, f"a number from 0 to {MAX_MARGIN:g}"),
-        ]
-        for name, holds, allowed in rules:
-            if not holds:
-                raise ConfigError(name, getattr(self, name), allowed)
+    scale: float = setting(
+        22.0,
+        "Coefficients are rounded after multiplication with it; larger is finer and longer. Published: 10.",
+        above=0,
+        most=MAX_SCALE,
+    )
+    max_merges: int = setting(
+        8,
+        "Byte-pair merges. The first ones join runs of zeros, which is most of the compression. More make shorter "
+        "codes of rarer tokens, and what a place in the code means then depends on all tokens before it: with few "
+        "demonstrations, and for any-order models, a few merges learn much better.",
+        least=0,
+    )
+    vocab_size: int = setting(
+        1024,
+        "Upper bound of the vocabulary: coefficients, merges, END and PAD. The published tokenizer fills it with "
+        "merges (max_merges=4096).",
+        least=4,
+        most=MAX_TOKENS,
+    )
+    max_length: int = setting(
+        0,
+        "Tokens per code, END included; 0 takes the longest code of the data plus length_margin.",
+        least=0,
+    )
+    min_frequency: int = setting(2, "Occurrences a pair of tokens needs to be merged.", least=1)
+    alphabet_margin: float = setting(
+        0.25,
+        "Part of the range of coefficients in the data that is added at both ends.",
+        least=0,
+        most=MAX_MARGIN,
+    )
+    length_margin: float = setting(
+        0.0, "Part of the longest code in the data that is added to it.", least=0, most=MAX_MARGIN
+    )
 
     @override
     def fit(self, chunks: Tensor) -> FastTokenizer:

@@ -5,7 +5,7 @@ Tian et al., Visual Autoregressive Modeling: Scalable Image Generation via Next-
 2412.06782, does so for actions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, override
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen, widest
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
 from anyorder.tokenizers.residual_vq import FIT_CHUNKS
@@ -116,34 +117,31 @@ def stretch(chunks: Tensor, steps: int) -> Tensor:
 
 @dataclass
 class MultiscaleVQConfig(TokenizerConfig, choice="multiscale_vq"):
-    """Settings of ``MultiscaleVQTokenizer``.
-
-    Attributes:
-        scales: steps in time of each scale, increasing; those longer than the horizon are cut to it. CARP has 1, 2, 3,
-            4 on a latent.
-        codes: size of each codebook.
-        groups: groups of neighbouring action dimensions, each with its own codebooks; at most one per dimension.
-        seed: of the codebooks' start.
-    """
+    """Settings of ``MultiscaleVQTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = MultiscaleVQTokenizer
     dial = "codes"
     dial_values = (8, 16, 32, 64, 128, 256)
 
-    scales: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
-    codes: int = 128
-    groups: int = 2
-    seed: int = 0
+    scales: list[int] = setting(
+        [1, 2, 4, 8],
+        "Steps in time of each scale, increasing; those longer than the horizon are cut to it. CARP has 1, 2, 3, 4 "
+        "on a latent.",
+        least=1,
+    )
+    codes: int = setting(128, "Size of each codebook.", least=2)
+    groups: int = setting(
+        2,
+        "Groups of neighbouring action dimensions, each with its own codebooks; at most one per dimension.",
+        least=1,
+    )
+    seed: int = setting(0, "Seed of the codebooks' start.")
 
     def __post_init__(self) -> None:
-        rising = bool(self.scales) and self.scales[0] >= 1 and sorted(set(self.scales)) == self.scales
-        if not rising:
+        super().__post_init__()
+        if not self.scales or sorted(set(self.scales)) != self.scales:
             raise ConfigError("scales", self.scales, "increasing integers >= 1")
-        if self.codes < 2:
-            raise ConfigError("codes", self.codes, "an integer >= 2")
         check_vocabulary("codes", self.codes, self.codes)
-        if self.groups < 1:
-            raise ConfigError("groups", self.groups, "an integer >= 1")
 
     @override
     def fit(self, chunks: Tensor) -> MultiscaleVQTokenizer:

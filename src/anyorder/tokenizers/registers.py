@@ -6,7 +6,7 @@ Quantization: VQ-VAE Made Simple, 2023, arXiv 2309.15505.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, override
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from anyorder.errors import ConfigError, DecodeError
 from anyorder.factorization.precision import widen
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers
 
@@ -164,31 +165,25 @@ def mlp(x: Tensor, weights: Mapping[str, Tensor], part: str) -> Tensor:
 
 @dataclass
 class RegistersConfig(TokenizerConfig, choice="registers"):
-    """Settings of ``RegisterTokenizer``.
-
-    Attributes:
-        registers: tokens per chunk. OAT has 8 for 32 time steps.
-        fsq_levels: values of each number of a register; their product is the vocabulary. OAT: 8, 5, 5, 5.
-        width: hidden units of the autoencoder.
-        steps: training steps.
-        seed: of the training.
-    """
+    """Settings of ``RegisterTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = RegisterTokenizer
     dial = "registers"
     dial_values = (1, 2, 4, 8, 16)
 
-    registers: int = 8
-    fsq_levels: list[int] = field(default_factory=lambda: [8, 5, 5, 5])
-    width: int = 128
-    steps: int = 1500
-    seed: int = 0
+    registers: int = setting(8, "Tokens per chunk. OAT has 8 for 32 time steps.", least=1)
+    fsq_levels: list[int] = setting(
+        [8, 5, 5, 5],
+        "Values of each number of a register; their product is the vocabulary. OAT: 8, 5, 5, 5.",
+        least=2,
+    )
+    width: int = setting(128, "Hidden units of the autoencoder.", least=1)
+    steps: int = setting(1500, "Training steps.", least=1)
+    seed: int = setting(0, "Seed of the training.")
 
     def __post_init__(self) -> None:
-        for name in ("registers", "width", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, getattr(self, name), "an integer >= 1")
-        if not self.fsq_levels or min(self.fsq_levels) < 2:
+        super().__post_init__()
+        if not self.fsq_levels:
             raise ConfigError("fsq_levels", self.fsq_levels, "one or more integers >= 2")
         check_vocabulary("fsq_levels", self.fsq_levels, math.prod(self.fsq_levels))
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, override
 import torch
 from torch import Tensor
 
-from anyorder.errors import ConfigError
 from anyorder.factorization.precision import widen
+from anyorder.settings import setting
 from anyorder.tokenizers.base import ActionTokenizer, TokenizerConfig, check_vocabulary, chunks_to_fit
 from anyorder.tokenizers.kmeans import FloatBuffers, kmeans, nearest_code
 
@@ -73,27 +73,18 @@ class ResidualVQTokenizer(ActionTokenizer):
 
 @dataclass
 class ResidualVQConfig(TokenizerConfig, choice="residual_vq"):
-    """Settings of ``ResidualVQTokenizer``.
-
-    Attributes:
-        stages: tokens per chunk.
-        codes: size of each stage's codebook.
-        seed: of the codebooks' start.
-    """
+    """Settings of ``ResidualVQTokenizer``."""
 
     tokenizer: ClassVar[type[ActionTokenizer]] = ResidualVQTokenizer
     dial = "stages"
     dial_values = (1, 2, 4, 8, 16)
 
-    stages: int = 8
-    codes: int = 128
-    seed: int = 0
+    stages: int = setting(8, "Tokens per chunk.", least=1)
+    codes: int = setting(128, "Size of each stage's codebook.", least=2)
+    seed: int = setting(0, "Seed of the codebooks' start.")
 
     def __post_init__(self) -> None:
-        if self.stages < 1:
-            raise ConfigError("stages", self.stages, "an integer >= 1")
-        if self.codes < 2:
-            raise ConfigError("codes", self.codes, "an integer >= 2")
+        super().__post_init__()
         check_vocabulary("codes", self.codes, self.codes)
 
     @override
