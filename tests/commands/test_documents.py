@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from anyorder import cli, composition
-from anyorder.settings.text import table
+from anyorder.settings.text import table, table_of_members
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
+MEMBERS = re.compile(r"(<!-- members: (\w+) -->\n).*?(<!-- /members: \2 -->)", re.DOTALL)
 MARKED = re.compile(r"(<!-- settings: (\w+) -->\n).*?(<!-- /settings: \2 -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
-    """Return a page with the table of each verb that it marks a place for."""
+    """Return a page with the table of each verb, and of each family's members, that it marks a place for."""
+    text = MEMBERS.sub(lambda m: f"{m[1]}\n{table_of_members(composition.families()[m[2]])}\n\n{m[3]}", text)
     return MARKED.sub(
         lambda m: f"{m[1]}\n{table(cli.kind_of(m[2]), composition.chosen(m[2]))}\n\n{m[3]}", text
     )
@@ -25,6 +27,12 @@ def with_tables(text: str) -> str:
 def test_every_verb_has_its_table_in_a_document(verb):
     marked = [m[2] for path in PAGES.values() for m in MARKED.finditer(path.read_text())]
     assert marked.count(verb) == 1
+
+
+@pytest.mark.parametrize("family", ["factorization", "tokenizer"])
+def test_the_settings_of_every_member_have_their_table_in_a_document(family):
+    marked = [m[2] for path in PAGES.values() for m in MEMBERS.finditer(path.read_text())]
+    assert marked.count(family) == 1
 
 
 @pytest.mark.parametrize("page", PAGES)

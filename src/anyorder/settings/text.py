@@ -4,7 +4,7 @@ import dataclasses
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from anyorder.settings.declaration import DECLARED, hints_of
@@ -141,8 +141,24 @@ def table(kind: type[Any], chosen: Mapping[str, str]) -> str:
         kind: the dataclass.
         chosen: as of ``explained``.
     """
+    return markdown(rows(kind), chosen)
+
+
+def table_of_members(family: type[Any]) -> str:
+    """Return a Markdown table of the settings of every member of a family, ``member.setting``."""
+    members = sorted(family.choices.items())
+    return markdown((row for name, kind in members for row in rows(kind, name)), {})
+
+
+def markdown(declared: Iterable[Row], chosen: Mapping[str, str]) -> str:
+    """Return a Markdown table of settings, those that only hold others left out.
+
+    Args:
+        declared: the settings.
+        chosen: as of ``explained``.
+    """
     lines = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    for row in rows(kind):
+    for row in declared:
         if not row.group:
             default = chosen.get(row.path, row.shown)
             shown = "required" if default == REQUIRED else f"`{default}`"
