@@ -278,7 +278,7 @@ def test_no_validation_split(tmp_path):
     )
     assert (train.episodes, train.frames, held_out.episodes, held_out.frames) == (1, 12, 0, 0)
     for wrong in (1.0, -0.1, float("nan")):
-        assert "dataset.validation_fraction" in refused(
+        assert "validation_fraction" in refused(
             lambda wrong=wrong: DatasetConfig("d", validation_fraction=wrong)
         )
 
@@ -336,7 +336,7 @@ def test_times_that_drift_name_the_tolerance_and_train_with_it(tmp_path):
     # More than half a frame is no drift: the nearest frame is another one.
     assert refused(lambda: both(root, **observed)).startswith("video file: ")
     for wrong in (0, -1, float("nan"), float("inf")):
-        assert "dataset.tolerance_s" in refused(lambda wrong=wrong: DatasetConfig("d", tolerance_s=wrong))
+        assert "tolerance_s" in refused(lambda wrong=wrong: DatasetConfig("d", tolerance_s=wrong))
 
 
 def test_a_frame_of_another_size_is_told_as_the_metadata_tells_it(tmp_path):

@@ -255,7 +255,7 @@ def test_the_command_counts_the_dataset(fitted, dataset, tmp_path, capsys):
         (["flops=1e19"], "a dataset folder, or unique_tokens"),
         (["unique_tokens=5e7", "dataset=x", "flops=1e19"], "'dataset and unique_tokens' given"),
         (["unique_tokens=-5", "flops=1e19"], "unique_tokens: -5.0 given"),
-        (["unique_tokens=5e7", "flops=0"], "flops: 0.0 given, allowed: a finite number above 0"),
+        (["unique_tokens=5e7", "flops=0"], "flops: 0.0 given, allowed: a number > 0"),
         (["dataset=/no/such", "flops=1e19"], "dataset: '/no/such' given, allowed: the folder"),
         (["unique_tokens=5e7", "flops=1e19", "validation_fraction=1"], "a number in [0, 1)"),
         (["unique_tokens=5e7", "flops=1e19", "out=README.md"], "a new file"),

@@ -304,7 +304,7 @@ def head(folder, episodes, **features):
             "laws: None given, allowed: laws.json of `anyorder fit`, or pilot=MIN",
         ),
         (["dataset={lift}", "flops=1", "pilot=1", "laws=x"], "laws: 'laws and pilot' given"),
-        (["dataset={lift}", "flops=1", "pilot=0"], "pilot: 0.0 given, allowed: a finite number above 0"),
+        (["dataset={lift}", "flops=1", "pilot=0"], "pilot: 0.0 given, allowed: a number > 0"),
         (["dataset={lift}", "flops=1", "pilot=-3"], "pilot: -3.0 given"),
         (
             ["unique_tokens=1e5", "flops=1", "pilot=1"],

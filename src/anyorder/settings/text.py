@@ -42,7 +42,7 @@ class Row:
 
 
 def rows(kind: type[Any], path: str = "") -> Iterator[Row]:
-    """Yield every setting that a dataclass declares, at any depth.
+    """Yield every setting that a dataclass declares, at any depth; those it inherits come after its own.
 
     >>> from anyorder.settings import Settings, setting
     >>> @dataclasses.dataclass
@@ -59,7 +59,8 @@ def rows(kind: type[Any], path: str = "") -> Iterator[Row]:
     legs.count 2 How many.
     """
     hints = hints_of(kind)
-    for field in dataclasses.fields(kind):
+    own = vars(kind).get("__annotations__", {})
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
         here, meaning = join(path, field.name), ""
         if (declared := field.metadata.get(DECLARED)) is not None:
             meaning = declared.meaning

@@ -137,7 +137,7 @@ class GridConfig(Settings):
         least=0,
         most=MAX_COUNT,
     )
-    max_flops: float | None = setting(None, "Combinations of more than this 6 N D are left out.", above=0)
+    max_flops: float | None = setting(None, "Combinations of more than this 6 N D are left out.", least=0)
 
     def check(self, name: str) -> None:
         """Raise a ``ConfigError`` for an axis that is empty."""
