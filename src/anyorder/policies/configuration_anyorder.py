@@ -18,7 +18,7 @@ from anyorder.factorization import FactorizationConfig
 from anyorder.networks import ObservationSpec
 from anyorder.networks.policy_settings import PolicySettings
 from anyorder.networks.transformer import MAX_SIZE
-from anyorder.settings import TYPE_KEY, completed, from_plain
+from anyorder.settings import TYPE_KEY, completed, from_plain, setting
 from anyorder.settings.plain import check_settings
 from anyorder.sums import read_sums, update_sums
 from anyorder.tokenizers import TokenizerConfig
@@ -41,12 +41,10 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         tokenizer_options: likewise.
         tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
         tasks: sentences of the training data; filled by ``fitting.fit``.
-        text_size: numbers the task's text encoder gives; filled by ``fitting.fit``.
         action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
             to, or -1; empty for all absolute. Filled by ``fitting.fit``.
         normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
             MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
-        fps: control rate of the training data in Hz; filled by ``fitting.fit``.
         dimension_names: what the dimensions of a feature are called, for messages; filled by ``fitting.fit``.
     """
 
@@ -57,12 +55,16 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
     tokenizer_options: dict[str, Any] = field(default_factory=dict)
     tokenizer_spec: dict[str, Any] | None = None
     tasks: list[str] = field(default_factory=list)
-    text_size: int = 0
+    text_size: int = setting(
+        0, "Numbers the task's text encoder gives; filled by fitting.fit.", least=0, most=MAX_SIZE
+    )
     action_reference: list[int] = field(default_factory=list)
-    fps: float | None = None
+    fps: float | None = setting(
+        None, "Control rate of the training data in Hz; filled by fitting.fit.", above=0, most=MAX_SIZE
+    )
     dimension_names: dict[str, list[str]] = field(default_factory=dict)
-    optimizer_lr: float = 3e-3
-    optimizer_weight_decay: float = 0.1
+    optimizer_lr: float = setting(3e-3, "Peak learning rate.", above=0)
+    optimizer_weight_decay: float = setting(0.1, "Weight decay of AdamW.", least=0)
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: {
             "STATE": NormalizationMode.MEAN_STD,
@@ -89,11 +91,6 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
             ConfigError: a setting has a value it cannot have.
         """
         super().__post_init__()
-        check_number("text_size", self.text_size, 0, MAX_SIZE, whole=True)
-        check_number("optimizer_lr", self.optimizer_lr, 0, above=True)
-        check_number("optimizer_weight_decay", self.optimizer_weight_decay, 0)
-        if self.fps is not None:
-            check_number("fps", self.fps, 0, MAX_SIZE, above=True)
         for name, feature in {**(self.input_features or {}), **(self.output_features or {})}.items():
             for size in feature.shape:
                 check_number(f"shape of {name}", size, 1, MAX_SIZE, whole=True)
