@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,48 +30,52 @@ MEMBERS = ("factorization", "tokenizer")
 @PreTrainedConfig.register_subclass("anyorder")
 @dataclass
 class AnyOrderConfig(PolicySettings, PreTrainedConfig):
-    """One policy; the factorization is a setting, as are those of ``PolicySettings``.
-
-    Attributes:
-        factorization: its name under ``type`` and its settings; ``fitting.fit`` adds those that are left out. A name
-            alone, as of a command line, is taken, too.
-        factorization_options: settings by name that go into ``factorization``, beside a name alone or over what is
-            there; none after that.
-        tokenizer: likewise (see ``anyorder tokenize``); continuous factorizations use none.
-        tokenizer_options: likewise.
-        tokenizer_spec: sizes of the fitted tokenizer; filled by ``fitting.fit``.
-        tasks: sentences of the training data; filled by ``fitting.fit``.
-        action_reference: for each action dimension, which dimension of ``observation.state`` it is predicted relative
-            to, or -1; empty for all absolute. Filled by ``fitting.fit``.
-        normalization_mapping: how each kind of feature is normalised, with exact statistics. Actions default to
-            MIN_MAX: for joint targets the extremes are the reach itself, which quantiles would clip.
-        dimension_names: what the dimensions of a feature are called, for messages; filled by ``fitting.fit``.
-    """
+    """One policy; the factorization is a setting, as are those of ``PolicySettings``."""
 
     device: str | None = None  # LeRobot's; the one there is when null
-    factorization: Any = field(default_factory=lambda: {TYPE_KEY: "autoregressive"})
-    factorization_options: dict[str, Any] = field(default_factory=dict)
-    tokenizer: Any = field(default_factory=lambda: {TYPE_KEY: "fast"})
-    tokenizer_options: dict[str, Any] = field(default_factory=dict)
-    tokenizer_spec: dict[str, Any] | None = None
-    tasks: list[str] = field(default_factory=list)
+    factorization: Any = setting(
+        {TYPE_KEY: "autoregressive"},
+        "Its name under type, and its settings; fitting.fit adds those that are left out. A name alone, as of a "
+        "command line, is taken, too.",
+    )
+    factorization_options: dict[str, Any] = setting(
+        {},
+        "Settings by name that go into factorization, beside a name alone or over what is there; none after that.",
+    )
+    tokenizer: Any = setting(
+        {TYPE_KEY: "fast"},
+        "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none.",
+    )
+    tokenizer_options: dict[str, Any] = setting({}, "Settings by name that go into tokenizer.")
+    tokenizer_spec: dict[str, Any] | None = setting(
+        None, "Sizes of the fitted tokenizer; filled by fitting.fit."
+    )
+    tasks: list[str] = setting([], "Sentences of the training data; filled by fitting.fit.")
     text_size: int = setting(
         0, "Numbers the task's text encoder gives; filled by fitting.fit.", least=0, most=MAX_SIZE
     )
-    action_reference: list[int] = field(default_factory=list)
+    action_reference: list[int] = setting(
+        [],
+        "For each action dimension, which dimension of observation.state it is predicted relative to, or -1; empty "
+        "for all absolute. Filled by fitting.fit.",
+    )
     fps: float | None = setting(
         None, "Control rate of the training data in Hz; filled by fitting.fit.", above=0, most=MAX_SIZE
     )
-    dimension_names: dict[str, list[str]] = field(default_factory=dict)
+    dimension_names: dict[str, list[str]] = setting(
+        {}, "What the dimensions of a feature are called, for messages; filled by fitting.fit."
+    )
     optimizer_lr: float = setting(3e-3, "Peak learning rate.", above=0)
     optimizer_weight_decay: float = setting(0.1, "Weight decay of AdamW.", least=0)
-    normalization_mapping: dict[str, NormalizationMode] = field(
-        default_factory=lambda: {
+    normalization_mapping: dict[str, NormalizationMode] = setting(
+        {
             "STATE": NormalizationMode.MEAN_STD,
             "ENV": NormalizationMode.MEAN_STD,
             "ACTION": NormalizationMode.MIN_MAX,
             "VISUAL": NormalizationMode.IDENTITY,
-        }
+        },
+        "How each kind of feature is normalized, with exact statistics. Actions default to MIN_MAX: for joint targets "
+        "the extremes are the reach itself, which quantiles would clip.",
     )
 
     def __post_init__(self) -> None:
