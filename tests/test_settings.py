@@ -10,6 +10,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.settings import convert
 from anyorder.tokenizers import TokenizerConfig
+from anyorder.training.config import OptimizerConfig
 
 
 def test_names_of_features_may_be_written_as_levels():
@@ -35,3 +36,8 @@ def test_options_are_built_by_their_types(family):
                     family.named(name, **{field.name: value})
                 assert str(error.value).startswith(f"{field.name}: {value!r} given, allowed: ")
     assert family.choices
+
+
+def test_a_list_is_not_a_number():
+    with pytest.raises(ConfigError, match=r"^betas: 0\.5 given, allowed: a list"):
+        OptimizerConfig(betas=0.5)

@@ -110,6 +110,10 @@ def test_joints_have_lerobots_names_order_and_units(lift):
     assert math.isclose(5 * model.opt.timestep, 1 / lift.metadata["render_fps"], rel_tol=1e-12)
 
 
+def test_no_task_is_lost():
+    assert {"lift", "push", "pick_place", "stack", "either"} <= set(TASKS)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_env_keeps_gymnasiums_contract(task):
     camel = "".join(part.capitalize() for part in task.split("_"))

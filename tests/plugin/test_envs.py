@@ -102,6 +102,10 @@ def test_only_lerobots_option_begins_another_episode():
 FAMILIES = [name for name, kind in EnvConfig.choices.items() if kind.__module__.startswith("anyorder.")]
 
 
+def test_no_environment_is_lost():
+    assert {"so101", "aloha", "metaworld", "pusht"} <= set(FAMILIES)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_types_describe_what_their_environment_gives(family):
     try:

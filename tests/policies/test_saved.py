@@ -33,6 +33,7 @@ CHANGES = [
     ("factorization", "masked_difusion", "did you mean 'masked_diffusion'"),
     ("factorization", [], "factorization"),
     ("factorization_options", {"step": 3}, "step"),
+    ("factorization_options", "x", "factorization_options: 'x' given"),
     ("tokenizer_spec", "x", "tokenizer_spec: 'x' given"),
     ("network", {"width": 16, "depth": 1, "head": 2}, "network.head: 2 given"),
     ("encoder", {"vision": {"crop": "a"}}, "encoder.vision.crop: 'a' given"),
@@ -191,3 +192,9 @@ def test_the_command_line_takes_a_name_with_options_and_the_form_on_disk(words):
     config = draccus.parse(AnyOrderConfig, args=["--device=cpu", *words])
     assert config.factorization == {"type": "masked_diffusion", "steps": 8}
     assert config.factorization_options == {}
+
+
+@pytest.mark.parametrize("given", ["x", []])
+def test_options_that_are_no_settings_are_refused(given):
+    with pytest.raises(ConfigError, match="^tokenizer_options: .* given, allowed: settings"):
+        AnyOrderConfig(device="cpu", tokenizer_options=given)

@@ -534,3 +534,12 @@ def test_annealed_orders_are_random_in_the_first_half_of_a_run(lift_root, data):
     assert half > 2
     assert all(torch.equal(a, b) for a, b in zip(annealed[:half], random[:half], strict=True))
     assert not torch.equal(annealed[-1], random[-1])
+
+
+def test_episodes_may_be_named(lift_root, data):
+    """All of them by name are all of them; one that is not there is refused."""
+    shares = {"validation_fraction": 0.34, "test_fraction": 0.34}
+    named = study(lift_root, dataset=StudyDataset(root=str(lift_root), episodes=[0, 1, 2, 3, 4, 5], **shares))
+    assert StudyData(named).fingerprint == data.fingerprint
+    with pytest.raises(UserError, match=r"episodes: \[9\] given"):
+        StudyData(study(lift_root, dataset=StudyDataset(root=str(lift_root), episodes=[9], **shares)))

@@ -63,4 +63,6 @@ class PolicySettings(Settings):
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError("n_action_steps", self.n_action_steps, allowed)
         if self.guidance != 1 and not self.context_dropout:
-            raise ConfigError("guidance", self.guidance, "1, as it was trained without context_dropout")
+            raise ConfigError(
+                "guidance", self.guidance, "1, as training without context_dropout leaves nothing to guide by"
+            )

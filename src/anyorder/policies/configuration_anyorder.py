@@ -83,6 +83,7 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         self.device = device_here(self.device)
         for name in MEMBERS:
             chosen, options = getattr(self, name), getattr(self, f"{name}_options")
+            check_settings(options, f"{name}_options")
             setattr(self, name, member(name, chosen) | options)
             setattr(self, f"{name}_options", {})
         PreTrainedConfig.__post_init__(self)

@@ -59,6 +59,8 @@ class Declared:
         plain = [kind for kind in kinds if kind not in lists and kind is not type(None)]
         if isinstance(value, list | tuple) and lists and plain:
             return
+        if lists and not plain and not isinstance(value, list | tuple):
+            raise ConfigError(name, value, "a list, as [a,b]")
         plain = plain or list(typing.get_args(lists[0]))
         values = value if isinstance(value, list | tuple) and lists else [value]
         for each in values:

@@ -108,7 +108,7 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
     anyorder.errors.ConfigError: network.widht: 64 given, allowed: width, depth, ..., did you mean 'width'?
     """
     values = dict(plain)
-    if getattr(kind, "choice", None) == "":  # the base of a family , not a member
+    if getattr(kind, "choice", None) == "":  # the base of a family, not a member
         if TYPE_KEY not in values:
             raise ConfigError(join(path, TYPE_KEY), None, ", ".join(sorted(kind.choices)))
         kind = kind.member(values.pop(TYPE_KEY), join(path, TYPE_KEY))
