@@ -196,5 +196,5 @@ def test_the_command_line_takes_a_name_with_options_and_the_form_on_disk(words):
 
 @pytest.mark.parametrize("given", ["x", []])
 def test_options_that_are_no_settings_are_refused(given):
-    with pytest.raises(ConfigError, match="^tokenizer_options: .* given, allowed: settings"):
+    with pytest.raises(ConfigError, match=r"^tokenizer_options: .* given, allowed: settings"):
         AnyOrderConfig(device="cpu", tokenizer_options=given)

@@ -64,5 +64,5 @@ class PolicySettings(Settings):
             raise ConfigError("n_action_steps", self.n_action_steps, allowed)
         if self.guidance != 1 and not self.context_dropout:
             raise ConfigError(
-                "guidance", self.guidance, "1, as training without context_dropout leaves nothing to guide by"
+                "guidance", self.guidance, "1 without context_dropout, which trains for guidance"
             )
