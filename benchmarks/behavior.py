@@ -81,24 +81,8 @@ def run(*words: str) -> None:
 
 def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words: str) -> dict[str, object]:
     """Train a policy for 20 steps and return what it computes."""
-    fixed = (
-        "steps=20",
-        "log_freq=1",
-        "eval_freq=10",
-        "batch_size=16",
-        "chunk_size=8",
-        "eval_samples=4",
-        "device=cpu",
-    )
-    run(
-        "train",
-        f"dataset.root={data}",
-        f"output_dir={folder}",
-        *fixed,
-        "n_action_steps=4",
-        "progress=false",
-        *words,
-    )
+    fixed = ("steps=20", "log_freq=1", "eval_freq=10", "batch_size=16", "chunk_size=8", "eval_samples=4", "device=cpu")
+    run("train", f"dataset.root={data}", f"output_dir={folder}", *fixed, "n_action_steps=4", "progress=false", *words)
     times = ("seconds", "_s", "samples_per", "time", "crc32")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     said = [{k: v for k, v in line.items() if not any(word in k for word in times)} for line in lines]
@@ -136,12 +120,7 @@ def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words
 def study_of(out: Path, data: Path) -> list[dict[str, object]]:
     """Run a small study and return its table."""
     (out / "study.yaml").write_text(STUDY)
-    held = (
-        "dataset.validation_fraction=0.34",
-        "dataset.test_fraction=0.34",
-        "evaluation.chunks=16",
-        "workers=1",
-    )
+    held = ("dataset.validation_fraction=0.34", "dataset.test_fraction=0.34", "evaluation.chunks=16", "workers=1")
     run("study", "run", f"study={out / 'study.yaml'}", f"dataset.root={data}", f"out={out / 'study'}", *held)
     run("study", "collect", f"out={out / 'study'}")
     table = parquet.read_table(out / "study" / "runs.parquet").to_pylist()

@@ -25,21 +25,15 @@ HORIZON, ACTIONS, WIDTH = 50, 14, 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="samples at a time")
-    parser.add_argument(
-        "--noise", type=float, default=0.0, help="of the chunks: more of it makes longer codes"
-    )
+    parser.add_argument("--noise", type=float, default=0.0, help="of the chunks: more of it makes longer codes")
     parser.add_argument("--repeats", type=int, default=3, help="times a cell")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = TokenizerConfig.named("fast", max_merges=8).fit(smooth(400, options.noise))
     torch.manual_seed(0)
-    network = SlotNetwork(
-        TransformerConfig(WIDTH, 2, 4).build(), tokenizer.length, tokenizer.vocab_size
-    ).eval()
+    network = SlotNetwork(TransformerConfig(WIDTH, 2, 4).build(), tokenizer.length, tokenizer.vocab_size).eval()
     print(f"codes of {tokenizer.length} tokens, {tokenizer.constraint.states} states\n")
     print(f"| family | {' | '.join(f'batch {batch}: plain | legal | ratio' for batch in options.batches)} |")
     print("|---|" + "---:|" * 3 * len(options.batches))

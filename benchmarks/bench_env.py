@@ -81,9 +81,7 @@ def frames_per_s(camera: str, size: int, seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="processor seconds per measurement")
     parser.add_argument("--size", type=int, default=96, help="width and height of camera frames in pixels")
     parser.add_argument("--no-cameras", action="store_true", help="leave rendering out")

@@ -42,9 +42,7 @@ class Grid:
 
 # The grid of arXiv 2507.15857, and one of the size that robot demonstrations have.
 TEXT = Grid((25e6, 50e6, 100e6), (1, 2, 4, 10, 30, 100, 300, 800), tuple(np.geomspace(7e6, 2.5e9, 12)))
-ACTIONS = Grid(
-    tuple(np.geomspace(1e3, 3e5, 5)), (1, 3, 10, 30, 100, 300, 1000), tuple(np.geomspace(1e4, 3e6, 8))
-)
+ACTIONS = Grid(tuple(np.geomspace(1e3, 3e5, 5)), (1, 3, 10, 30, 100, 300, 1000), tuple(np.geomspace(1e4, 3e6, 8)))
 LAWS = {
     "R_D 31, text": (TEXT, (400, 1500, 1.7, 0.34, 0.36, 31, 55)),
     "R_D 494, text": (TEXT, (400, 2500, 1.7, 0.34, 0.36, 494, 1266)),

@@ -37,9 +37,7 @@ def make_dataset(root: Path, kind: str, episodes: int, frames: int) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.utils import SuppressProgressBars
 
-    features = {
-        key: {"dtype": "float32", "shape": (6,), "names": None} for key in ("observation.state", "action")
-    }
+    features = {key: {"dtype": "float32", "shape": (6,), "names": None} for key in ("observation.state", "action")}
     for camera in CAMERAS:
         features[camera] = {"dtype": kind, "shape": (SIZE, SIZE, 3), "names": ["height", "width", "channels"]}
     dataset = LeRobotDataset.create(
@@ -77,9 +75,7 @@ def lerobots(root: Path, horizon: int, batch_size: int, workers: int) -> Iterato
     dataset = LeRobotDataset("local/bench", root=root, delta_timestamps=deltas, video_backend=backend)
     # One endless pass, so that workers start once, as in our loader.
     order = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=2**30)
-    return iter(
-        torch.utils.data.DataLoader(dataset, batch_size=batch_size, sampler=order, num_workers=workers)
-    )
+    return iter(torch.utils.data.DataLoader(dataset, batch_size=batch_size, sampler=order, num_workers=workers))
 
 
 def waiting(chunks: ActionChunks, batch_size: int, workers: int, steps: int, work_s: float) -> float:
@@ -99,26 +95,21 @@ def waiting(chunks: ActionChunks, batch_size: int, workers: int, steps: int, wor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--episodes", type=int, default=8, help="episodes to generate")
     parser.add_argument("--frames", type=int, default=100, help="frames an episode to generate")
     parser.add_argument("--horizon", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2, help="worker processes where there are any")
     parser.add_argument("--seconds", type=float, default=3.0, help="measured time per cell")
-    parser.add_argument(
-        "--step-s", type=float, default=0.3, help="CPU seconds of a training step, to measure waiting"
-    )
+    parser.add_argument("--step-s", type=float, default=0.3, help="CPU seconds of a training step, to measure waiting")
     parser.add_argument("--steps", type=int, default=20, help="training steps to measure waiting; 0 for none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     horizon, size, workers = arguments.horizon, arguments.batch_size, arguments.workers
     count = arguments.episodes * arguments.frames
     print(
-        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, ",
-        end="",
+        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end=""
     )
     print(f"torch {torch.__version__} with 1 thread; {count} frames of 2 cameras at {SIZE}x{SIZE}, ", end="")
     print(f"batches of {size}, {horizon} actions; waiting beside steps of {arguments.step_s:g} s\n")
@@ -142,11 +133,7 @@ def main() -> None:
             ]
             for name, chunks, processes in cells:
                 clock = time.perf_counter if processes else time.process_time
-                batches = (
-                    lerobots(root, horizon, size, processes)
-                    if chunks is None
-                    else ours(chunks, size, processes)
-                )
+                batches = lerobots(root, horizon, size, processes) if chunks is None else ours(chunks, size, processes)
                 speed = rate(batches, size, arguments.seconds, clock)
                 del batches  # ends its processes
                 waited = "-"

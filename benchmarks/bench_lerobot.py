@@ -27,16 +27,11 @@ BATCH = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demos", type=int, default=50)
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each training")
     parser.add_argument(
-        "--families",
-        nargs="*",
-        default=["regression", "autoregressive"],
-        help="none: only the evaluations",
+        "--families", nargs="*", default=["regression", "autoregressive"], help="none: only the evaluations"
     )
     parser.add_argument("--chunks", nargs="+", type=int, default=[16, 50], help="chunk sizes")
     parser.add_argument("--episodes", type=int, default=50, help="of the evaluations")

@@ -33,12 +33,9 @@ def make_dataset(root: Path, episodes: int, frames: int) -> None:
 
     names = [f"joint{i}" for i in range(STATE_SIZE)]
     features = {
-        key: {"dtype": "float32", "shape": (STATE_SIZE,), "names": names}
-        for key in ("observation.state", "action")
+        key: {"dtype": "float32", "shape": (STATE_SIZE,), "names": names} for key in ("observation.state", "action")
     }
-    dataset = LeRobotDataset.create(
-        "local/bench", FPS, features, root=root, use_videos=False, video_backend="pyav"
-    )
+    dataset = LeRobotDataset.create("local/bench", FPS, features, root=root, use_videos=False, video_backend="pyav")
     random = np.random.default_rng(0)
     with SuppressProgressBars():
         for _ in range(episodes):
@@ -86,17 +83,13 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--root", type=Path, help="an existing LeRobot dataset; by default one is generated")
     parser.add_argument("--episodes", type=int, default=20, help="episodes to generate")
     parser.add_argument("--frames", type=int, default=300, help="frames an episode to generate")
     parser.add_argument("--horizons", type=int, nargs="+", default=[1, 16, 50])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 256])
-    parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0], help="worker counts for LeRobot's DataLoader"
-    )
+    parser.add_argument("--workers", type=int, nargs="+", default=[0], help="worker counts for LeRobot's DataLoader")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured time per cell")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -108,10 +101,7 @@ def main() -> None:
         start = time.perf_counter()
         chunks = ActionChunks.load(root, horizon=1)
         load_s = time.perf_counter() - start
-        print(
-            f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, ",
-            end="",
-        )
+        print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, ", end="")
         print(f"torch {torch.__version__} with 1 thread; {chunks.frames} frames, loaded in {load_s:.2f} s\n")
         columns = [f"LeRobot, {workers} workers" for workers in arguments.workers]
         header = ["horizon", "batch", "ActionChunks", *columns, "ratio"]
@@ -130,10 +120,7 @@ def main() -> None:
                     for workers in arguments.workers
                 ]
                 cells = [f"{value:,.0f}/s" for value in (fast, *slow)]
-                print(
-                    f"| {horizon} | {batch_size} | {' | '.join(cells)} | {fast / max(slow):,.0f} |",
-                    flush=True,
-                )
+                print(f"| {horizon} | {batch_size} | {' | '.join(cells)} | {fast / max(slow):,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--root", type=Path, default=Path("outputs/bench/lift"), help="dataset; recorded if missing"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("outputs/bench/lift"), help="dataset; recorded if missing")
     parser.add_argument("--episodes", type=int, default=50, help="demonstrations to record")
-    parser.add_argument(
-        "--steps", type=int, default=60, help="training steps to time, the first third not counted"
-    )
+    parser.add_argument("--steps", type=int, default=60, help="training steps to time, the first third not counted")
     parser.add_argument("--calls", type=int, default=20, help="chunks to time")
     options = parser.parse_args()
     if not options.root.exists():

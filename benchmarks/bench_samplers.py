@@ -26,9 +26,7 @@ STEPS = (4, 8, 16, 32)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codes", type=int, default=2000, help="codes a cell")
     codes = parser.parse_args().codes
     chain = ChainNetwork()

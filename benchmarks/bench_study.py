@@ -90,17 +90,13 @@ def stacked(members, codes, seen):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="There is a performance drop")
-    print(
-        f"| width | params | chunks | AR, ms | GFLOP/s | {options.members} AR stacked, ms each | masked, ms |"
-    )
+    print(f"| width | params | chunks | AR, ms | GFLOP/s | {options.members} AR stacked, ms each | masked, ms |")
     print("|---|---|---|---|---|---|---|")
     for width, batch in SHAPES:
         codes = torch.randint(VOCABULARY, (batch, LENGTH))

@@ -107,17 +107,13 @@ def main():
         for batch in batches
     ]
 
-    print(
-        f"{options.chunks} chunks of {shape[0]} x {shape[1]} values, 1 thread. Chunks/s, and times the baseline's."
-    )
+    print(f"{options.chunks} chunks of {shape[0]} x {shape[1]} values, 1 thread. Chunks/s, and times the baseline's.")
     verbs = [f"{verb}, batch {batch}" for verb in ("encode", "decode") for batch in batches]
     print("| tokenizer | fit 5000, s | tokens | rmse | " + " | ".join(verbs) + " |")
     print("|---|---:|---:|---:|" + "---:|" * len(verbs))
     length = np.mean([len(code) for code in codes])
     cells = " | ".join(f"{s:,.0f}" for s in speed)
-    print(
-        f"| scipy + byte-level BPE, a chunk at a time | {fit_s:.1f} | {length:.1f} | {error:.4f} | {cells} |"
-    )
+    print(f"| scipy + byte-level BPE, a chunk at a time | {fit_s:.1f} | {length:.1f} | {error:.4f} | {cells} |")
     published_settings = ("fast", {"scale": 10.0, "max_merges": 4096})
     for name, settings in [(name, {}) for name in sorted(TokenizerConfig.choices)] + [published_settings]:
         start = time.perf_counter()

@@ -45,9 +45,7 @@ class Cell:
 
 def arguments(description: str, folder: str, steps: int) -> argparse.ArgumentParser:
     """Return the options that all comparisons have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(folder), help="where runs are kept")
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps of each policy")
     parser.add_argument("--episodes", type=int, default=100, help="rollouts a cell, on unseen seeds")
@@ -110,9 +108,7 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
         regularised = cell.family in REGULARIZED
         settings = TrainConfig(
             output_dir=str(run),
-            dataset=DatasetConfig(
-                root=str(folder / "data" / cell.task), episodes=cell.demos, allow_short=True
-            ),
+            dataset=DatasetConfig(root=str(folder / "data" / cell.task), episodes=cell.demos, allow_short=True),
             factorization=FactorizationConfig.named(cell.family, **cell.options),
             tokenizer=TokenizerConfig.named(cell.tokenizer),
             network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
@@ -126,17 +122,13 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
         )
         train.run(settings, Console(quiet=True))
         rollout.run(
-            rollout.RolloutConfig(
-                policy=str(run), episodes=episodes, seed=first_seed, videos=0, device="cpu"
-            ),
+            rollout.RolloutConfig(policy=str(run), episodes=episodes, seed=first_seed, videos=0, device="cpu"),
             Console(quiet=True),
         )
     found = json.loads(summary.read_text())
     trained = json.loads((run / "train_config.json").read_text())["steps"]
     if (trained, found["episodes"]) != (steps, episodes):
-        raise SystemExit(
-            f"{run}: {trained} steps and {found['episodes']} episodes, {steps} and {episodes} asked"
-        )
+        raise SystemExit(f"{run}: {trained} steps and {found['episodes']} episodes, {steps} and {episodes} asked")
     return found["successes"], found["episodes"]
 
 

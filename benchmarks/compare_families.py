@@ -46,11 +46,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rows = [
-        [
-            Cell(task, DEMOS[task], *arm)
-            for task in options.tasks
-            if arm not in VARIANTS or task == options.tasks[0]
-        ]
+        [Cell(task, DEMOS[task], *arm) for task in options.tasks if arm not in VARIANTS or task == options.tasks[0]]
         for arm in ARMS
     ]
     cells = sorted((cell for row in rows for cell in row), key=lambda cell: options.tasks.index(cell.task))

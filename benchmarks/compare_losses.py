@@ -18,10 +18,7 @@ from anyorder.rollouts.results import wilson_interval
 CHOOSING_SEED = 500_000
 TASKS = {"so101_lift": 25, "so101_pick_place": 100}
 SEEDS = (0, 1, 2)
-PAIRS = (
-    (("mip", {}), ("mip", {"weighted": True})),
-    (("regression", {}), ("regression", {"norm": "l2"})),
-)
+PAIRS = ((("mip", {}), ("mip", {"weighted": True})), (("regression", {}), ("regression", {"norm": "l2"})))
 
 
 def main() -> None:
@@ -33,22 +30,14 @@ def main() -> None:
 
     every = [cell for task in TASKS for pair in PAIRS for arm in pair for cell in cells(task, *arm)]
     measure(every, options.folder, options.steps, options.episodes, options.workers, CHOOSING_SEED)
-    heads = (
-        "task, demonstrations",
-        "loss",
-        "successes (95 % Wilson)",
-        "of each seed",
-        "only this of the pair",
-        "p",
-    )
+    heads = ("task, demonstrations", "loss", "successes (95 % Wilson)", "of each seed", "only this of the pair", "p")
     print(f"| {' | '.join(heads)} |")
     print("|---|---|---:|---:|---:|---:|")
     for task, demos in TASKS.items():
         for pair in PAIRS:
             results = [successes(cells(task, *arm), options.folder) for arm in pair]
             alone = [
-                sum(a and not b for a, b in zip(one, other, strict=True))
-                for one, other in (results, results[::-1])
+                sum(a and not b for a, b in zip(one, other, strict=True)) for one, other in (results, results[::-1])
             ]
             p = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.0
             for arm, result, only in zip(pair, results, alone, strict=True):

@@ -25,14 +25,10 @@ def main() -> None:
     ]
     cells = [cell for row in rows for cell in row]
     measure(cells, options.folder, options.steps, options.episodes, options.workers)
-    print(
-        "| task | demos | " + " | ".join(options.families) + " |\n|---|---:|" + "---|" * len(options.families)
-    )
+    print("| task | demos | " + " | ".join(options.families) + " |\n|---|---:|" + "---|" * len(options.families))
     for row in rows:
         task = row[0].task.removeprefix("so101_")
-        print(
-            f"| {task} | {row[0].demos} | " + " | ".join(success(cell, options.folder) for cell in row) + " |"
-        )
+        print(f"| {task} | {row[0].demos} | " + " | ".join(success(cell, options.folder) for cell in row) + " |")
 
 
 if __name__ == "__main__":

@@ -40,13 +40,9 @@ TIMED_STEPS, BATCH = 30, 256
 
 def main() -> int:
     """Check every family; return 1 if one of them failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the check itself")
-    parser.add_argument(
-        "--families", nargs="*", default=sorted(FactorizationConfig.choices), help="those to check"
-    )
+    parser.add_argument("--families", nargs="*", default=sorted(FactorizationConfig.choices), help="those to check")
     options = parser.parse_args()
     on_gpu = options.device != "cpu"
     if on_gpu and not torch.cuda.is_available():
@@ -65,9 +61,7 @@ def main() -> int:
                 print(check(family, data, Path(place) / family, options.device), flush=True)
             except Exception as error:  # one family's failure must not hide the others'
                 failed.append(family)
-                print(
-                    f"| {family} | {type(error).__name__}: {' '.join(str(error).split())[:200]} |", flush=True
-                )
+                print(f"| {family} | {type(error).__name__}: {' '.join(str(error).split())[:200]} |", flush=True)
     print(f"\n{len(options.families) - len(failed)} of {len(options.families)} families, ", end="")
     print(f"{time.perf_counter() - began:.0f} s")
     return 1 if failed else 0
@@ -130,8 +124,7 @@ def difference(whole: Path, resumed: Path) -> str:
         RuntimeError: further than sums in another order explain.
     """
     one, other = (
-        load_file(run / "checkpoints" / "last" / "pretrained_model" / "model.safetensors")
-        for run in (whole, resumed)
+        load_file(run / "checkpoints" / "last" / "pretrained_model" / "model.safetensors") for run in (whole, resumed)
     )
     most = max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
     if most > 1e-3:

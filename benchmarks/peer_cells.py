@@ -82,11 +82,7 @@ def budget_of(text: str) -> tuple[str, float]:
     (('samples', 64000.0), ('seconds', 30.0))
     """
     kind, _, amount = text.partition("=")
-    if (
-        kind not in ("samples", "seconds")
-        or not amount.replace(".", "", 1).isdigit()
-        or not float(amount) > 0
-    ):
+    if kind not in ("samples", "seconds") or not amount.replace(".", "", 1).isdigit() or not float(amount) > 0:
         raise ConfigError("budget", text, "samples=N or seconds=S")
     return kind, float(amount)
 
@@ -131,11 +127,7 @@ def work(cell: Cell) -> dict[str, Any]:
         policy.manual_seed(cell.seed)
     start = time.process_time()
     found = rollout(
-        env,
-        policy,
-        episodes=cell.episodes,
-        seed=FIRST_EPISODE + cell.seed * cell.episodes,
-        batch_size=cell.episodes,
+        env, policy, episodes=cell.episodes, seed=FIRST_EPISODE + cell.seed * cell.episodes, batch_size=cell.episodes
     )
     return {
         "task": cell.task,

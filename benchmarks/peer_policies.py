@@ -74,12 +74,7 @@ PEERS = {
         }
     ),
     "diffusion": PeerSettings(
-        {
-            "horizon": HORIZON,
-            "n_action_steps": EXECUTED,
-            "down_dims": (64, 128, 256),
-            "num_inference_steps": 10,
-        },
+        {"horizon": HORIZON, "n_action_steps": EXECUTED, "down_dims": (64, 128, 256), "num_inference_steps": 10},
         lr=3e-3,
     ),
     "vqbet": PeerSettings(

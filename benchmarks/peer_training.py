@@ -156,11 +156,7 @@ def make_trainee(
 
 
 def trainee(
-    model: Any,
-    optimizer: torch.optim.Optimizer,
-    samples: Samples,
-    config: TrainConfig,
-    code_steps: int = 0,
+    model: Any, optimizer: torch.optim.Optimizer, samples: Samples, config: TrainConfig, code_steps: int = 0
 ) -> Trainee:
     """Return a model with its learner."""
     average = AveragedModel(model, multi_avg_fn=ramped_average(config.optimizer.ema_decay))

@@ -87,9 +87,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/peers"), help="where cells are kept")
     parser.add_argument("--budget", default="samples=64000", help="samples=N or seconds=S, of training")
     parser.add_argument("--tasks", nargs="+", default=list(DEMOS), help="names as of anyorder record env=")
@@ -121,9 +119,7 @@ def measure(cells: list[Cell], workers: int) -> list[str]:
     waiting = [cell for cell in cells if cell.result() is None]
     with isolated(workers) as pool:
         tasks = dict.fromkeys(cell.task for cell in waiting)
-        demos = {
-            task: pool.submit(record, cells[0].folder, task, DEMOS.get(task, OTHER_DEMOS)) for task in tasks
-        }
+        demos = {task: pool.submit(record, cells[0].folder, task, DEMOS.get(task, OTHER_DEMOS)) for task in tasks}
         for job in demos.values():
             job.result()
         started = time.monotonic()

@@ -19,9 +19,7 @@ def success_plot(rows: Sequence[Row]) -> str:
     for name, color in colors.items():
         mine = [row for row in rolled if row["factorization"].split()[0] == name]
         x, y = ([scale * row[k] for row in mine] for k, scale in (("test_final", 1), ("success", 100)))
-        spread = [
-            [100 * abs(row["success"] - row[k]) for row in mine] for k in ("success_low", "success_high")
-        ]
+        spread = [[100 * abs(row["success"] - row[k]) for row in mine] for k in ("success_low", "success_high")]
         axes.errorbar(x, y, yerr=spread, fmt="o", color=color, label=name, elinewidth=0.8, markersize=4)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return to_svg(plot, "success", "Success in simulation over test NLL, one point a run")

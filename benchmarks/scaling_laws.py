@@ -101,9 +101,7 @@ def laws_text(papers: FittedLaws, chosen: FittedLaws) -> str:
     if chosen.config.law != papers.config.law:
         parts.append(constants_table(chosen))
     parts.append(
-        "\n".join(
-            f"- {pair_text(pair)}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families
-        )
+        "\n".join(f"- {pair_text(pair)}" for pair in chosen.pairs if pair.keep_e and "masked" in pair.families)
     )
     return "\n\n".join(parts)
 
@@ -140,9 +138,7 @@ def advice_table(laws: FittedLaws) -> str:
         flops = max(row["flops"] for row in mine)
         asked = replace(known, families={family: known.families[family] for family in families})
         for outlook in advise(asked, unique, flops).families:
-            best = min(
-                (row for row in mine if row["factorization"] == outlook.family), key=lambda r: r["loss_best"]
-            )
+            best = min((row for row in mine if row["factorization"] == outlook.family), key=lambda r: r["loss_best"])
             lines.append(
                 [
                     f"{name}, U = {rounded(unique):,}, {flops:.1e} FLOPs",
@@ -154,15 +150,7 @@ def advice_table(laws: FittedLaws) -> str:
                     f"{best['params']:,}, {best['epochs_best']:.0f}",
                 ]
             )
-    titles = (
-        "dataset",
-        "family",
-        "expected NLL",
-        "P(lowest)",
-        "parameters, epochs",
-        "trained, test NLL",
-        "its own",
-    )
+    titles = ("dataset", "family", "expected NLL", "P(lowest)", "parameters, epochs", "trained, test NLL", "its own")
     return markdown(titles, lines)
 
 
@@ -183,9 +171,7 @@ def runs_table(rows: Sequence[Row]) -> str:
             ]
         )
     hours = sum(row["wall_s"] for row in rows) / 3600
-    total = (
-        f"{len(rows)} runs, {hours:.1f} hours of one core: {len(rows) / hours:.0f} runs an hour of one core."
-    )
+    total = f"{len(rows)} runs, {hours:.1f} hours of one core: {len(rows) / hours:.0f} runs an hour of one core."
     titles = ("family", "runs", "parameters", "unique tokens", "epochs", "FLOPs", "CPU minutes")
     return f"{markdown(titles, lines)}\n\n{total}"
 
@@ -195,9 +181,7 @@ def gaps_table(rows: Sequence[Row], bases: Sequence[str], other: str = "masked")
 
     Of several others, the one with the lowest validation loss counts, at each size, unique tokens and epochs.
     """
-    found = {
-        name: {key(row): row for row in rows if row["factorization"] == name} for name in (other, *bases)
-    }
+    found = {name: {key(row): row for row in rows if row["factorization"] == name} for name in (other, *bases)}
     cells = [cell for cell in found[other] if all(cell in found[name] for name in bases)]
     epochs = sorted({cell[2] for cell in cells})
     parts = []
@@ -227,9 +211,7 @@ def regularisations(rows: Sequence[Row]) -> list[str]:
 
 def settings_table(rows: Sequence[Row], base: str, names: Sequence[str]) -> str:
     """Return test NLL of families on the cells that all of them have, early stopping and final."""
-    by_name = {
-        name: {key(row): row for row in rows if row["factorization"] == name} for name in (base, *names)
-    }
+    by_name = {name: {key(row): row for row in rows if row["factorization"] == name} for name in (base, *names)}
     cells = sorted(set.intersection(*(set(found) for found in by_name.values())), key=lambda k: (k[1], k[2]))
     lines = []
     for name, found in by_name.items():

@@ -42,11 +42,7 @@ def pictures_root(tmp_path_factory):
     features = {
         "observation.state": {"dtype": "float32", "shape": (2,), "names": ["pan", "lift"]},
         "action": {"dtype": "float32", "shape": (2,), "names": ["lift", "grip"]},
-        "observation.images.top": {
-            "dtype": "image",
-            "shape": (24, 32, 3),
-            "names": ["height", "width", "channels"],
-        },
+        "observation.images.top": {"dtype": "image", "shape": (24, 32, 3), "names": ["height", "width", "channels"]},
     }
     made = LeRobotDataset.create("local/two", 30, features, root=root, use_videos=False, video_backend="pyav")
     random = np.random.default_rng(0)

@@ -72,9 +72,7 @@ def test_every_flipped_bit_of_json_is_refused_or_changes_nothing(tmp_path):
         assert {key: found.get(key) for key in value} == value, bit
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[1]", '{"a": NaN}', '{"a": 1e999, "sha256": "x"}', "{" * 100_000, "\xff"]
-)
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": NaN}', '{"a": 1e999, "sha256": "x"}', "{" * 100_000, "\xff"])
 def test_what_is_no_json_object_is_one_line(tmp_path, text):
     (tmp_path / "x.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"x\.json") as error:
@@ -156,10 +154,7 @@ def test_a_folder_has_one_owner_until_its_process_is_gone(tmp_path):
     folder = tmp_path / "new" / "run"
     with subprocess.Popen([sys.executable, "-c", OWNER, folder], stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"1\n"
-        with (
-            pytest.raises(UserError, match=r"root: .*run' given, allowed: one that no other"),
-            owned(folder, "root"),
-        ):
+        with pytest.raises(UserError, match=r"root: .*run' given, allowed: one that no other"), owned(folder, "root"):
             pass
         with owned(folder / "inner", "root"):
             pass

@@ -45,9 +45,7 @@ def imports_of(file: Path, source: Path) -> Iterator[tuple[str, int]]:
     """Yield every module of this package that a file imports, at its top or inside a function, with the line."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (
-                (alias.name, node.lineno) for alias in node.names if alias.name.startswith("anyorder")
-            )
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.startswith("anyorder"))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("anyorder"):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"

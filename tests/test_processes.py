@@ -155,9 +155,7 @@ def test_what_the_system_refuses_is_known_in_every_library(write, tmp_path):
 
 
 def test_torch_tells_a_full_disk_in_words_of_its_own():
-    error = RuntimeError(
-        "[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file"
-    )
+    error = RuntimeError("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file")
     assert "is the disk full?" in system_failure(error)
     assert no_room(error)
     assert not no_room(FileNotFoundError(2, "No such file"))

@@ -103,11 +103,7 @@ def test_pages_use_no_old_word(path: Path) -> None:
     if path.name == "glossary.md":
         return
     text = re.sub(r"```.*?```|`[^`]*`", " ", path.read_text(), flags=re.DOTALL)
-    found = {
-        match[0]: new
-        for old, new in OLD_WORDS.items()
-        for match in re.finditer(rf"(?<!\w)({old})(?!\w)", text)
-    }
+    found = {match[0]: new for old, new in OLD_WORDS.items() for match in re.finditer(rf"(?<!\w)({old})(?!\w)", text)}
     assert not found, found
 
 

@@ -20,9 +20,7 @@ TITLES = ("trial", "tried", "refused in one line", "recovered", "tracebacks", "s
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all when none is named")
     parser.add_argument("--count", type=int, help="trials of each part, instead of its own number")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random")

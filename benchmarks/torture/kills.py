@@ -60,9 +60,7 @@ def disturbed(words: list[str], delay: float, number: int) -> Ended:
     return process.wait(HANG_S)
 
 
-def check(
-    tally: Count, verb: Verb, place: Path, ended: Ended, number: int, when: str, right: dict[str, str]
-) -> None:
+def check(tally: Count, verb: Verb, place: Path, ended: Ended, number: int, when: str, right: dict[str, str]) -> None:
     """Let a disturbed verb go on, and compare."""
     tally.tried += 1
     if ended.status is None:

@@ -33,26 +33,14 @@ from anyorder.reports.settings_diff import compare_settings
 from anyorder.rollouts.rollout import rollout
 from anyorder.settings import to_plain
 from anyorder.studies import files as study_files
-from anyorder.studies.collect import (
-    data_facts,
-    read_study,
-    standings,
-    table,
-    write_study,
-    write_table,
-)
+from anyorder.studies.collect import data_facts, read_study, standings, table, write_study, write_table
 from anyorder.studies.config import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
 from anyorder.studies.data import StudyData
 from anyorder.studies.grid import Member, expand
 from anyorder.studies.run import HeldOut, Training, run_member
 from anyorder.sums import SUMS
 from anyorder.tensors import METADATA, read_tensors
-from anyorder.training.checkpoint import (
-    check_checkpoint,
-    load_checkpoint,
-    load_policy,
-    recorded_env,
-)
+from anyorder.training.checkpoint import check_checkpoint, load_checkpoint, load_policy, recorded_env
 from anyorder.training.config import DatasetConfig, TrainConfig
 from anyorder.training.learner import Learner
 from anyorder.training.loop import train
@@ -96,16 +84,12 @@ def make(folder: Path) -> None:
     policy = train(train_config(folder)).policy
     rollout(env, policy, episodes=4, seed=7, batch_size=4, output=run / "rollout", videos=1)
     make_study(folder)
-    runs = together(
-        planted(AR, 30, seed=1, family="ar"), planted(DIFFUSION, 30, seed=2, family="masked_diffusion")
-    )
+    runs = together(planted(AR, 30, seed=1, family="ar"), planted(DIFFUSION, 30, seed=2, family="masked_diffusion"))
     columns = {
-        name: getattr(runs, name).tolist()
-        for name in ("params", "tokens", "unique_tokens", "loss", "factorization")
+        name: getattr(runs, name).tolist() for name in ("params", "tokens", "unique_tokens", "loss", "factorization")
     }
     write_table(
-        [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-        folder / "runs.parquet",
+        [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], folder / "runs.parquet"
     )
     words = [f"runs={folder / 'runs.parquet'}", f"out={folder / 'laws'}", "bootstrap=100"]
     assert cli.main(["fit", *words]) == 0

@@ -56,8 +56,7 @@ def run(count: int, seed: int, folder: Path, jobs: int = 2, show: Callable[[str]
     shares = [count // len(tasks) + (i < count % len(tasks)) for i in range(len(tasks))]
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [
-            pool.submit(row, *task, share, seed, folder, show)
-            for task, share in zip(tasks, shares, strict=True)
+            pool.submit(row, *task, share, seed, folder, show) for task, share in zip(tasks, shares, strict=True)
         ]
         return [one.result() for one in waiting]
 
@@ -196,18 +195,14 @@ def in_bytes(good: bytes, chance: random.Random) -> tuple[str, bytes]:
     at = chance.randrange(len(good)) if chance.random() < 0.7 else chance.randrange(min(64, len(good)))
     if chance.random() < 0.15:
         at = len(good) - 1 - at
-    how = chance.choice(
-        ["bit", "bit", "byte", "bytes", "zeros", "truncated", "emptied", "appended", "removed"]
-    )
+    how = chance.choice(["bit", "bit", "byte", "bytes", "zeros", "truncated", "emptied", "appended", "removed"])
     if how == "bit":
         return how, good[:at] + bytes([good[at] ^ 1 << chance.randrange(8)]) + good[at + 1 :]
     if how == "byte":
         return how, good[:at] + chance.randbytes(1) + good[at + 1 :]
     if how in ("bytes", "zeros"):
         size = min(chance.choice([2, 8, 64, 4096]), len(good) - at)
-        return how, good[:at] + (chance.randbytes(size) if how == "bytes" else bytes(size)) + good[
-            at + size :
-        ]
+        return how, good[:at] + (chance.randbytes(size) if how == "bytes" else bytes(size)) + good[at + size :]
     if how == "truncated":
         return how, good[:at]
     if how == "appended":

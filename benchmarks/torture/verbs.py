@@ -148,13 +148,7 @@ def make_verbs(folder: Path) -> list[Verb]:
     """Make the inputs in ``folder`` and return the verbs that read them."""
     folder.mkdir(parents=True)
     data, old, runs, table, study = (folder / n for n in ("data", "old", "run", "runs.csv", "study.yaml"))
-    train = (
-        "train",
-        f"dataset.root={data}",
-        "dataset.allow_short=true",
-        "dataset.validation_fraction=0.3",
-        *NETWORK,
-    )
+    train = ("train", f"dataset.root={data}", "dataset.allow_short=true", "dataset.validation_fraction=0.3", *NETWORK)
     train = (*train, "tokenizer=dct", "steps=12", "save_freq=4", "eval_freq=4", "log_freq=1", "batch_size=8")
     train = (*train, "eval_samples=1", "device=cpu", "progress=false", "output_dir={out}")
     resume = ("resume=true",)
@@ -163,14 +157,10 @@ def make_verbs(folder: Path) -> list[Verb]:
         Verb("record videos", ("record", "env=toy", "env.camera=true", "episodes=2", "root={out}"), resume),
         Verb("train", train, resume),
         Verb("convert", ("convert", f"source={old}", "root={out}")),
-        Verb(
-            "rollout", ("rollout", f"policy={runs}", "episodes=2", "videos=1", "output={out}", "device=cpu")
-        ),
+        Verb("rollout", ("rollout", f"policy={runs}", "episodes=2", "videos=1", "output={out}", "device=cpu")),
         Verb("fit", ("fit", f"runs={table}", "out={out}", "bootstrap=100", "law=chinchilla")),
         Verb("report", ("report", f"runs=[{runs}]", "output={out}"), out="page.html"),
-        Verb(
-            "tokenize", ("tokenize", f"dataset.root={data}", "tokenizer=dct", "output={out}"), out="tokens.md"
-        ),
+        Verb("tokenize", ("tokenize", f"dataset.root={data}", "tokenizer=dct", "output={out}"), out="tokens.md"),
         Verb(
             "study",
             ("study", "run", f"study={study}", f"dataset.root={data}", "launcher=basic", "out={out}"),
@@ -207,14 +197,8 @@ def write_old(root: Path) -> None:
         values = {k: random.normal(size=(6, 2)).astype(np.float32) for k in ("observation.state", "action")}
         columns = {k: pa.array(list(v), pa.list_(pa.float32(), 2)) for k, v in values.items()}
         columns["timestamp"] = pa.array((np.arange(6) / 10).astype(np.float32))
-        columns["frame_index"], columns["index"] = (
-            pa.array(np.arange(6)),
-            pa.array(6 * episode + np.arange(6)),
-        )
-        columns["episode_index"], columns["task_index"] = (
-            pa.array(np.full(6, episode)),
-            pa.array(np.zeros(6, int)),
-        )
+        columns["frame_index"], columns["index"] = (pa.array(np.arange(6)), pa.array(6 * episode + np.arange(6)))
+        columns["episode_index"], columns["task_index"] = (pa.array(np.full(6, episode)), pa.array(np.zeros(6, int)))
         pq.write_table(pa.table(columns), root / "data" / "chunk-000" / f"episode_{episode:06d}.parquet")
         stats = {
             k: {n: getattr(v, n)(0).tolist() for n in ("min", "max", "mean", "std")} | {"count": [6]}
@@ -314,9 +298,7 @@ class Process:
         return Ended(status, self._text.decode(errors="replace"), time.monotonic() - began)
 
 
-def run(
-    words: list[str], trouble: Callable[[], None] = lambda: None, patience_s: float = PATIENCE_S
-) -> Ended:
+def run(words: list[str], trouble: Callable[[], None] = lambda: None, patience_s: float = PATIENCE_S) -> Ended:
     """Run a command in a process of its own."""
     return Process(words, trouble).wait(patience_s)
 

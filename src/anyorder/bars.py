@@ -20,9 +20,7 @@ LEAST_BAR = 4
 """A bar keeps at least this many columns."""
 
 
-def progress_bars(
-    *columns: ProgressColumn, description: str = "{task.description}", **settings: Any
-) -> Progress:
+def progress_bars(*columns: ProgressColumn, description: str = "{task.description}", **settings: Any) -> Progress:
     """Make a display of a description, a bar as wide as there is room for, and ``columns``.
 
     Args:

@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = Command(words[0] if words else "help", words[1:])
-    with interruptible(
-        lambda: f"{command}: interrupted; {command.again()}", arguments is None
-    ) as interruption:
+    with interruptible(lambda: f"{command}: interrupted; {command.again()}", arguments is None) as interruption:
         try:
             command.run()
             sys.stdout.flush()

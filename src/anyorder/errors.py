@@ -116,9 +116,7 @@ def check_number(
     kind = int if whole else (int, float)
     right = isinstance(given, kind) and not isinstance(given, bool)
     # An integer too large for a float is compared as it is; NaN fails every comparison.
-    inside = (
-        right and (least < given if above else least <= given) and (given < most if below else given <= most)
-    )
+    inside = right and (least < given if above else least <= given) and (given < most if below else given <= most)
     if inside and abs(given) < math.inf:
         return
     ends = [f"{'>' if above else '>='} {least:.10g}"] if least > -math.inf else []

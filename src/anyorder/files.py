@@ -108,9 +108,7 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise error(str(path), Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
     if not right:
-        raise error(
-            changed(path, f"its {DIGEST!r} (without that entry a file changed on purpose is accepted)")
-        )
+        raise error(changed(path, f"its {DIGEST!r} (without that entry a file changed on purpose is accepted)"))
     return value
 
 
@@ -162,9 +160,7 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
             raise error(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
         written = value.pop(CHECKSUM, None)
         if written is not None and written != checksum(value):
-            allowed = (
-                f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
-            )
+            allowed = f"as written, by its {CHECKSUM!r} (without that entry a line changed on purpose is accepted)"
             raise error(where, Words("changed since it was written"), allowed)
         found.append(value)
     return found
@@ -246,6 +242,4 @@ def finite(value: Any) -> Any:
 
 def changed(path: Path, where: str) -> str:
     """Return the message about a file that is not what was written; ``where`` its digest stands."""
-    return bad_value(
-        str(path), Words("changed since it was written"), f"as written, by the digest in {where}"
-    )
+    return bad_value(str(path), Words("changed since it was written"), f"as written, by the digest in {where}")

@@ -21,13 +21,9 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_family_has_a_row_and_a_failure_is_one(monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["gpu_check.py", "--device", "cpu", "--families", "regression", "pottery"]
-    )
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--device", "cpu", "--families", "regression", "pottery"])
     assert gpu_check.main() == 1
     printed = capsys.readouterr().out
-    assert re.search(
-        r"^\| regression \| [\d,]+ \| [\d.]+ \| [\d.]+ \| nan \| equal \|$", printed, re.MULTILINE
-    )
+    assert re.search(r"^\| regression \| [\d,]+ \| [\d.]+ \| [\d.]+ \| nan \| equal \|$", printed, re.MULTILINE)
     assert re.search(r"^\| pottery \| RuntimeError: anyorder train ended with 2 \|$", printed, re.MULTILINE)
     assert "1 of 2 families" in printed

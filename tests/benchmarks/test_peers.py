@@ -83,16 +83,10 @@ def test_a_shrinking_group_acts_as_each_episode_alone(name, chunks):
         peer.policy.vqbet.action_head.vqvae_model.discretized.fill_(True)
     ends = {4: 5, 7: 21, 8: 11, 9: 30}  # episode -> length; they end in the middle of chunks
     generator = torch.Generator().manual_seed(1)
-    seen = {
-        episode: torch.randn(length, STATE + GOAL, generator=generator) for episode, length in ends.items()
-    }
+    seen = {episode: torch.randn(length, STATE + GOAL, generator=generator) for episode, length in ends.items()}
 
     def observed(rows):
-        return {
-            OBS_STATE: rows[:, :STATE],
-            OBS_ENV_STATE: rows[:, STATE:],
-            "task": ["Make noise."] * len(rows),
-        }
+        return {OBS_STATE: rows[:, :STATE], OBS_ENV_STATE: rows[:, STATE:], "task": ["Make noise."] * len(rows)}
 
     peer.reset()
     together = {episode: [] for episode in ends}
@@ -167,9 +161,7 @@ def test_a_table_pools_the_seeds(tmp_path):
     assert lines[-1] == "| mip | 10/20 = 50% [30%, 70%] |  |"  # no line for a policy without a cell
 
 
-@pytest.mark.parametrize(
-    "text", ["samples", "samples=", "minutes=3", "seconds=0", "seconds=-1", "seconds=nan"]
-)
+@pytest.mark.parametrize("text", ["samples", "samples=", "minutes=3", "seconds=0", "seconds=-1", "seconds=nan"])
 def test_a_wrong_budget_is_refused(text):
     with pytest.raises(ConfigError, match="budget"):
         budget_of(text)

@@ -48,20 +48,8 @@ def test_a_gap_is_between_equal_runs_and_the_base_that_validation_chose():
             for kind, value in (("loss", validation), ("test", test))
             for which in ("final", "best")
         }
-        return {
-            "factorization": family,
-            "width": width,
-            "unique_tokens": 1000.0,
-            "epochs": 4,
-            "seed": 0,
-            **scores,
-        }
+        return {"factorization": family, "width": width, "unique_tokens": 1000.0, "epochs": 4, "seed": 0, **scores}
 
-    rows = [
-        run("ar", 1.0, 1.1),
-        run("ar d", 0.9, 1.5),
-        run("masked", 2.0, 2.0),
-        run("masked", 3.0, 3.0, width=32),
-    ]
+    rows = [run("ar", 1.0, 1.1), run("ar d", 0.9, 1.5), run("masked", 2.0, 2.0), run("masked", 3.0, 3.0, width=32)]
     assert "| 1,000 | +0.900 |" in scaling_laws.gaps_table(rows, ["ar"])
     assert "| 1,000 | +0.500 |" in scaling_laws.gaps_table(rows, ["ar", "ar d"])

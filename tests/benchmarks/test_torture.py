@@ -86,9 +86,7 @@ def test_codes_decode_within_range_or_are_refused():
 def test_a_code_that_gives_what_is_not_finite_is_told(monkeypatch):
     from anyorder.tokenizers.bins import BinsTokenizer
 
-    monkeypatch.setattr(
-        BinsTokenizer, "decode", lambda self, tokens: tokens.new_full((len(tokens), 4, 2), 3).float()
-    )
+    monkeypatch.setattr(BinsTokenizer, "decode", lambda self, tokens: tokens.new_full((len(tokens), 4, 2), 3).float())
     told = []
     assert codes.row("bins", (4, 2), 100, 0, told.append)[5] > 50
     assert "silent" in told[0]

@@ -162,9 +162,7 @@ def test_a_rollout_of_a_checkpoint_that_cannot_be_written_to_ends_well(trained, 
     assert (run / "rollout" / "summary.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "failure", [PermissionError(13, "Permission denied", "README.md"), DatasetError("no")]
-)
+@pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied", "README.md"), DatasetError("no")])
 def test_a_rollout_is_kept_where_the_card_of_its_policy_cannot_be_written(
     failure, trained, tmp_path, monkeypatch, capsys
 ):
@@ -201,9 +199,7 @@ def test_a_rollout_counts_what_was_not_finite(trained, tmp_path, monkeypatch, ca
     assert [(line["success"], line["length"], line["reason"]) for line in lines] == [(False, 1, said)] * 2
 
 
-def test_a_policy_that_refuses_the_first_observations_is_counted_all_the_same(
-    trained, tmp_path, monkeypatch, capsys
-):
+def test_a_policy_that_refuses_the_first_observations_is_counted_all_the_same(trained, tmp_path, monkeypatch, capsys):
     from anyorder.envs.so101.env import So101Env
 
     reset = So101Env.reset
@@ -276,10 +272,7 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["train", "optimizer.momentum=4"], "allowed: one of optimizer.lr, "),
         (["train", "factorization=null"], "arguments: 'factorization=null' given"),
         (["train", "rollout.env=so101_lfit"], "rollout.env: 'so101_lfit' given"),
-        (
-            ["train", "dataset.root=x", "factorization=masked_diffusion", "factorization.sampler=best"],
-            "ancestral",
-        ),
+        (["train", "dataset.root=x", "factorization=masked_diffusion", "factorization.sampler=best"], "ancestral"),
         (["train", "steps=many", "dataset.root=x"], "an integer"),
         (["train", "steps=0", "dataset.root=x"], "an integer >= 1"),
         (["train", "optimizer.lr=-1", "dataset.root=x"], "a number > 0"),
@@ -317,10 +310,7 @@ def test_lerobot_style_dashes_are_understood(lift_root, tmp_path):
         (["tokenize", "dataset.root=x", "output=x.pdf"], ".html or .md"),
         (["tokenize", "dataset.root=x", "curve=yes"], "true or false"),
         (["report"], "runs"),
-        (
-            ["report", "runs=[x]", "output=page"],
-            "output: 'page' given, allowed: a file whose name ends in .html",
-        ),
+        (["report", "runs=[x]", "output=page"], "output: 'page' given, allowed: a file whose name ends in .html"),
         (["report", "runs=[/no/such/run]", "output=/tmp/never.html"], "/no/such/run"),
         (["demo", "policies=[regresion]"], "did you mean 'regression'"),
     ],
@@ -337,9 +327,7 @@ def damage_values(root, column, value):
     index = table.column_names.index(column)
     import pyarrow as pa
 
-    table = table.set_column(
-        index, table.schema.field(index), pa.array(rows, type=table.schema.field(index).type)
-    )
+    table = table.set_column(index, table.schema.field(index), pa.array(rows, type=table.schema.field(index).type))
     parquet.write_table(table, file)
 
 
@@ -372,9 +360,7 @@ def test_a_dimension_that_never_changes_is_harmless(lift_copy, tmp_path):
         parquet.write_table(table, file)
     run = tmp_path / "run"
     assert cli.main(["train", f"dataset.root={lift_copy}", f"output_dir={run}", *TINY]) == 0
-    assert json.loads((run / "data.json").read_text())["constant_dimensions"]["action"] == [
-        "shoulder_pan.pos"
-    ]
+    assert json.loads((run / "data.json").read_text())["constant_dimensions"]["action"] == ["shoulder_pan.pos"]
 
 
 def test_an_episode_shorter_than_a_chunk(lift_root, tmp_path, capsys):

@@ -18,9 +18,7 @@ MARKED = re.compile(r"(<!-- settings: (\w+) -->\n).*?(<!-- /settings: \2 -->)", 
 def with_tables(text: str) -> str:
     """Return a page with the table of each verb, and of each family's members, that it marks a place for."""
     text = MEMBERS.sub(lambda m: f"{m[1]}\n{table_of_members(composition.families()[m[2]])}\n\n{m[3]}", text)
-    return MARKED.sub(
-        lambda m: f"{m[1]}\n{table(cli.kind_of(m[2]), composition.chosen(m[2]))}\n\n{m[3]}", text
-    )
+    return MARKED.sub(lambda m: f"{m[1]}\n{table(cli.kind_of(m[2]), composition.chosen(m[2]))}\n\n{m[3]}", text)
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

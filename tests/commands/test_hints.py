@@ -90,9 +90,7 @@ def test_hints_of_a_study_are_taken(monkeypatch, tmp_path):
 
 def test_what_is_missing_is_installed_from_the_source():
     """No index has a package of this name, so no message and no document may tell to install it from one."""
-    extras = re.findall(
-        r"installed\([^)]*\"(\w+)\"\)", (ROOT / "src/anyorder/networks/language.py").read_text()
-    )
+    extras = re.findall(r"installed\([^)]*\"(\w+)\"\)", (ROOT / "src/anyorder/networks/language.py").read_text())
     assert extras == ["text"]
     assert "pip install '.[text]'" in installed("a text encoder", "text")
     for path in [*(ROOT / "src").rglob("*.py"), *DOCUMENTS]:

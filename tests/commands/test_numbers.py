@@ -89,14 +89,8 @@ def test_no_number_of_a_setting_is_a_traceback(verb):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["train", "dataset.root=x", "seed=-1"],
-            "seed: -1 given, allowed: an integer >= 0 and <= 2147483647",
-        ),
-        (
-            ["train", "dataset.root=x", "optimizer.betas=[2,2]"],
-            "optimizer.betas: 2.0 given, allowed: a number >= 0",
-        ),
+        (["train", "dataset.root=x", "seed=-1"], "seed: -1 given, allowed: an integer >= 0 and <= 2147483647"),
+        (["train", "dataset.root=x", "optimizer.betas=[2,2]"], "optimizer.betas: 2.0 given, allowed: a number >= 0"),
         (["train", "dataset.root=x", "temperature=1e-320"], "temperature"),
         (["train", "dataset.root=x", "network.dropout=1"], "network.dropout: 1.0 given"),
         (["record", "root=x", "seed=-1"], "seed: -1 given"),

@@ -25,13 +25,9 @@ def last_lines(console):
 @pytest.mark.parametrize("family", sorted(FactorizationConfig.choices))
 def test_training_at_80_columns(family, monkeypatch):
     console = narrow()
-    monkeypatch.setattr(
-        progress, "progress_bars", lambda *c, **s: progress_bars(*c, **{**s, "console": console})
-    )
+    monkeypatch.setattr(progress, "progress_bars", lambda *c, **s: progress_bars(*c, **{**s, "console": console}))
     config = TrainConfig(
-        dataset=DatasetConfig(root="data"),
-        factorization=FactorizationConfig.named(family),
-        steps=300_000,
+        dataset=DatasetConfig(root="data"), factorization=FactorizationConfig.named(family), steps=300_000
     )
     exact = config.factorization.build().exact
     score = Validation(123.45678, None, None, None if exact is None else 12.34567, None, exact, 9)

@@ -7,15 +7,7 @@ CAMERAS = {"observation.images.film": "video", "observation.images.picture": "im
 
 
 def write_random(
-    root,
-    seed,
-    fps=20,
-    cameras=CAMERAS,
-    size=(32, 48),
-    state=3,
-    action=2,
-    tasks=("Walk.", "Run."),
-    lengths=None,
+    root, seed, fps=20, cameras=CAMERAS, size=(32, 48), state=3, action=2, tasks=("Walk.", "Run."), lengths=None
 ):
     """Episodes of 1 to 9 frames with noisy images, written by LeRobot; returns their lengths."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -31,12 +23,7 @@ def write_random(
         names = ["height", "width", "channels"]
         features[key] = {"dtype": kind, "shape": (*size, 3), "names": names}
     dataset = LeRobotDataset.create(
-        "local/random",
-        fps,
-        features,
-        root=root,
-        use_videos="video" in cameras.values(),
-        video_backend="pyav",
+        "local/random", fps, features, root=root, use_videos="video" in cameras.values(), video_backend="pyav"
     )
     lengths = random.integers(1, 10, size=3).tolist() if lengths is None else lengths
     with SuppressProgressBars():

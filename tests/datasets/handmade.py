@@ -9,9 +9,7 @@ import pyarrow.parquet as pq
 
 JOINTS = ["pan", "lift", "grip"]
 CAMERA = "observation.images.top"
-INDICES = {"timestamp": "float32"} | dict.fromkeys(
-    ("frame_index", "episode_index", "index", "task_index"), "int64"
-)
+INDICES = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
 
 
 def feature(dtype, shape, names=None):
@@ -44,14 +42,7 @@ def png(level, size=(16, 24)):
 
 
 def write(
-    root,
-    lengths=(12, 12, 12, 12),
-    columns=None,
-    features=None,
-    numbers=None,
-    index=None,
-    info=None,
-    names=JOINTS,
+    root, lengths=(12, 12, 12, 12), columns=None, features=None, numbers=None, index=None, info=None, names=JOINTS
 ):
     """Write a dataset of state and action (3 each, unless given).
 
@@ -149,9 +140,7 @@ def episodes(root, from_s, **changes):
         f"{key}/file_index": [0] * count,
         f"{key}/from_timestamp": list(from_s),
     }
-    table |= {
-        name if name == "episode_index" else f"{key}/{name}": values for name, values in changes.items()
-    }
+    table |= {name if name == "episode_index" else f"{key}/{name}": values for name, values in changes.items()}
     folder = root / "meta" / "episodes" / "chunk-000"
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({k: v for k, v in table.items() if v is not None}), folder / "file-000.parquet")

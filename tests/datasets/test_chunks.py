@@ -23,9 +23,7 @@ def lerobot_dataset(root, horizon, episodes=None):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     deltas = {"action": [step / FPS for step in range(horizon)]}
-    return LeRobotDataset(
-        "local/toy", root=root, episodes=episodes, delta_timestamps=deltas, video_backend="pyav"
-    )
+    return LeRobotDataset("local/toy", root=root, episodes=episodes, delta_timestamps=deltas, video_backend="pyav")
 
 
 def assert_same(batch, reference):
@@ -50,9 +48,7 @@ def odd_root(tmp_path_factory):
         "buttons": {"dtype": "int64", "shape": (2,), "names": ["left", "right"]},
     }
     root = tmp_path_factory.mktemp("odd") / "odd"
-    dataset = LeRobotDataset.create(
-        "local/odd", FPS, features, root=root, use_videos=False, video_backend="pyav"
-    )
+    dataset = LeRobotDataset.create("local/odd", FPS, features, root=root, use_videos=False, video_backend="pyav")
     random = np.random.default_rng(0)
     with SuppressProgressBars():
         for length in (3, 7, 5):
@@ -137,9 +133,7 @@ def test_images_in_worker_processes(video_root):
     loader = torch.utils.data.DataLoader(
         chunks, batch_size=4, num_workers=1, collate_fn=ActionChunks.collate, multiprocessing_context="fork"
     )
-    assert torch.equal(
-        next(iter(loader))["observation.images.top"], chunks.batch(range(4))["observation.images.top"]
-    )
+    assert torch.equal(next(iter(loader))["observation.images.top"], chunks.batch(range(4))["observation.images.top"])
 
 
 def test_numbers_about_the_data(toy_root):
@@ -159,9 +153,7 @@ def test_numbers_about_the_data(toy_root):
 def test_only_the_features_asked_for(toy_root):
     chunks = ActionChunks.load(toy_root, horizon=4, features=["observation.state"])
     assert set(chunks.names) == {"observation.state", "action"}
-    with pytest.raises(
-        DatasetError, match=r"feature: 'observation.stat' given, .* did you mean 'observation.state'"
-    ):
+    with pytest.raises(DatasetError, match=r"feature: 'observation.stat' given, .* did you mean 'observation.state'"):
         ActionChunks.load(toy_root, horizon=4, features=["observation.stat"])
 
 
@@ -341,10 +333,7 @@ def test_no_actions(copied):
 
 @pytest.mark.parametrize(
     ("key", "values", "shown"),
-    [
-        ("action", [0.5, float("nan")], "nan"),
-        ("observation.state", [float("inf"), 0.0, 0.0], "inf"),
-    ],
+    [("action", [0.5, float("nan")], "nan"), ("observation.state", [float("inf"), 0.0, 0.0], "inf")],
 )
 def test_a_value_that_is_not_finite_is_located(copied, key, values, shown):
     episode, frame = edit_column(copied, key, 17, values)
@@ -376,10 +365,7 @@ def test_an_episode_shorter_than_a_chunk(toy_root):
     ("options", "message"),
     [
         ({"horizon": 0}, "chunk_size: 0 given, allowed: an integer >= 1"),
-        (
-            {"choice": EpisodeChoice(13)},
-            "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has",
-        ),
+        ({"choice": EpisodeChoice(13)}, "dataset.episodes: 13 given, allowed: 1 ... 12, what the dataset has"),
         ({"choice": EpisodeChoice(0)}, "dataset.episodes: 0 given"),
         (
             {"choice": EpisodeChoice([3, 12])},

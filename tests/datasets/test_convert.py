@@ -28,9 +28,7 @@ LENGTHS = (7, 4, 9)
 def write_video(path, frames, fps=FPS, codec="libx264", b_frames=0, times=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            codec, fps, options={"bf": str(b_frames), "g": "4", "x264-params": "scenecut=0"}
-        )
+        stream = container.add_stream(codec, fps, options={"bf": str(b_frames), "g": "4", "x264-params": "scenecut=0"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         if times is not None:
@@ -46,10 +44,7 @@ def write_video(path, frames, fps=FPS, codec="libx264", b_frames=0, times=None):
 def decode(path):
     with av.open(str(path)) as container:
         return torch.stack(
-            [
-                torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1)
-                for f in container.decode(video=0)
-            ]
+            [torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1) for f in container.decode(video=0)]
         )
 
 
@@ -64,24 +59,13 @@ def old(tmp_path):
         **dict.fromkeys(["frame_index", "episode_index", "index", "task_index"], "int64"),
     }
     features = {key: {"dtype": kind, "shape": [1], "names": None} for key, kind in numeric.items()}
-    features |= {
-        k: {"dtype": "float32", "shape": [2], "names": ["a", "b"]} for k in ("observation.state", "action")
-    }
-    features[CAMERA] = {
-        "dtype": "video",
-        "shape": [48, 64, 3],
-        "names": ["height", "width", "channels"],
-        "info": None,
-    }
+    features |= {k: {"dtype": "float32", "shape": [2], "names": ["a", "b"]} for k in ("observation.state", "action")}
+    features[CAMERA] = {"dtype": "video", "shape": [48, 64, 3], "names": ["height", "width", "channels"], "info": None}
     episodes, stats, start = [], [], 0
     for episode, length in enumerate(LENGTHS):
-        values = {
-            key: random.normal(size=(length, 2)).astype(np.float32) for key in ("observation.state", "action")
-        }
+        values = {key: random.normal(size=(length, 2)).astype(np.float32) for key in ("observation.state", "action")}
         columns = {key: pa.array(list(v), pa.list_(pa.float32(), 2)) for key, v in values.items()}
-        columns["timestamp"] = pa.array(
-            (np.arange(length) / FPS + random.uniform(0, 0.05, length)).astype(np.float32)
-        )
+        columns["timestamp"] = pa.array((np.arange(length) / FPS + random.uniform(0, 0.05, length)).astype(np.float32))
         columns["frame_index"] = pa.array(np.arange(length))
         columns["episode_index"] = pa.array(np.full(length, episode))
         columns["index"] = pa.array(np.arange(start, start + length))
@@ -91,13 +75,7 @@ def old(tmp_path):
         write_video(root / "videos" / "chunk-000" / CAMERA / f"episode_{episode:06d}.mp4", pictures)
         episodes.append({"episode_index": episode, "tasks": [f"Task {episode % 2}."], "length": length})
         described = {
-            key: {
-                "min": v.min(0),
-                "max": v.max(0),
-                "mean": v.mean(0),
-                "std": v.std(0),
-                "count": np.array([length]),
-            }
+            key: {"min": v.min(0), "max": v.max(0), "mean": v.mean(0), "std": v.std(0), "count": np.array([length])}
             for key, v in values.items()
         }
         plain = {key: {name: array.tolist() for name, array in d.items()} for key, d in described.items()}
@@ -131,16 +109,12 @@ def edit_info(root, **changes):
 
 
 def fingerprint(root):
-    return {
-        str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()
-    }
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def old_rows(root, key):
     files = sorted((root / "data").rglob("episode_*.parquet"))
-    return np.concatenate(
-        [np.array(pq.read_table(file)[key].to_pylist(), dtype=np.float32) for file in files]
-    )
+    return np.concatenate([np.array(pq.read_table(file)[key].to_pylist(), dtype=np.float32) for file in files])
 
 
 def assert_converted(old, new, videos, horizon=2):
@@ -190,9 +164,7 @@ def test_frames_stored_in_another_order_keep_their_order(old, tmp_path):
         # Slowly changing pictures, for which the encoder does use B-frames.
         base = random.integers(0, 200, (48, 64, 3))
         pictures = np.stack([base + 5 * i for i in range(length)]).clip(0, 255).astype(np.uint8)
-        write_video(
-            folder / f"episode_{episode:06d}.mp4", pictures, b_frames=2, times=[37 * i for i in range(length)]
-        )
+        write_video(folder / f"episode_{episode:06d}.mp4", pictures, b_frames=2, times=[37 * i for i in range(length)])
         assert has_b_frames(folder / f"episode_{episode:06d}.mp4")
     conversion = convert(old, tmp_path / "new", {CAMERA: folder})
     assert conversion.restamped == 3
@@ -236,9 +208,7 @@ def test_bad_sources_are_one_line_each(old, tmp_path):
     video.write_bytes(whole[: len(whole) // 2])
     assert error(old, new).startswith(f"video file: {str(video)!r} given, allowed: a whole video")
     write_video(video, np.zeros((1, 48, 64, 3), np.uint8))
-    assert error(old, new).startswith(
-        f"frames of {video}: 1 given, allowed: 4, the rows of episode 1, or at most 2"
-    )
+    assert error(old, new).startswith(f"frames of {video}: 1 given, allowed: 4, the rows of episode 1, or at most 2")
     write_video(video, np.zeros((4, 32, 64, 3), np.uint8))
     assert error(old, new).startswith(f"videos of {CAMERA}: ")
     video.unlink()
@@ -310,18 +280,14 @@ LAYOUTS = {
     "statistics of some episodes": half_the_stats,
     "gaps in the numbers": lambda root: renumber(root, [2, 5, 103]),
     "gaps and no statistics": lambda root: (renumber(root, [1, 2, 9]), no_stats(root)),
-    "index restarts": lambda root: [
-        edit_columns(root, i, index=list(range(n))) for i, n in enumerate(LENGTHS)
-    ],
+    "index restarts": lambda root: [edit_columns(root, i, index=list(range(n))) for i, n in enumerate(LENGTHS)],
     "index is offset": lambda root: edit_columns(root, 1, index=[7_000 + i for i in range(LENGTHS[1])]),
     "frame_index from 1": lambda root: edit_columns(root, 0, frame_index=list(range(1, LENGTHS[0] + 1))),
     "byte order marks": lambda root: [
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()) for path in (root / "meta").iterdir()
     ],
     "hidden files": lambda root: [
-        path.with_name(f"._{path.name}").write_bytes(b"\0\5")
-        for path in [*root.rglob("*.*")]
-        if path.is_file()
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5") for path in [*root.rglob("*.*")] if path.is_file()
     ],
     "totals of other episodes": lambda root: edit_info(root, total_episodes=7, total_frames=1, total_tasks=9),
     "no chunk size": lambda root: edit_info(root, chunks_size=1000, total_chunks=None, splits={}),
@@ -403,9 +369,7 @@ def test_a_video_a_few_frames_longer_or_shorter_than_its_rows(more, old, tmp_pat
     kept = min(7, 7 + more)
     assert chunks.lengths.tolist() == [kept, *LENGTHS[1:]]
     assert chunks.frames == made.frames
-    expected = [
-        decode(path)[:length] for path, length in zip(sorted(old.rglob("*.mp4")), chunks.lengths, strict=True)
-    ]
+    expected = [decode(path)[:length] for path, length in zip(sorted(old.rglob("*.mp4")), chunks.lengths, strict=True)]
     assert torch.equal(chunks.batch(range(len(chunks)), raw=True)[CAMERA], torch.cat(expected))
 
 

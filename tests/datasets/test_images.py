@@ -79,9 +79,7 @@ def test_only_the_cameras_asked_for(root):
     assert FILM not in chunks.batch([0])
     assert FILM not in chunks.shapes
     assert PICTURE not in chunks.without_images().batch([0])
-    with pytest.raises(
-        DatasetError, match=r"dataset.observations: 'observation.images.fim' given, .* did you mean"
-    ):
+    with pytest.raises(DatasetError, match=r"dataset.observations: 'observation.images.fim' given, .* did you mean"):
         ActionChunks.load(root, horizon=1, images=["observation.images.fim"])
 
 
@@ -187,19 +185,14 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
     settings.image_size = None
     assert PICTURE not in load_chunks(settings, 1)[0].batch([0])
     settings.observations = ["observation.images.pictur"]
-    with pytest.raises(
-        ConfigError, match=r"dataset.observations: .* did you mean 'observation.images.picture'"
-    ):
+    with pytest.raises(ConfigError, match=r"dataset.observations: .* did you mean 'observation.images.picture'"):
         load_chunks(settings, 1)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["dataset.cache_gb=-1"],
-            "dataset.cache_gb: -1.0 given, allowed: a number >= 0 and <= 1000000, or null",
-        ),
+        (["dataset.cache_gb=-1"], "dataset.cache_gb: -1.0 given, allowed: a number >= 0 and <= 1000000, or null"),
         (["dataset.image_size=[0,5]"], "dataset.image_size: [0, 5] given"),
         (["dataset.image_size=[64,64]", f"dataset.observations=[{FILM}]"], "at most [32, 48], as"),
         (["dataset.image_size=big"], "dataset.image_size: 'big' given, allowed: a list"),
@@ -213,10 +206,7 @@ def test_a_policys_observations_say_which_cameras_are_read(root):
 )
 def test_the_command_line_says_what_is_wrong_before_work_begins(root, tmp_path, capsys, words, message):
     run = tmp_path / "run"
-    assert (
-        cli.main(["train", f"dataset.root={root}", f"output_dir={run}", "dataset.allow_short=true", *words])
-        == 2
-    )
+    assert cli.main(["train", f"dataset.root={root}", f"output_dir={run}", "dataset.allow_short=true", *words]) == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
@@ -231,7 +221,5 @@ def test_a_damaged_picture_is_named(root, tmp_path):
     pictures[2]["bytes"] = pictures[2]["bytes"][:200]
     column = pa.array(pictures, table.schema.field(PICTURE).type)
     pq.write_table(table.set_column(table.schema.get_field_index(PICTURE), PICTURE, column), path)
-    with pytest.raises(
-        DatasetError, match=rf"{PICTURE}, frames 0 \.\.\. \d+: .* allowed: images that can be"
-    ):
+    with pytest.raises(DatasetError, match=rf"{PICTURE}, frames 0 \.\.\. \d+: .* allowed: images that can be"):
         ActionChunks.load(copy, horizon=1, images=True).cache()

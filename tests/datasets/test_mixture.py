@@ -99,9 +99,7 @@ def test_samples_follow_the_weights_and_are_a_function_of_seed_and_step(roots):
 
 
 def test_settings_from_the_command_line(roots):
-    given = (
-        f"dataset.mix=[{{root: {roots / 'a'}, weight: 1}}, {{root: {roots / 'b'}, weight: 3, episodes: 2}}]"
-    )
+    given = f"dataset.mix=[{{root: {roots / 'a'}, weight: 1}}, {{root: {roots / 'b'}, weight: 3, episodes: 2}}]"
     plain = compose("train", [given, f"dataset.observations=[observation.state,{PICTURE}]"])["dataset"]
     config = from_plain(DatasetConfig, plain, "dataset")
     assert config.mix == [MixEntry(str(roots / "a")), MixEntry(str(roots / "b"), None, 3.0, 2)]
@@ -123,11 +121,7 @@ def test_settings_from_the_command_line(roots):
     [
         (("a", "long"), {}, r"observation.state of .*long: \(\(4,\), 'float32'\) given, allowed: \(\(3,\)"),
         (("a", "fast"), {}, r"fps of .*fast: 25 given, allowed: at most 20% above 20"),
-        (
-            ("blind", "wide"),
-            {"observations": [PICTURE]},
-            "frame size of .*dataset.image_size makes them equal",
-        ),
+        (("blind", "wide"), {"observations": [PICTURE]}, "frame size of .*dataset.image_size makes them equal"),
         (("a", "long"), {"observations": [FILM]}, "cameras of .*long"),
         (("a", "b"), {"root": "x"}, "^root: 'x' given, allowed: null beside dataset.mix"),
         (("a", "b"), {"episodes": 3}, "^episodes: 3 given"),
@@ -164,14 +158,10 @@ def test_names_of_dimensions_must_agree(roots, form):
     first = named(part, names=["pan", "lift"])
     swapped = named(other, names=form(["lift", "pan"]))
     for ignore in (False, True):
-        with pytest.raises(
-            DatasetError, match=r"action in .*b: \['lift', 'pan'\] given, allowed: the order \['pan'"
-        ):
+        with pytest.raises(DatasetError, match=r"action in .*b: \['lift', 'pan'\] given, allowed: the order \['pan'"):
             mix([first, swapped], [1, 1], ignore_names=ignore)
     poses = named(other, names=form(["x", "y"]))
-    with pytest.raises(
-        DatasetError, match=r"\['x', 'y'\] given, allowed: \['pan', 'lift'\].*ignore_names=true"
-    ):
+    with pytest.raises(DatasetError, match=r"\['x', 'y'\] given, allowed: \['pan', 'lift'\].*ignore_names=true"):
         mix([first, poses], [1, 1])
     assert mix([first, poses], [1, 1], ignore_names=True).frames == part.frames + other.frames
     mixed = mix([first, named(other, names=form(["pan", "lift"]))], [1, 1])
@@ -182,9 +172,7 @@ def test_names_of_dimensions_must_agree(roots, form):
 
 def test_units_must_agree(roots):
     part, other = load(roots, "a", "b")
-    with pytest.raises(
-        DatasetError, match=r"units of action in .*b: \['deg', 'deg'\] given, allowed: \['rad', 'mm'"
-    ):
+    with pytest.raises(DatasetError, match=r"units of action in .*b: \['deg', 'deg'\] given, allowed: \['rad', 'mm'"):
         mix([named(part, units=["rad", "mm"]), named(other, units="deg")], [1, 1])
     assert mix([named(part, units="deg"), named(other, units=["deg", "deg"])], [1, 1]).frames
 
@@ -192,9 +180,7 @@ def test_units_must_agree(roots):
 def test_a_camera_is_renamed_in_one_dataset(roots):
     renamed = MixEntry(str(roots / "blind"), rename={PICTURE: FILM})
     config = DatasetConfig(
-        mix=[MixEntry(str(roots / "a")), renamed],
-        observations=["observation.state", FILM],
-        validation_fraction=0,
+        mix=[MixEntry(str(roots / "a")), renamed], observations=["observation.state", FILM], validation_fraction=0
     )
     chunks, _ = load_chunks(config, 3)
     alone = ActionChunks.load(roots / "blind", horizon=3, images=[PICTURE])
@@ -204,7 +190,5 @@ def test_a_camera_is_renamed_in_one_dataset(roots):
     with pytest.raises(ConfigError, match=r"^rename: .* null beside dataset.mix"):
         DatasetConfig(mix=config.mix, rename={"a": "b"})
     config.mix[1].rename = {"observation.images.pic": FILM}
-    with pytest.raises(
-        DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"
-    ):
+    with pytest.raises(DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"):
         load_chunks(config, 3)

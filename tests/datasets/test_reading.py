@@ -273,14 +273,10 @@ def test_features_are_renamed(tmp_path):
 
 
 def test_no_validation_split(tmp_path):
-    train, held_out = load_chunks(
-        DatasetConfig(root=str(write(tmp_path / "d", [12])), validation_fraction=0), 4
-    )
+    train, held_out = load_chunks(DatasetConfig(root=str(write(tmp_path / "d", [12])), validation_fraction=0), 4)
     assert (train.episodes, train.frames, held_out.episodes, held_out.frames) == (1, 12, 0, 0)
     for wrong in (1.0, -0.1, float("nan")):
-        assert "validation_fraction" in refused(
-            lambda wrong=wrong: DatasetConfig("d", validation_fraction=wrong)
-        )
+        assert "validation_fraction" in refused(lambda wrong=wrong: DatasetConfig("d", validation_fraction=wrong))
 
 
 # --- numbers of episodes, hidden files, what Git left ---------------------------------------------------------------
@@ -311,9 +307,7 @@ def test_hidden_files_are_skipped(tmp_path):
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 
 
-@pytest.mark.parametrize(
-    "file", ["data/chunk-000/file-000.parquet", "meta/tasks.parquet", "meta/info.json", "video"]
-)
+@pytest.mark.parametrize("file", ["data/chunk-000/file-000.parquet", "meta/tasks.parquet", "meta/info.json", "video"])
 def test_what_git_lfs_did_not_fetch_is_said(tmp_path, file):
     root = write(tmp_path / "d")
     film = handmade.films(root, [1.2 * e for e in range(4)])
@@ -343,9 +337,8 @@ def test_a_frame_of_another_size_is_told_as_the_metadata_tells_it(tmp_path):
     root = write(tmp_path / "d")
     handmade.films(root, [1.2 * e for e in range(4)])
     edit_info(root, lambda info: info["features"][CAMERA].update(shape=[24, 16, 3]))
-    assert (
-        f"frame size (height x width) of {CAMERA}: 16 x 24 with 3 channels given, allowed: 24 x 16"
-        in refused(lambda: load(root, images=True))
+    assert f"frame size (height x width) of {CAMERA}: 16 x 24 with 3 channels given, allowed: 24 x 16" in refused(
+        lambda: load(root, images=True)
     )
 
 
@@ -361,9 +354,7 @@ def test_a_glitch_is_named(tmp_path, value):
         return found
 
     (remark,) = remarks(load(write(tmp_path / "d", [40] * 4, {"observation.state": values})))
-    assert remark.startswith(
-        f"observation.state lift is {value:g} in episode 2, frame 7, and in all but 1 frames"
-    )
+    assert remark.startswith(f"observation.state lift is {value:g} in episode 2, frame 7, and in all but 1 frames")
     assert remarks(load(write(tmp_path / "fine", [40] * 4))) == []
 
 
@@ -387,24 +378,7 @@ def test_an_angle_that_wraps_is_named(tmp_path, turn, low):
 
 # --- damaged metadata: one line, whatever it holds ------------------------------------------------------------------
 
-WRONG = [
-    None,
-    True,
-    -1,
-    10**30,
-    1.5,
-    float("nan"),
-    "",
-    "x",
-    "\ud800",
-    [],
-    [[]],
-    {},
-    {"a": None},
-    [None],
-    [0],
-    ["3"],
-]
+WRONG = [None, True, -1, 10**30, 1.5, float("nan"), "", "x", "\ud800", [], [[]], {}, {"a": None}, [None], [0], ["3"]]
 FIELDS = [
     ("codebase_version",),
     ("fps",),
@@ -478,10 +452,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
         ({"file_index": [0, 0, 0, 2**40]}, "file_index in .*: 1099511627776 given"),
         ({"file_index": [0.0] * 4}, "file_index in .*: 0.0 given"),
         ({"file_index": ["../x"] * 4}, "file_index in .*: '../x' given"),
-        (
-            {"from_timestamp": [0.0, 1.2, 2.4, float("nan")]},
-            "from_timestamp in .*: nan given, allowed: seconds",
-        ),
+        ({"from_timestamp": [0.0, 1.2, 2.4, float("nan")]}, "from_timestamp in .*: nan given, allowed: seconds"),
         ({"from_timestamp": [0.0, 1.2, 2.4, -1.0]}, "from_timestamp in .*: -1.0 given"),
         ({"from_timestamp": ["a"] * 4}, "from_timestamp in .*: 'a' given"),
         ({"from_timestamp": None}, "a file with the columns .*from_timestamp"),
@@ -550,9 +521,7 @@ def test_tasks_are_found_by_their_number_not_their_place(tmp_path):
     table = pq.read_table(path)
     numbers = pa.array(np.where(np.arange(48) < 24, 7, 3))
     pq.write_table(table.set_column(table.schema.get_field_index("task_index"), "task_index", numbers), path)
-    tasks = pa.table(
-        {"task_index": [7, 3, 9], "task": ["Seven.", "Three.", "Nine."], "note": ["a", "b", "c"]}
-    )
+    tasks = pa.table({"task_index": [7, 3, 9], "task": ["Seven.", "Three.", "Nine."], "note": ["a", "b", "c"]})
     pq.write_table(tasks, root / "meta" / "tasks.parquet")
     assert load(root).batch([0, 47])["task"] == ["Seven.", "Three."]
 
@@ -588,9 +557,6 @@ def test_a_camera_called_like_a_path_leads_nowhere(tmp_path):
     fields = {"chunk_index": 0, "file_index": 1}
     pattern = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:06d}.mp4"
     assert (
-        file_of(tmp_path, pattern, "p", video_key="top", **fields)
-        == tmp_path / "videos/top/chunk-000/file-000001.mp4"
+        file_of(tmp_path, pattern, "p", video_key="top", **fields) == tmp_path / "videos/top/chunk-000/file-000001.mp4"
     )
-    assert "given" in refused(
-        lambda: file_of(tmp_path, pattern, "p", video_key="../../x", **fields), DatasetError
-    )
+    assert "given" in refused(lambda: file_of(tmp_path, pattern, "p", video_key="../../x", **fields), DatasetError)

@@ -31,13 +31,9 @@ def contents(root):
     """Everything a dataset says, independent of how its rows lie in files."""
     tables = {}
     for folder in ("data", "meta/episodes"):
-        rows = [
-            row for file in sorted((root / folder).glob("*/*")) for row in pq.read_table(file).to_pylist()
-        ]
+        rows = [row for file in sorted((root / folder).glob("*/*")) for row in pq.read_table(file).to_pylist()]
         tables[folder] = rows
-    texts = {
-        name: (root / "meta" / name).read_text() for name in ("info.json", "stats.json", "anyorder.json")
-    }
+    texts = {name: (root / "meta" / name).read_text() for name in ("info.json", "stats.json", "anyorder.json")}
     return {**tables, **texts, "tasks": pq.read_table(root / "meta/tasks.parquet").to_pylist()}
 
 
@@ -103,9 +99,7 @@ def test_the_origin_rebuilds_the_environment(toy_root):
 
 def test_progress_is_told(tmp_path):
     told = []
-    record(
-        ToyConfig(), tmp_path / "toy", episodes=2, progress=lambda done, wanted: told.append((done, wanted))
-    )
+    record(ToyConfig(), tmp_path / "toy", episodes=2, progress=lambda done, wanted: told.append((done, wanted)))
     assert told == [(1, 2), (2, 2)]
 
 
@@ -125,8 +119,7 @@ def test_nothing_is_overwritten(toy_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "config", "options"),
-    [("env", ToyConfig(noise=0.2), {}), ("seed", ToyConfig(), {"seed": 4})],
+    ("field", "config", "options"), [("env", ToyConfig(noise=0.2), {}), ("seed", ToyConfig(), {"seed": 4})]
 )
 def test_only_the_same_recording_resumes(toy_root, field, config, options):
     with pytest.raises(DatasetError, match=f"{field}: .* as in the recording to resume"):
@@ -248,12 +241,7 @@ def resume(root):
     ],
 )
 def test_an_origin_that_cannot_be_is_one_line(tmp_path, change, line):
-    origin = {
-        "env": {"type": "toy"},
-        "expert": "ToyExpert",
-        "seed": 0,
-        "only_successful": True,
-    }
+    origin = {"env": {"type": "toy"}, "expert": "ToyExpert", "seed": 0, "only_successful": True}
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "anyorder.json").write_text(json.dumps({**origin, **change}))
     with pytest.raises(DatasetError, match=re.escape(line)):

@@ -33,9 +33,7 @@ def test_only_the_frames_held_count(toy_root):
     chunks = ActionChunks.load(toy_root, horizon=4)
     one = chunks.subset([6])
     assert compute_statistics(one)["action"].count == int(chunks.lengths[6])
-    assert not np.array_equal(
-        compute_statistics(one)["action"].mean, compute_statistics(chunks)["action"].mean
-    )
+    assert not np.array_equal(compute_statistics(one)["action"].mean, compute_statistics(chunks)["action"].mean)
 
 
 def test_a_constant_dimension_is_no_problem():
@@ -58,10 +56,7 @@ def test_lerobots_own_quantiles_lie_inside_the_data(tmp_path):
     from lerobot.utils.utils import SuppressProgressBars
 
     names = ["x"]
-    features = {
-        key: {"dtype": "float32", "shape": (2,), "names": names * 2}
-        for key in ("observation.state", "action")
-    }
+    features = {key: {"dtype": "float32", "shape": (2,), "names": names * 2} for key in ("observation.state", "action")}
     dataset = LeRobotDataset.create(
         "local/walk", 20, features, root=tmp_path / "walk", use_videos=False, video_backend="pyav"
     )

@@ -8,9 +8,7 @@ from anyorder.datasets.write.recording import roll_out
 from anyorder.envs.aloha.env import AlohaConfig
 from anyorder.errors import ConfigError, EnvError
 
-needs_aloha = pytest.mark.skipif(
-    importlib.util.find_spec("gym_aloha") is None, reason="needs the extra aloha"
-)
+needs_aloha = pytest.mark.skipif(importlib.util.find_spec("gym_aloha") is None, reason="needs the extra aloha")
 
 TASKS = ("transfer_cube", "insertion")
 
@@ -47,9 +45,7 @@ def test_the_expert_succeeds_and_a_seed_determines_the_episode(made):
     assert success
     assert len(frames) < 400
     other, _ = roll_out(env, expert, seed=2)
-    assert not np.array_equal(
-        frames[0]["observation.environment_state"], other[0]["observation.environment_state"]
-    )
+    assert not np.array_equal(frames[0]["observation.environment_state"], other[0]["observation.environment_state"])
     fresh = AlohaConfig(env.task)
     again, _ = roll_out(fresh.build(), fresh.expert(), seed=1)
     assert len(again) == len(frames)

@@ -11,10 +11,7 @@ from anyorder.errors import EnvError
 
 
 def moments(value, camera=True):
-    observation = {
-        "agent_pos": np.full(2, value, np.float32),
-        "environment_state": np.full(1, -value, np.float32),
-    }
+    observation = {"agent_pos": np.full(2, value, np.float32), "environment_state": np.full(1, -value, np.float32)}
     if camera:
         observation["pixels"] = {"top": np.full((9, 7, 3), 51 * value, np.uint8)}
     return observation

@@ -10,9 +10,7 @@ from anyorder.envs.metaworld import env as module
 from anyorder.envs.metaworld.env import MetaworldConfig
 from anyorder.errors import ConfigError, EnvError
 
-needs_metaworld = pytest.mark.skipif(
-    importlib.util.find_spec("metaworld") is None, reason="needs the extra metaworld"
-)
+needs_metaworld = pytest.mark.skipif(importlib.util.find_spec("metaworld") is None, reason="needs the extra metaworld")
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +75,7 @@ def test_an_episode_is_cut_off(env):
     short = MetaworldConfig(max_episode_steps=3).build()
     short.reset(seed=0)
     ends = [short.step(np.zeros(4, dtype=np.float32))[2:] for _ in range(3)]
-    assert [(terminated, truncated) for terminated, truncated, _ in ends] == [(False, False)] * 2 + [
-        (False, True)
-    ]
+    assert [(terminated, truncated) for terminated, truncated, _ in ends] == [(False, False)] * 2 + [(False, True)]
     assert ends[-1][2] == {"is_success": False}
 
 

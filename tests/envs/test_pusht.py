@@ -8,9 +8,7 @@ from anyorder.datasets.write.recording import roll_out
 from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, PushtConfig
 from anyorder.errors import ConfigError, EnvError
 
-needs_pusht = pytest.mark.skipif(
-    importlib.util.find_spec("gym_pusht") is None, reason="needs the extra pusht"
-)
+needs_pusht = pytest.mark.skipif(importlib.util.find_spec("gym_pusht") is None, reason="needs the extra pusht")
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +164,7 @@ def test_the_expert_is_a_function_of_the_observation(env, expert):
     fresh = PushtConfig().expert()
     fresh.reset(env, seed=99)
     for frame in frames[::-7]:
-        state = {
-            "agent_pos": frame["observation.state"],
-            "environment_state": frame["observation.environment_state"],
-        }
+        state = {"agent_pos": frame["observation.state"], "environment_state": frame["observation.environment_state"]}
         np.testing.assert_array_equal(fresh.act(env, state), frame["action"])
 
 

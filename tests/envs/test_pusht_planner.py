@@ -19,9 +19,7 @@ from anyorder.envs.pusht.planner import (
 )
 from anyorder.envs.pusht.ways import Ways, ahead, blocked, near_block, nearest_free
 
-needs_pusht = pytest.mark.skipif(
-    importlib.util.find_spec("gym_pusht") is None, reason="needs the extra pusht"
-)
+needs_pusht = pytest.mark.skipif(importlib.util.find_spec("gym_pusht") is None, reason="needs the extra pusht")
 
 CONTACTS = Contacts()
 

@@ -138,9 +138,7 @@ def test_agent_and_object_features_are_apart():
     np.testing.assert_allclose(observation["agent_pos"], from_radians(env.scene.data.qpos[:6]), rtol=1e-6)
     state = dict(zip(env.environment_names, observation["environment_state"], strict=True))
     x_m, y_m, z_m = env.scene.cube_m(0)
-    assert math.isclose(
-        0.0388353 + state["cube.distance"] * math.cos(state["cube.azimuth"]), x_m, rel_tol=1e-5
-    )
+    assert math.isclose(0.0388353 + state["cube.distance"] * math.cos(state["cube.azimuth"]), x_m, rel_tol=1e-5)
     assert math.isclose(state["cube.distance"] * math.sin(state["cube.azimuth"]), y_m, rel_tol=1e-5)
     assert math.isclose(state["cube.z"], z_m, rel_tol=1e-5)
     assert not {name.split(".")[0] for name in env.environment_names} & set(JOINTS)

@@ -46,10 +46,7 @@ def test_what_is_not_finite_is_never_drawn(temperature, nucleus):
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             logits = good.to(dtype).clone()
             logits[2] = torch.tensor(bad)
-            for call in (
-                lambda x: draw(x, temperature, nucleus, noise),
-                lambda x: probabilities(x, temperature),
-            ):
+            for call in (lambda x: draw(x, temperature, nucleus, noise), lambda x: probabilities(x, temperature)):
                 with pytest.raises(NotFiniteError, match="row 2: NaN or infinity") as caught:
                     call(logits)
                 assert caught.value.rows == (2,)

@@ -17,9 +17,7 @@ from .families import family
 
 LENGTH, VOCAB, ROWS = 3, 3, 6000
 # Exactly one token is 2.
-ONE_TWO = TokenAutomaton(
-    (torch.arange(VOCAB) == 2).long(), torch.tensor([[0, 1], [1, -1]]), start=0, accept=1
-)
+ONE_TWO = TokenAutomaton((torch.arange(VOCAB) == 2).long(), torch.tensor([[0, 1], [1, -1]]), start=0, accept=1)
 ANY_ORDER = (
     ("autoregressive", {"orders": "random", "ensemble": True}),
     ("masked_diffusion", {"sampler": "first_hitting"}),

@@ -62,9 +62,7 @@ def random_automaton(seed, states=6, classes=4, vocab=7):
     """Any transitions, several into one state and none out of some; END alone stays in the last state."""
     source = torch.Generator().manual_seed(seed)
     next_state = torch.randint(-2, states, (states, classes), generator=source).clamp_min(-1)
-    token_class = torch.cat(
-        [torch.arange(classes), torch.randint(classes, (vocab - classes,), generator=source)]
-    )
+    token_class = torch.cat([torch.arange(classes), torch.randint(classes, (vocab - classes,), generator=source)])
     return TokenAutomaton(token_class, next_state, start=0, accept=states - 1)
 
 

@@ -45,9 +45,7 @@ def test_generative_families_keep_two_modes_where_regression_cannot():
     for name in ("gaussian_diffusion", "flow_matching", "regression", "mip"):
         net, made = network(), family(name)
         learn(made, net, target.repeat(32, 1, 1), torch.zeros(64, 1, 16))
-        spread[name] = (
-            made.sample(net, torch.zeros(64, 1, 16), Request(generator(2))).chunk.mean((1, 2)).std()
-        )
+        spread[name] = made.sample(net, torch.zeros(64, 1, 16), Request(generator(2))).chunk.mean((1, 2)).std()
     assert min(spread["gaussian_diffusion"], spread["flow_matching"]) > 0.5
     assert max(spread["regression"], spread["mip"]) < 1e-4
 

@@ -12,9 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_page_adds_a_family_by_one_short_file(tmp_path, monkeypatch):
-    source, check = re.findall(
-        r"```python\n(.*?)```", (DOCS / "adding-a-factorization.md").read_text(), re.DOTALL
-    )
+    source, check = re.findall(r"```python\n(.*?)```", (DOCS / "adding-a-factorization.md").read_text(), re.DOTALL)
     assert len([line for line in source.splitlines() if line.strip()]) < 40
     (tmp_path / "even_odd.py").write_text(source)
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])

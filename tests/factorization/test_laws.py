@@ -12,13 +12,7 @@ from anyorder.factorization.categorical import probabilities
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders
 from anyorder.factorization.samplers import Remasking
 from anyorder.factorization.unmasking import Look
-from anyorder.testing.probes import (
-    ROWS,
-    assert_follows,
-    generator,
-    network_for,
-    observations,
-)
+from anyorder.testing.probes import ROWS, assert_follows, generator, network_for, observations
 from anyorder.testing.toy import TabularNetwork, context, order_nll
 
 from .families import family
@@ -27,9 +21,7 @@ LENGTH, VOCAB = 3, 3
 
 
 def all_orders(network, code):
-    return torch.tensor(
-        [order_nll(network, code, order) for order in itertools.permutations(range(len(code)))]
-    )
+    return torch.tensor([order_nll(network, code, order) for order in itertools.permutations(range(len(code)))])
 
 
 @pytest.mark.parametrize(
@@ -81,8 +73,7 @@ def test_a_mixture_of_orders_is_the_mean_of_their_likelihoods():
     rows = context(len(network.codes))
     value = made.log_prob(network, network.codes, rows, generator=generator()).value
     each = torch.tensor(
-        [[order_nll(network, code, o.tolist()) for o in orders] for code in network.codes],
-        dtype=torch.float64,
+        [[order_nll(network, code, o.tolist()) for o in orders] for code in network.codes], dtype=torch.float64
     )
     torch.testing.assert_close(value, (-each).exp().mean(1).log(), rtol=0, atol=1e-12)
 
@@ -103,10 +94,7 @@ def test_stratified_exact_counts_are_three_times_quieter_than_independent_times(
     code = network.codes[40:41]
     masked = family("masked_diffusion")
     quiet = torch.stack(
-        [
-            masked.log_prob(network, code, context(1), generator=generator(s), samples=32).value
-            for s in range(60)
-        ]
+        [masked.log_prob(network, code, context(1), generator=generator(s), samples=32).value for s in range(60)]
     )
     bernoulli = family("masked_diffusion", loss="bernoulli")
     # One row a call leaves nothing to stratify over: independent times.
@@ -310,9 +298,7 @@ def test_confidence_is_the_models_own_at_temperature_zero():
 
 def test_confidence_ranks_legal_candidates_alone():
     # Token 2 may stand at one place only, and stands at the first already: the network's favourite is illegal.
-    automaton = TokenAutomaton(
-        (torch.arange(3) == 2).long(), torch.tensor([[0, 1], [1, -1]]), start=0, accept=1
-    )
+    automaton = TokenAutomaton((torch.arange(3) == 2).long(), torch.tensor([[0, 1], [1, -1]]), start=0, accept=1)
     logits = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 9.0]]])
     known = torch.tensor([[2, UNKNOWN]])
     draft = Draft(Request(generator(), 0.0, constraint=automaton, known=known), context(1), 2, 3)
@@ -342,8 +328,7 @@ def test_annealed_orders_end_left_to_right():
     identity = torch.arange(6).expand(200, -1)
     orders = AnnealedOrders()
     shuffled = [
-        float((orders.draw(200, 6, generator(), p) != identity).any(1).float().mean())
-        for p in (0.2, 0.625, 0.8)
+        float((orders.draw(200, 6, generator(), p) != identity).any(1).float().mean()) for p in (0.2, 0.625, 0.8)
     ]
     assert shuffled[0] > 0.95
     assert 0.3 < shuffled[1] < 0.7
@@ -363,11 +348,7 @@ def test_token_masking_is_off_at_evaluation():
 def test_gaps_are_refused_where_they_cannot_be_conditioned_on():
     network = network_for(family("autoregressive"))
     known = torch.tensor([[UNKNOWN, UNKNOWN, 1, UNKNOWN, UNKNOWN]])
-    for name, options in (
-        ("autoregressive", {}),
-        ("chunked", {"sizes": [2]}),
-        ("block_diffusion", {"block_size": 2}),
-    ):
+    for name, options in (("autoregressive", {}), ("chunked", {"sizes": [2]}), ("block_diffusion", {"block_size": 2})):
         with pytest.raises(ConfigError, match="prefix"):
             family(name, **options).sample(network, observations(1), Request(generator(), known=known))
     with pytest.raises(ConfigError, match="shape"):

@@ -21,9 +21,7 @@ from .families import family
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_go_from_nothing_to_everything_with_their_slope(name):
     schedule = SCHEDULES[name]
-    torch.testing.assert_close(
-        schedule.masked(torch.tensor([0.0, 1.0]).double()), torch.tensor([0.0, 1.0]).double()
-    )
+    torch.testing.assert_close(schedule.masked(torch.tensor([0.0, 1.0]).double()), torch.tensor([0.0, 1.0]).double())
     t = torch.linspace(0.05, 0.95, 19, dtype=torch.float64, requires_grad=True)
     masked = schedule.masked(t)
     assert (masked.diff() > 0).all()
@@ -57,9 +55,7 @@ def test_schedules_are_those_of_their_papers(name, published):
 def test_training_and_sampling_have_schedules_of_their_own():
     made = family("masked_diffusion", loss="bernoulli", schedule="cosine", sampler="ancestral")
     assert made.sampler.schedule == made.schedule == SCHEDULES["cosine"]  # as it was before there were two
-    made = family(
-        "masked_diffusion", loss="bernoulli", schedule="md4", sampling_schedule="linear", sampler="ancestral"
-    )
+    made = family("masked_diffusion", loss="bernoulli", schedule="md4", sampling_schedule="linear", sampler="ancestral")
     assert (made.schedule, made.sampler.schedule) == (SCHEDULES["md4"], SCHEDULES["linear"])
     for sampler in ("confidence", "left_to_right", "spread"):
         made = family("masked_diffusion", sampler=sampler, schedule="cosine", steps=4)
@@ -244,10 +240,7 @@ def test_sampling_takes_exactly_so_many_calls(name, options, calls):
 def test_refusals_name_the_field_and_what_is_allowed():
     network = network_for(family("autoregressive"))
     known = torch.tensor([[UNKNOWN, UNKNOWN, 1, UNKNOWN, UNKNOWN]])
-    allowed = {
-        "autoregressive": "a prefix of the order, or random orders",
-        "chunked": "a prefix of the blocks",
-    }
+    allowed = {"autoregressive": "a prefix of the order, or random orders", "chunked": "a prefix of the blocks"}
     for name, words in allowed.items():
         with pytest.raises(ConfigError) as error:
             family(name, **({"sizes": [2]} if name == "chunked" else {})).sample(
@@ -255,10 +248,7 @@ def test_refusals_name_the_field_and_what_is_allowed():
             )
         assert str(error.value) == f"known: 'positions with gaps' given, allowed: {words}"
     network.levels = None
-    for name, meaning, example in (
-        ("next_frequency", "frequencies", "dct"),
-        ("next_scale", "scales", "multiscale_vq"),
-    ):
+    for name, meaning, example in (("next_frequency", "frequencies", "dct"), ("next_scale", "scales", "multiscale_vq")):
         with pytest.raises(ConfigError) as error:
             family(name).check(network)
         assert str(error.value) == (
@@ -323,9 +313,7 @@ def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
                 if not stops:
                     patch.setattr(LegalTokens, "ended", lambda self, i: None)
                 source, network.calls = generator(4), 0
-                sample = made.sample(
-                    network, observations(7), Request(source, constraint=automaton, known=known)
-                )
+                sample = made.sample(network, observations(7), Request(source, constraint=automaton, known=known))
             found.append((sample, network.calls, float(uniforms((1,), source))))
         (early, made_calls, after), (late, all_calls, after_all) = found
         assert torch.equal(early.chunk, late.chunk)
@@ -339,9 +327,7 @@ def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
 def test_blocks_of_one_token_are_scored_once():
     made = family("block_diffusion", block_size=1)
     network = Counting(network_for(made))
-    score = made.log_prob(
-        network, torch.zeros(2, 5).long(), observations(2), generator=generator(), samples=32
-    )
+    score = made.log_prob(network, torch.zeros(2, 5).long(), observations(2), generator=generator(), samples=32)
     assert (made.exact, network.calls, float(score.standard_error.abs().max())) == (True, 1, 0.0)
 
 

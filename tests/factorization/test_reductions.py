@@ -46,14 +46,10 @@ def test_one_token_at_a_time_is_autoregression(name, options):
 
 
 def test_one_block_is_masked_diffusion():
-    torch.testing.assert_close(
-        loss("block_diffusion", block_size=LENGTH), loss("masked_diffusion"), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(loss("block_diffusion", block_size=LENGTH), loss("masked_diffusion"), rtol=0, atol=1e-12)
     for sampler in ("left_to_right", "ancestral", "confidence", "first_hitting", "remasking"):
         draws = [
-            family(name, sampler=sampler, steps=4, **options).sample(
-                network(), observations(5), Request(generator(3))
-            )
+            family(name, sampler=sampler, steps=4, **options).sample(network(), observations(5), Request(generator(3)))
             for name, options in (("block_diffusion", {"block_size": LENGTH}), ("masked_diffusion", {}))
         ]
         assert torch.equal(draws[0].chunk, draws[1].chunk)
@@ -85,14 +81,8 @@ def test_every_exact_family_agrees_on_a_tabular_joint_token_by_token():
     tabular = TabularNetwork(4, 3, perturb=0.6, levels=(1, 1, 1, 1))
     rows = context(len(tabular.codes))
     plain = family("autoregressive").token_log_probs(tabular, tabular.codes, rows, generator=generator())
-    for name, options in (
-        ("chunked", {"sizes": [1]}),
-        ("next_scale", {}),
-        ("block_diffusion", {"block_size": 1}),
-    ):
-        scores = family(name, **options).token_log_probs(
-            tabular, tabular.codes, rows, generator=generator(), samples=2
-        )
+    for name, options in (("chunked", {"sizes": [1]}), ("next_scale", {}), ("block_diffusion", {"block_size": 1})):
+        scores = family(name, **options).token_log_probs(tabular, tabular.codes, rows, generator=generator(), samples=2)
         torch.testing.assert_close(scores, plain, rtol=0, atol=1e-12)
     order = torch.arange(4).expand_as(tabular.codes)
     chain = family("masked_diffusion").order_log_probs(tabular, tabular.codes, rows, order)

@@ -18,9 +18,7 @@ STEP_ONE = {
 }
 PUBLISHED = constants_array({**STEP_ONE, "R_D": 15.387756, "R_N": 5.309743})
 AR = constants_array({"A": 400, "B": 1500, "E": 1.7, "alpha": 0.34, "beta": 0.36, "R_D": 31, "R_N": 55})
-DIFFUSION = constants_array(
-    {"A": 400, "B": 2500, "E": 1.7, "alpha": 0.34, "beta": 0.36, "R_D": 494, "R_N": 1266}
-)
+DIFFUSION = constants_array({"A": 400, "B": 2500, "E": 1.7, "alpha": 0.34, "beta": 0.36, "R_D": 494, "R_N": 1266})
 
 
 def planted(constants, runs=300, noise=0.005, seed=0, epochs=800, family="all"):
@@ -37,8 +35,6 @@ def planted(constants, runs=300, noise=0.005, seed=0, epochs=800, family="all"):
 
 def together(*tables):
     """Several tables as one."""
-    columns = [
-        np.concatenate([getattr(t, name) for t in tables]) for name in ("params", "tokens", "unique_tokens")
-    ]
+    columns = [np.concatenate([getattr(t, name) for t in tables]) for name in ("params", "tokens", "unique_tokens")]
     loss = np.concatenate([t.loss for t in tables])
     return make_runs(*columns, loss, [name for t in tables for name in t.factorization])

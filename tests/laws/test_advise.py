@@ -29,9 +29,7 @@ RANGES = {
 
 
 def known(constants, samples=None, **ranges):
-    return FamilyLaw(
-        constants, constants[None].repeat(10, 0) if samples is None else samples, {**RANGES, **ranges}
-    )
+    return FamilyLaw(constants, constants[None].repeat(10, 0) if samples is None else samples, {**RANGES, **ranges})
 
 
 def laws(facts=None, **families):
@@ -162,8 +160,7 @@ def test_nobody_is_told_to_overfit():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "said"),
-    [("final", "end of a run"), ("best", "keep the best checkpoint"), (None, "does not say")],
+    ("protocol", "said"), [("final", "end of a run"), ("best", "keep the best checkpoint"), (None, "does not say")]
 )
 def test_the_protocol_is_said(protocol, said):
     found = advise(laws(Facts(protocol=protocol), ar=known(AR)), 5e7, 1e19)
@@ -177,9 +174,7 @@ def test_bounds_are_said():
 
 
 def study_table(rows=40):
-    runs = together(
-        planted(AR, rows, family="autoregressive"), planted(DIFFUSION, rows, family="masked", seed=1)
-    )
+    runs = together(planted(AR, rows, family="autoregressive"), planted(DIFFUSION, rows, family="masked", seed=1))
     return {
         "params": runs.params,
         "tokens": runs.tokens,

@@ -40,9 +40,7 @@ def write(path, table):
 def two(tmp_path_factory):
     """Two families, fitted from a parquet file with a column too many."""
     folder = tmp_path_factory.mktemp("two")
-    runs = together(
-        planted(AR, 60, family="autoregressive"), planted(DIFFUSION, 60, family="<b>$x_1$</b>", seed=1)
-    )
+    runs = together(planted(AR, 60, family="autoregressive"), planted(DIFFUSION, 60, family="<b>$x_1$</b>", seed=1))
     table = {**columns(runs, families=True), "seed": list(range(120))}
     file = write(folder / "runs.parquet", table)
     assert cli.main(["fit", f"runs={file}", "bootstrap=100", f"out={folder / 'out'}"]) == 0
@@ -82,13 +80,7 @@ def test_the_page_is_whole(two):
     assert len(page.ids) == len(set(page.ids))
     assert "<b>$x" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     shown = "\n".join(page.texts)
-    for heading in (
-        "Critical compute",
-        "Pareto fronts",
-        "Iso-FLOP curves",
-        "Residuals",
-        "Repeated and fresh data",
-    ):
+    for heading in ("Critical compute", "Pareto fronts", "Iso-FLOP curves", "Residuals", "Repeated and fresh data"):
         assert heading in shown
 
 
@@ -107,9 +99,7 @@ def test_the_published_table_as_it_is(tmp_path, capsys):
 
 
 def test_everything_held_is_only_scored():
-    laws = fit_laws(
-        read_runs(MUENNIGHOFF)[0], FitConfig(fixed=Fixed(**STEP_ONE, R_D=15.387756, R_N=5.309743))
-    )
+    laws = fit_laws(read_runs(MUENNIGHOFF)[0], FitConfig(fixed=Fixed(**STEP_ONE, R_D=15.387756, R_N=5.309743)))
     law = to_dict(laws, sentences(laws))["laws"]["all"]
     assert law["objective"] == pytest.approx(0.0158259353, abs=5e-11)
     assert law["r2"] == pytest.approx(0.7722046, abs=5e-8)
@@ -152,10 +142,7 @@ def at(row, value):
         (changed(loss=at(4, np.nan)), "loss in row 5"),
         (changed(params=at(0, np.inf)), "params in row 1"),
         (changed(params=at(2, 0.0)), "params in row 3: 0.0 given"),
-        (
-            changed(unique_tokens=1e13),
-            "unique_tokens: '1e+13 in every run' given, allowed: at least two values",
-        ),
+        (changed(unique_tokens=1e13), "unique_tokens: '1e+13 in every run' given, allowed: at least two values"),
         (changed(params=1e8), "params: '1e+08 in every run' given"),
         (changed(loss=None, los=np.ones(30)), "did you mean 'loss'"),
         (changed(tokens=None), "tokens"),
@@ -241,7 +228,5 @@ def test_laws_that_are_none(tmp_path):
     (tmp_path / "laws.json").write_text("{}")
     with pytest.raises(UserError, match="anyorder fit"):
         read_laws(tmp_path / "laws.json")
-    with pytest.raises(
-        UserError, match=r"^laws: .*nope' given, allowed: a laws.json that `anyorder fit` wrote"
-    ):
+    with pytest.raises(UserError, match=r"^laws: .*nope' given, allowed: a laws.json that `anyorder fit` wrote"):
         read_laws(tmp_path / "nope")

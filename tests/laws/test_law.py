@@ -26,8 +26,7 @@ def test_published_optimal_params():
 
 
 @pytest.mark.parametrize(
-    ("r_d", "epochs", "worth"),
-    [(15.3878, 4, 0.931), (31.19, 4, 0.965), (493.89, 100, 0.907), (493.89, 500, 0.630)],
+    ("r_d", "epochs", "worth"), [(15.3878, 4, 0.931), (31.19, 4, 0.965), (493.89, 100, 0.907), (493.89, 500, 0.630)]
 )
 def test_published_worth_of_repeated_tokens(r_d, epochs, worth):
     assert float(effective_tokens(epochs * 1e8, 1e8, r_d)) / (epochs * 1e8) == pytest.approx(worth, abs=5e-4)
@@ -44,9 +43,7 @@ def test_no_decay_is_the_limit_of_infinite_constants():
     slow = AR.copy()
     slow[5:7] = 1e13
     np.testing.assert_allclose(predict(slow, n, d, u), predict(plain, n, d, u), rtol=1e-9)
-    np.testing.assert_allclose(
-        predict(plain, n, d, u), AR[2] + AR[0] * n ** -AR[3] + AR[1] * d ** -AR[4], rtol=1e-14
-    )
+    np.testing.assert_allclose(predict(plain, n, d, u), AR[2] + AR[0] * n ** -AR[3] + AR[1] * d ** -AR[4], rtol=1e-14)
 
 
 def test_no_worth_is_the_limit_of_zero():

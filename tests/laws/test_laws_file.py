@@ -31,9 +31,7 @@ def at(content, path):
 
 def leaves(value, path=()):
     """Give the path of every value that is no object or list."""
-    items = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    )
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield path
         return

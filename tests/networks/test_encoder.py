@@ -123,10 +123,7 @@ def test_a_missing_camera_hides_its_picture_and_only_its():
 
 def test_shared_backbones_share():
     spec = ObservationSpec(cameras={"a": (3, 24, 24), "b": (3, 24, 24)})
-    sizes = [
-        sum(p.numel() for p in make(spec, "none", shared=shared).cameras.parameters())
-        for shared in (True, False)
-    ]
+    sizes = [sum(p.numel() for p in make(spec, "none", shared=shared).cameras.parameters()) for shared in (True, False)]
     assert sizes[1] == 2 * sizes[0]
 
 
@@ -178,14 +175,7 @@ def test_a_text_encoder_reads_new_sentences(text_encoder):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"backbone": "vgg"},
-        {"pool": "max"},
-        {"crop": 0.2},
-        {"resize": [96]},
-        {"width": 20},
-        {"pretrained": True},
-    ],
+    [{"backbone": "vgg"}, {"pool": "max"}, {"crop": 0.2}, {"resize": [96]}, {"width": 20}, {"pretrained": True}],
 )
 def test_bad_vision_settings_are_refused(settings):
     (name,) = settings

@@ -31,9 +31,7 @@ def policy(factorization="masked_diffusion", **settings):
     chunks = 40 * torch.sin(steps + torch.rand(100, 1, ACTIONS, generator=generator) * 6)
     statistics = {"observation.state": Statistics.of(state.numpy()).as_lerobot()}
     torch.manual_seed(0)
-    return AnyOrderPolicy(
-        config, fit(config, statistics, {"observation.state": state, "action": chunks}, fps=30.0)
-    )
+    return AnyOrderPolicy(config, fit(config, statistics, {"observation.state": state, "action": chunks}, fps=30.0))
 
 
 def save(made, folder):

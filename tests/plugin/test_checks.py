@@ -149,9 +149,7 @@ def test_videos_that_were_not_downloaded_or_are_a_little_late_are_let_through(tm
     (table,) = (root / "meta" / "episodes").rglob("*.parquet")
     rows = pq.read_table(table)
     column = rows.schema.get_field_index(f"videos/{FILM}/from_timestamp")
-    late = pa.array(
-        [start + 0.01 for start in rows.column(column).to_pylist()], rows.schema.field(column).type
-    )
+    late = pa.array([start + 0.01 for start in rows.column(column).to_pylist()], rows.schema.field(column).type)
     pq.write_table(rows.set_column(column, rows.schema.field(column), late), table)
     check_videos(config, root)
     for video in (root / "videos").rglob("*.mp4"):

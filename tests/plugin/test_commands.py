@@ -37,12 +37,7 @@ def run(folder, command, *words):
     script = Path(sys.executable).parent / command
     environment = {**os.environ, "ANYORDER_FAST_LOADING": "1"}
     return subprocess.run(
-        [sys.executable, script, *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, script, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 

@@ -42,9 +42,7 @@ def evaluate(envs, policy, episodes, **settings):
     post = PolicyProcessorPipeline(
         steps=[], to_transition=policy_action_to_transition, to_output=transition_to_policy_action
     )
-    return eval_policy_all(
-        envs, policy, nothing, nothing, nothing, post, n_episodes=episodes, start_seed=0, **settings
-    )
+    return eval_policy_all(envs, policy, nothing, nothing, nothing, post, n_episodes=episodes, start_seed=0, **settings)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -70,9 +68,7 @@ def test_asynchronous_evaluation_gives_the_same():
 def test_lerobots_own_vector_environment_reports_a_return_that_is_too_high(monkeypatch):
     # The reason for SingleEpisode; when this fails LeRobot has repaired it, and the class can go.
     monkeypatch.setattr("anyorder.plugin.episodes.SingleEpisode.reset", lambda self, **k: self.env.reset(**k))
-    monkeypatch.setattr(
-        "anyorder.plugin.episodes.SingleEpisode.step", lambda self, action: self.env.step(action)
-    )
+    monkeypatch.setattr("anyorder.plugin.episodes.SingleEpisode.step", lambda self, action: self.env.step(action))
     found = evaluate(make_env(parse("--env.type=anyorder_countdown"), 8), still_policy(), 8)
     assert found["per_task"][0]["metrics"]["sum_rewards"][0] == 100 + 100
 
@@ -125,9 +121,7 @@ def test_types_describe_what_their_environment_gives(family):
 
 
 def test_settings_are_options_of_the_command_line():
-    env = parse(
-        "--env.type=anyorder_so101", "--env.task=push", '--env.cameras=["front"]', "--env.image_width=64"
-    )
+    env = parse("--env.type=anyorder_so101", "--env.task=push", '--env.cameras=["front"]', "--env.image_width=64")
     assert env.settings() == EnvConfig.named("so101", task="push", cameras=["front"], image_width=64)
     features = env_to_policy_features(env)
     assert features["observation.images.front"].shape == (3, 96, 64)

@@ -87,10 +87,7 @@ class Command:
     ("settings", "line"),
     [
         ({"chunk_size": 0}, "policy.chunk_size: 0 given"),
-        (
-            {"encoder": {"vision": {"width": 20}}},
-            "policy.encoder.vision.width: 20 given, allowed: a multiple of 8",
-        ),
+        ({"encoder": {"vision": {"width": 20}}}, "policy.encoder.vision.width: 20 given, allowed: a multiple of 8"),
         ({"network": {"heads": 0}}, "policy.network.heads: 0 given"),
         ({"factorization_options": {"k": "x"}}, "policy.factorization.k: 'x' given, allowed: an integer"),
     ],
@@ -140,9 +137,7 @@ def test_a_dataset_of_another_version_names_it(lift_copy):
     assert "anyorder convert source=" in str(unreadable_dataset(lerobots_error(lift_copy)))
     set_info(lift_copy, "{")
     found = unreadable_dataset(lerobots_error(lift_copy))
-    assert str(found).startswith(
-        f"dataset.root: {str(lift_copy)!r} given, allowed: a LeRobot dataset of version"
-    )
+    assert str(found).startswith(f"dataset.root: {str(lift_copy)!r} given, allowed: a LeRobot dataset of version")
 
 
 def test_a_missing_dataset_names_its_folder_and_why_the_hub_gave_none(lift_copy):

@@ -130,9 +130,7 @@ def test_a_resumed_run_draws_what_an_undisturbed_one_does(installed, step):
     # Masked diffusion draws its masks, so a loader that draws one number more changes every step that follows.
     whole = steps(4 * PER_EPOCH)
     resumed = steps(4 * PER_EPOCH - step, resumed_at=step, generator=whole[step - 1][2])
-    assert [(frames, drawn) for frames, drawn, _ in resumed] == [
-        (frames, drawn) for frames, drawn, _ in whole[step:]
-    ]
+    assert [(frames, drawn) for frames, drawn, _ in resumed] == [(frames, drawn) for frames, drawn, _ in whole[step:]]
 
 
 def test_without_the_repair_a_resumed_run_replays_the_first_epoch():

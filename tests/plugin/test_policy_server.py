@@ -42,9 +42,7 @@ def ask(port, folder, raw=RAW):
         stub = services_pb2_grpc.AsyncInferenceStub(channel)
         stub.Ready(services_pb2.Empty(), wait_for_ready=True, timeout=120)
         stub.SendPolicyInstructions(services_pb2.PolicySetup(data=pickle.dumps(setup)))
-        stub.SendObservations(
-            send_bytes_in_chunks(pickle.dumps(observation), services_pb2.Observation, silent=True)
-        )
+        stub.SendObservations(send_bytes_in_chunks(pickle.dumps(observation), services_pb2.Observation, silent=True))
         data = stub.GetActions(services_pb2.Empty()).data
         return pickle.loads(data) if data else []
 
@@ -70,9 +68,7 @@ def test_a_chunk_over_the_wire_is_the_policys_own(tmp_path, monkeypatch):
     thread.start()
     actions = ask(port, folder)
     assert ask(port, folder, {**RAW, "b.pos": float("nan")}) == []
-    assert "observation.state: nan in row 0, dimension 1" in "".join(
-        p.read_text() for p in tmp_path.rglob("*.log")
-    )
+    assert "observation.state: nan in row 0, dimension 1" in "".join(p.read_text() for p in tmp_path.rglob("*.log"))
     servers[0].stop(None)
     thread.join(timeout=30)
     assert not thread.is_alive()

@@ -12,13 +12,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.plugin.excepthook import user_error
 from anyorder.policies import AnyOrderPolicy
-from anyorder.policies.after_training import (
-    EXECUTION,
-    FINE_TUNING,
-    GIVEN_BY_LEROBOT,
-    HUB,
-    SAMPLING,
-)
+from anyorder.policies.after_training import EXECUTION, FINE_TUNING, GIVEN_BY_LEROBOT, HUB, SAMPLING
 from anyorder.settings import dotted
 from tests.plugin.saved import policy, save
 
@@ -72,9 +66,7 @@ def test_what_the_weights_cannot_follow_is_refused(name, saved):
 
 
 def test_another_family_is_refused(saved):
-    with pytest.raises(
-        ConfigError, match=r"^factorization\.type: 'autoregressive' .* as the policy was trained with"
-    ):
+    with pytest.raises(ConfigError, match=r"^factorization\.type: 'autoregressive' .* as the policy was trained with"):
         load(saved, ["--factorization=autoregressive"])
     with pytest.raises(draccus.ParsingError) as error:
         load(saved, ['--factorization={"type": "autoregressive"}'])

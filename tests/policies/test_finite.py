@@ -51,8 +51,7 @@ def actions(count=60):
 def make(family="regression", tokenizer="fast", features=("observation.state",), **settings):
     config = AnyOrderConfig(
         input_features={
-            name: PolicyFeature(KINDS.get(name.split(".")[1], FeatureType.VISUAL), SHAPES[name])
-            for name in features
+            name: PolicyFeature(KINDS.get(name.split(".")[1], FeatureType.VISUAL), SHAPES[name]) for name in features
         },
         output_features={"action": PolicyFeature(FeatureType.ACTION, (3,))},
         device="cpu",
@@ -191,9 +190,7 @@ def test_values_that_pass_through_have_no_limit_and_are_saved_and_loaded(tmp_pat
     assert policy.normalizer("observation.state").limit == math.inf
     policy.save_pretrained(tmp_path)
     batch = observation(names=["observation.state"])
-    assert torch.equal(
-        load_policy(tmp_path, "cpu").predict_action_chunk(batch), policy.predict_action_chunk(batch)
-    )
+    assert torch.equal(load_policy(tmp_path, "cpu").predict_action_chunk(batch), policy.predict_action_chunk(batch))
 
 
 def spoils(values):
@@ -222,9 +219,7 @@ def acted(folder):
     ("family", "tokenizer"),
     [("regression", "fast"), *(("autoregressive", name) for name in sorted(TokenizerConfig.choices))],
 )
-def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_bounds(
-    family, tokenizer, tmp_path
-):
+def test_a_damaged_buffer_is_refused_by_name_or_gives_finite_actions_within_bounds(family, tokenizer, tmp_path):
     policy = make(family, tokenizer)
     save(policy, tmp_path)
     saved = load_file(tmp_path / "model.safetensors")

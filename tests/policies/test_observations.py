@@ -85,9 +85,7 @@ def test_one_moment_stands_for_a_history_that_never_moved():
     still = observation()
     history = {k: v.unsqueeze(1).expand(-1, 3, *v.shape[1:]) if k in SHAPES else v for k, v in still.items()}
     assert torch.equal(policy.predict_action_chunk(still), policy.predict_action_chunk(history))
-    with pytest.raises(
-        ConfigError, match=r"shape of observation\.state: \(4, 2, 3\) given.*n_obs_steps is 3"
-    ):
+    with pytest.raises(ConfigError, match=r"shape of observation\.state: \(4, 2, 3\) given.*n_obs_steps is 3"):
         policy.predict_action_chunk({**still, "observation.state": torch.zeros(4, 2, 3)})
 
 

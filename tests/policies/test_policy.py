@@ -192,18 +192,14 @@ def test_relative_actions_follow_the_state(family):
     batch = {**observation(50), "action": chunks(50)}
     shifted = {**batch, "action": batch["action"] + 5 * torch.tensor([1.0, 0.0, 1.0])}
     shifted["observation.state"] = batch["observation.state"] + 5
-    torch.testing.assert_close(
-        policy.codec.normalize(batch), policy.codec.normalize(shifted), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(policy.codec.normalize(batch), policy.codec.normalize(shifted), atol=1e-5, rtol=0)
     # The same chunk drawn in another state lands elsewhere by the difference of the states.
     policy.context = lambda *_: torch.zeros(4, 2, 16)
     policy.manual_seed(1)
     here = policy.predict_action_chunk(observation())
     policy.manual_seed(1)
     there = policy.predict_action_chunk(moved)
-    torch.testing.assert_close(
-        there - here, torch.tensor([5.0, 0.0, 5.0]).expand(4, HORIZON, 3), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(there - here, torch.tensor([5.0, 0.0, 5.0]).expand(4, HORIZON, 3), atol=1e-4, rtol=0)
 
 
 def test_actions_of_another_size_and_missing_observations_are_refused():
@@ -257,8 +253,7 @@ def test_how_far_training_is_matters_to_no_other_family(family):
     policy = make(family).train()
     batch = {**observation(), "action": chunks(4)}
     first, second = (
-        policy(batch, generator=torch.Generator().manual_seed(0), **settings)[0]
-        for settings in ({}, {"progress": 0.1})
+        policy(batch, generator=torch.Generator().manual_seed(0), **settings)[0] for settings in ({}, {"progress": 0.1})
     )
     assert torch.equal(first, second)
 

@@ -74,9 +74,7 @@ def test_diffusion_clips_at_the_limit_of_the_normalisation(mode, limit, schedule
                 return None
 
             def __call__(self, values, cache, times):
-                signal = diffusion.noising.alphas_cumprod.double()[(times * 100).round().long()].view(
-                    -1, 1, 1
-                )
+                signal = diffusion.noising.alphas_cumprod.double()[(times * 100).round().long()].view(-1, 1, 1)
                 return (values - signal.sqrt() * value) / (1 - signal).sqrt()
 
         context = torch.zeros(2, 1, 1, dtype=torch.float64)
@@ -101,9 +99,7 @@ def test_a_policy_in_half_precision_scores_and_acts_nearly_alike(family):
     low, high = actions().flatten(0, 1).aminmax(dim=0)
     assert ((chunk >= low - 1e-3) & (chunk <= high + 1e-3)).all()
     if hasattr(policy.factorization, "log_prob"):
-        draws = [
-            p.log_prob(batch, generator=torch.Generator().manual_seed(2), samples=4) for p in (policy, half)
-        ]
+        draws = [p.log_prob(batch, generator=torch.Generator().manual_seed(2), samples=4) for p in (policy, half)]
         assert (draws[1].value / draws[0].value - 1).abs().max() < 0.03
 
 

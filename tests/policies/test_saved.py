@@ -49,9 +49,7 @@ CHANGES = [
 
 
 def test_a_missing_file_is_an_incomplete_checkpoint(tmp_path):
-    with pytest.raises(
-        CheckpointError, match=r"checkpoint without: .*config\.json' given, allowed: a complete"
-    ):
+    with pytest.raises(CheckpointError, match=r"checkpoint without: .*config\.json' given, allowed: a complete"):
         read_config(tmp_path)
 
 
@@ -97,9 +95,7 @@ def test_what_has_no_default_must_be_there(folder, name):
     assert f"{name}: None given" in refused(folder)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"type": "anyorder", "fps": NaN}', '{"fps": 1e999}', "\0" * 9]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"type": "anyorder", "fps": NaN}', '{"fps": 1e999}', "\0" * 9])
 def test_what_is_no_json_object_is_one_line(folder, text):
     (folder / SUMS).unlink()
     (folder / "config.json").write_text(text)

@@ -10,8 +10,7 @@ AR, MASKED, REGRESSION = "autoregressive", "masked_diffusion", "regression"
 
 def make(tmp_path, *runs):
     return read_runs(
-        write_run(tmp_path / family, family, tokens=family != REGRESSION, success=success)
-        for family, success in runs
+        write_run(tmp_path / family, family, tokens=family != REGRESSION, success=success) for family, success in runs
     )
 
 
@@ -87,11 +86,7 @@ def test_cautions_name_unfinished_runs(tmp_path):
     [
         ({"width": 32, "depth": 3}, {}, "sizes of network"),
         ({"width": 64, "depth": 3, "dropout": 0.1}, {}, "regularisation (dropout, noise, weight decay)"),
-        (
-            {"width": 64, "depth": 3, "attention_dropout": 0.1},
-            {},
-            "regularisation (dropout, noise, weight decay)",
-        ),
+        ({"width": 64, "depth": 3, "attention_dropout": 0.1}, {}, "regularisation (dropout, noise, weight decay)"),
         ({"width": 64, "depth": 3}, {"cache_gb": 2.0, "workers": 3}, None),
         ({"width": 64, "depth": 3}, {"seed": 1}, "datasets or splits"),
     ],

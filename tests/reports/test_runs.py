@@ -10,19 +10,9 @@ from tests.reports.fake_runs import SETTINGS, write_rollout, write_run
 
 def test_a_whole_run(tmp_path):
     run = read_run(write_run(tmp_path / "ar", success=(7, 20)))
-    assert (run.name, run.family, run.exact, run.label) == (
-        "ar",
-        "autoregressive",
-        True,
-        "ar (autoregressive)",
-    )
+    assert (run.name, run.family, run.exact, run.label) == ("ar", "autoregressive", True, "ar (autoregressive)")
     assert (run.params, run.steps, run.finished) == (350592, 100, True)
-    assert (run.train_episodes, run.train_frames, run.train_minutes, run.train_tokens) == (
-        45,
-        2700,
-        1.5,
-        1946,
-    )
+    assert (run.train_episodes, run.train_frames, run.train_minutes, run.train_tokens) == (45, 2700, 1.5, 1946)
     assert run.final is not None
     assert run.best is not None
     assert (run.final.step, run.final.nll_nats_per_chunk) == (100, 50.4)
@@ -40,9 +30,7 @@ def test_a_whole_run(tmp_path):
 def test_missing_pieces_are_none(tmp_path):
     folder = tmp_path / "young"
     folder.mkdir()
-    (folder / "train_config.json").write_text(
-        json.dumps({"factorization": {"type": "regression"}, "steps": 9})
-    )
+    (folder / "train_config.json").write_text(json.dumps({"factorization": {"type": "regression"}, "steps": 9}))
     run = read_run(folder)
     assert run.exact is None
     assert (run.params, run.train_tokens, run.final, run.best, run.rollouts) == (None,) * 5
@@ -59,9 +47,7 @@ def test_success_during_training_is_marked(tmp_path):
     folder = write_run(tmp_path / "ar", rollout={"episodes": 50, "env": None, "seed": 1})
     with (folder / "metrics.jsonl").open("a") as file:
         for step, rate in ((50, 0.1), (100, 0.42)):
-            file.write(
-                json.dumps({"step": step, "success_rate": rate, "success_low": 0, "success_high": 1}) + "\n"
-            )
+            file.write(json.dumps({"step": step, "success_rate": rate, "success_low": 0, "success_high": 1}) + "\n")
     rollouts = read_run(folder).rollouts
     assert rollouts is not None
     assert (rollouts.successes, rollouts.episodes, rollouts.during_training) == (21, 50, True)

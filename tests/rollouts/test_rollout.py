@@ -163,17 +163,7 @@ def test_files_are_written_as_episodes_end(tmp_path):
     assert seen == [(i, 6, i) for i in range(1, 7)]
     lines = [json.loads(line) for line in (output / "episodes.jsonl").read_text().splitlines()]
     assert sorted(line["index"] for line in lines) == list(range(6))
-    keys = {
-        "index",
-        "seed",
-        "success",
-        "return",
-        "max_reward",
-        "length",
-        "chunk_latency_ms",
-        "forwards",
-        "crc32",
-    }
+    keys = {"index", "seed", "success", "return", "max_reward", "length", "chunk_latency_ms", "forwards", "crc32"}
     assert all(set(line) == keys for line in lines)
     summary = json.loads((output / "summary.json").read_text())
     assert summary["env"]["type"] == "count_to_zero"
@@ -215,13 +205,7 @@ def test_videos_of_chosen_episodes(tmp_path):
     import imageio
 
     result = rollout(
-        CountdownConfig(),
-        RightPolicy(),
-        episodes=4,
-        seed=0,
-        batch_size=3,
-        output=tmp_path / "r",
-        videos=[1, 3],
+        CountdownConfig(), RightPolicy(), episodes=4, seed=0, batch_size=3, output=tmp_path / "r", videos=[1, 3]
     )
     files = sorted((tmp_path / "r" / "videos").iterdir())
     assert [file.name for file in files] == ["episode_0001.mp4", "episode_0003.mp4"]
@@ -237,12 +221,7 @@ def test_videos_of_chosen_episodes(tmp_path):
 def test_no_opengl_means_one_line_and_no_videos(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         result = rollout(
-            CountdownConfig(can_render=False),
-            RightPolicy(),
-            episodes=3,
-            seed=0,
-            output=tmp_path / "r",
-            videos=3,
+            CountdownConfig(can_render=False), RightPolicy(), episodes=3, seed=0, output=tmp_path / "r", videos=3
         )
     assert [record.getMessage() for record in caplog.records] == ["no videos: rendering needs OpenGL"]
     assert len(result.episodes) == 3
@@ -398,26 +377,19 @@ def test_a_reward_that_is_not_finite_ends_its_episode_as_failed(value, tmp_path,
 @pytest.mark.parametrize(
     ("chunk", "steps", "message"),
     [
-        (
-            torch.zeros(1, 4, 3),
-            4,
-            r"shape of the policy's chunk: \(1, 4, 3\) given, allowed: \(1, steps, 2\)",
-        ),
+        (torch.zeros(1, 4, 3), 4, r"shape of the policy's chunk: \(1, 4, 3\) given, allowed: \(1, steps, 2\)"),
         (torch.zeros(2, 4, 2), 4, r"shape of the policy's chunk: \(2, 4, 2\) given"),
         (torch.zeros(1, 4, 2), 5, "n_action_steps of the policy: 5 given, allowed: at most 4"),
     ],
 )
 def test_actions_must_fit_the_environment(chunk, steps, message):
-    policy = SimpleNamespace(
-        n_action_steps=steps, reset=lambda: None, predict_action_chunk=lambda batch: chunk
-    )
+    policy = SimpleNamespace(n_action_steps=steps, reset=lambda: None, predict_action_chunk=lambda batch: chunk)
     with pytest.raises(EnvError, match=message):
         rollout(CountdownConfig(), policy, episodes=1, seed=0)
 
 
 @pytest.mark.parametrize(
-    ("field", "options"),
-    [("episodes", {"episodes": 0}), ("batch_size", {"batch_size": 0}), ("videos", {"videos": 1})],
+    ("field", "options"), [("episodes", {"episodes": 0}), ("batch_size", {"batch_size": 0}), ("videos", {"videos": 1})]
 )
 def test_bad_numbers(field, options):
     with pytest.raises(ConfigError, match=f"{field}: "):

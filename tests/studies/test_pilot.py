@@ -102,9 +102,7 @@ def test_the_machine_is_measured(members):
     for before, after in zip(members, corrected(members, took), strict=True):
         assert after.estimated_s == pytest.approx(before.estimated_s * factor[before.family])
     alone = {few[0].id: few[0].estimated_s * 7}
-    assert [m.estimated_s for m in corrected(members, alone)] == pytest.approx(
-        [m.estimated_s * 7 for m in members]
-    )
+    assert [m.estimated_s for m in corrected(members, alone)] == pytest.approx([m.estimated_s * 7 for m in members])
     assert corrected(members, {}) == members
 
 
@@ -253,15 +251,11 @@ def test_a_family_that_cannot_learn_is_told_so(small, lift_root, tmp_path, capsy
     def broken(session, task, *rest):
         if task.member.family != "masked":
             return train(session, task, *rest)
-        write_json(
-            run_folder(session.out, task.member.id) / ERROR, {"error": "gradient: nan given", "tries": 1}
-        )
+        write_json(run_folder(session.out, task.member.id) / ERROR, {"error": "gradient: nan given", "tries": 1})
         return None
 
     monkeypatch.setattr(Session, "do", broken)
-    line = fails(
-        capsys, "advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'out'}", "pilot=30", "flops=1e8"
-    )
+    line = fails(capsys, "advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'out'}", "pilot=30", "flops=1e8")
     assert f"dataset: '{lift_root}' given, allowed: one that models can learn: gradient: nan given" in line
 
 
@@ -299,17 +293,11 @@ def head(folder, episodes, **features):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["dataset={lift}", "flops=1"],
-            "laws: None given, allowed: laws.json of `anyorder fit`, or pilot=MIN",
-        ),
+        (["dataset={lift}", "flops=1"], "laws: None given, allowed: laws.json of `anyorder fit`, or pilot=MIN"),
         (["dataset={lift}", "flops=1", "pilot=1", "laws=x"], "laws: 'laws and pilot' given"),
         (["dataset={lift}", "flops=1", "pilot=0"], "pilot: 0.0 given, allowed: a number > 0"),
         (["dataset={lift}", "flops=1", "pilot=-3"], "pilot: -3.0 given"),
-        (
-            ["unique_tokens=1e5", "flops=1", "pilot=1"],
-            "unique_tokens: 100000.0 given, allowed: none with pilot",
-        ),
+        (["unique_tokens=1e5", "flops=1", "pilot=1"], "unique_tokens: 100000.0 given, allowed: none with pilot"),
         (["flops=1", "pilot=1"], "dataset: None given"),
         (["dataset={lift}", "pilot=1"], "flops: None given"),
         (["dataset={lift}", "flops=1", "pilot=1", "workers=-1"], "workers: -1 given"),

@@ -143,15 +143,11 @@ def test_a_token_epoch_predicts_every_frame_once(data, frames):
         for row, weight in zip(visits.rows[begin:end], visits.weights[begin:end], strict=True):
             seen[row : row + round(float(weight) * chunks.horizon)] += 1
         assert (seen == 1).all()
-        assert float(visits.weights[begin:end].sum()) * data.length == pytest.approx(
-            frames * data.tokens_per_frame
-        )
+        assert float(visits.weights[begin:end].sum()) * data.length == pytest.approx(frames * data.tokens_per_frame)
         begin = end
     assert begin == len(visits.rows)
     if frames > chunks.horizon:
-        assert not torch.equal(
-            visits.rows[: visits.ends[0]].sort().values, visits.rows[visits.ends[1] :].sort().values
-        )
+        assert not torch.equal(visits.rows[: visits.ends[0]].sort().values, visits.rows[visits.ends[1] :].sort().values)
 
 
 def test_prefixes_are_nested_and_seeded(data):
@@ -231,9 +227,7 @@ def test_three_kills_change_nothing(lift_root, data, held_out, tmp_path, name):
         assert not (tmp_path / "killed" / RESULT).is_file()
     assert steps == sorted(set(steps))
     ended = run_member(m.settings, data, held_out, tmp_path / "killed")
-    assert {k: v for k, v in ended.items() if k not in TIMES} == {
-        k: v for k, v in whole.items() if k not in TIMES
-    }
+    assert {k: v for k, v in ended.items() if k not in TIMES} == {k: v for k, v in whole.items() if k not in TIMES}
     weights = [(tmp_path / kind / "weights.safetensors").read_bytes() for kind in ("whole", "killed")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "killed" / STATE).exists()
@@ -257,9 +251,7 @@ def test_a_damaged_state_costs_time_and_nothing_else(lift_root, data, held_out, 
     assert "weights_only" not in caplog.text
     assert not list(tmp_path.glob("run/.*"))
     whole = run_member(m.settings, data, held_out, tmp_path / "whole")
-    assert {k: v for k, v in ended.items() if k not in TIMES} == {
-        k: v for k, v in whole.items() if k not in TIMES
-    }
+    assert {k: v for k, v in ended.items() if k not in TIMES} == {k: v for k, v in whole.items() if k not in TIMES}
 
 
 def test_a_disk_without_room_is_no_failure_of_a_run(lift_root, tmp_path, monkeypatch):
@@ -318,14 +310,7 @@ def test_the_id_of_a_run_stays_below_the_study(tmp_path, run):
 def write_yaml(folder, root, **more):
     plain = {
         "families": {"ar": {"type": "autoregressive"}, "masked": {"type": "masked_diffusion"}},
-        "grids": {
-            "main": {
-                "families": ["ar", "masked"],
-                "width": [16],
-                "unique_tokens": [200, 500],
-                "epochs": [1, 3],
-            }
-        },
+        "grids": {"main": {"families": ["ar", "masked"], "width": [16], "unique_tokens": [200, 500], "epochs": [1, 3]}},
         "dataset": {"root": str(root), "validation_fraction": 0.34, "test_fraction": 0.34},
         "evaluation": EVALUATION,
         **more,
@@ -419,16 +404,12 @@ def test_processes_retry_and_give_the_same(ran, lift_root, capsys, tmp_path):
     data = StudyData(study(lift_root))
     alone = run_member(first.settings, data, HeldOut.of(data, 16, 16), tmp_path)
     together = read_json(bad / RESULT)
-    assert {k: v for k, v in alone.items() if k not in TIMES} == {
-        k: v for k, v in together.items() if k not in TIMES
-    }
+    assert {k: v for k, v in alone.items() if k not in TIMES} == {k: v for k, v in together.items() if k not in TIMES}
 
 
 @pytest.mark.slow
 def test_a_study_killed_three_times_gives_the_same_table(lift_root, tmp_path):
-    grids = {
-        "main": {"families": ["ar", "masked"], "width": [16, 32], "unique_tokens": [500], "epochs": [2, 60]}
-    }
+    grids = {"main": {"families": ["ar", "masked"], "width": [16, 32], "unique_tokens": [500], "epochs": [2, 60]}}
     path = write_yaml(tmp_path, lift_root, grids=grids)
     command = [sys.executable, "-m", "anyorder.cli", "study", "run", f"study={path}", "workers=2"]
     subprocess.run([*command, f"out={tmp_path / 'whole'}"], check=True)

@@ -85,9 +85,7 @@ def test_wider_data_is_coded_and_never_becomes_zeros():
 
 
 def test_coefficients_beyond_the_alphabet_are_clamped():
-    tokenizer = FastConfig(scale=10.0, max_merges=4096, alphabet_margin=0.0, max_length=97).fit(
-        0.1 * smooth(500)
-    )
+    tokenizer = FastConfig(scale=10.0, max_merges=4096, alphabet_margin=0.0, max_length=97).fit(0.1 * smooth(500))
     chunks = torch.full((1, 16, 6), 0.9)
     assert not tokenizer.lossless(chunks).any()
     decoded = tokenizer.decode(tokenizer.encode(chunks))

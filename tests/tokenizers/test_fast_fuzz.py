@@ -15,9 +15,7 @@ BATCH = 50_000
 counts = pytest.mark.parametrize("count", [2_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 
 
-@pytest.fixture(
-    scope="module", params=[{}, {"max_merges": 4096, "scale": 10.0}], ids=["default", "published"]
-)
+@pytest.fixture(scope="module", params=[{}, {"max_merges": 4096, "scale": 10.0}], ids=["default", "published"])
 def tokenizer(request):
     return FastConfig(**request.param).fit(recorded_like(2000))
 

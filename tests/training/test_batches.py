@@ -82,9 +82,7 @@ def test_decoded_ahead_is_the_same_as_from_memory(film_root, workers):
 def test_processes_share_a_batch(film_root):
     chunks = ActionChunks.load(film_root, horizon=2, images=True)
     order = MixtureOrder(torch.arange(chunks.frames) // 20, [1, 2], 8, seed=1)
-    whole, first, second = (
-        collect(chunks, order, 0, 3, 0, part) for part in (slice(None), slice(0, 4), slice(4, 8))
-    )
+    whole, first, second = (collect(chunks, order, 0, 3, 0, part) for part in (slice(None), slice(0, 4), slice(4, 8)))
     for one, a, b in zip(whole, first, second, strict=True):
         assert torch.equal(one[CAMERA], torch.cat([a[CAMERA], b[CAMERA]]))
 

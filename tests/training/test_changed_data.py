@@ -61,10 +61,7 @@ CHANGES = {
     "fewer episodes": (lambda root: keep(root, 4), "episodes"),
     "a state": (lambda root: edit_column(root, "observation.state", one_frame_other), "observation.state"),
     "an action": (lambda root: edit_column(root, "action", one_frame_other), "action"),
-    "order of episodes": (
-        lambda root: edit_column(root, "episode_index", lambda v: v.max() - v),
-        "values of",
-    ),
+    "order of episodes": (lambda root: edit_column(root, "episode_index", lambda v: v.max() - v), "values of"),
     "names": (
         lambda root: edit_info(root, lambda info: info["features"]["action"]["names"].reverse()),
         "description of action",

@@ -25,11 +25,7 @@ def source(root, cache_gb=0, batch_size=8):
 
 def run_of(root, **dataset):
     return TrainConfig(
-        dataset=DatasetConfig(root=str(root), **dataset),
-        steps=1000,
-        batch_size=8,
-        eval_freq=500,
-        eval_chunks=4,
+        dataset=DatasetConfig(root=str(root), **dataset), steps=1000, batch_size=8, eval_freq=500, eval_chunks=4
     )
 
 

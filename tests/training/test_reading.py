@@ -51,8 +51,7 @@ def test_actions_of_booleans_and_tables_are_learnt(tmp_path, family):
     # LeRobot's loader leaves booleans and tables as they are.
     table = torch.from_numpy(smooth(6, 6, 0).reshape(1, 6, 2, 3) > 0)
     assert torch.equal(
-        policy.codec.normalize({"action": table}),
-        policy.codec.normalize({"action": table.flatten(2).float()}),
+        policy.codec.normalize({"action": table}), policy.codec.normalize({"action": table.flatten(2).float()})
     )
     state = torch.from_numpy(smooth(4, 6, 0))
     seen = policy.context({"observation.state": state.view(4, 2, 3)})
@@ -112,10 +111,7 @@ def test_names_and_episodes_on_the_command_line(tmp_path, capsys):
         ("dataset.episodes=[1.5]", "dataset.episodes[0]: 1.5 given, allowed: an integer"),
         ("dataset.exclude_episodes=3", "dataset.exclude_episodes: 3 given, allowed: a list"),
         ("dataset.tolerance_s=0", "dataset.tolerance_s: 0.0 given, allowed: a number > 0"),
-        (
-            "dataset.ignore_names=true",
-            "dataset.ignore_names: True given, allowed: false, but with dataset.mix",
-        ),
+        ("dataset.ignore_names=true", "dataset.ignore_names: True given, allowed: false, but with dataset.mix"),
     ):
         assert run("train", f"dataset.root={root}", f"output_dir={tmp_path / 'no'}", word, *TINY) == 2
         printed = capsys.readouterr().err
@@ -139,18 +135,14 @@ def test_tokenize_reads_the_actions_alone(tmp_path, relative):
     assert run("tokenize", f"dataset.root={root}", f"relative_actions={relative}", f"output={page}") == 0
     assert all(f"| {name} |" in page.read_text() for name in JOINTS)
     nameless = write(tmp_path / "nameless", names=None)
-    assert run("tokenize", f"dataset.root={nameless}", f"relative_actions={relative}") == 2 * (
-        relative == "true"
-    )
+    assert run("tokenize", f"dataset.root={nameless}", f"relative_actions={relative}") == 2 * (relative == "true")
 
 
 def test_a_study_reads_only_what_it_uses(tmp_path):
     columns = {"observation.odd": lambda e, n: np.full((n, 2), np.nan, np.float32)}
     features = {"observation.odd": feature("float32", [2])}
     root = write(tmp_path / "d", [12] * 8, columns, features)
-    chosen = StudyDataset(
-        str(root), validation_fraction=0.34, test_fraction=0.25, observations=["observation.state"]
-    )
+    chosen = StudyDataset(str(root), validation_fraction=0.34, test_fraction=0.25, observations=["observation.state"])
     assert StudyData(StudyConfig(chosen)).train.frames == 36
     chosen.exclude_episodes = [0, 7]
     data = StudyData(StudyConfig(chosen))

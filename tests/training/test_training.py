@@ -206,8 +206,7 @@ def test_a_last_that_is_a_folder_has_the_step_of_its_state(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("state", "there", "kept"),
-    [(4, "000004", []), (4, "000002", ["000004"]), (None, "000004", ["last.000008"])],
+    ("state", "there", "kept"), [(4, "000004", []), (4, "000002", ["000004"]), (None, "000004", ["last.000008"])]
 )
 def test_a_last_that_is_a_folder_gives_way_and_is_kept(state, there, kept, tmp_path):
     folder = tmp_path / "checkpoints"
@@ -308,16 +307,7 @@ def test_damaged_settings_are_one_line_that_names_the_file(lift_root, tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "x",
-        "[1]",
-        '{"loss": 1}',
-        '{"step": "7"}',
-        '{"step": -1}',
-        '{"step": 7, "loss": "low"}',
-        '{"step": 1.5}',
-        "\xff",
-    ],
+    ["x", "[1]", '{"loss": 1}', '{"step": "7"}', '{"step": -1}', '{"step": 7, "loss": "low"}', '{"step": 1.5}', "\xff"],
 )
 def test_a_damaged_line_of_metrics_is_named(line, tmp_path):
     text = f'{{"step": 1, "train_loss": 0.5}}\n{line}\n{{"step": 2, "train_loss": NaN}}\n{{"st'
@@ -377,9 +367,7 @@ def test_resuming_from_a_checkpoint_with_a_missing_file_is_refused(lift_root, tm
         train(config(lift_root, tmp_path / "run", steps=4, resume=True))
 
 
-def test_damage_is_named_before_the_data_are_read_and_older_checkpoints_are_accepted(
-    lift_root, tmp_path, monkeypatch
-):
+def test_damage_is_named_before_the_data_are_read_and_older_checkpoints_are_accepted(lift_root, tmp_path, monkeypatch):
     train(config(lift_root, tmp_path / "run", steps=4))
     again = config(lift_root, tmp_path / "run", steps=4, resume=True)
     checkpoint = last_checkpoint(tmp_path / "run")
@@ -563,9 +551,7 @@ def test_chunk_error_beside_predictors_that_learn_nothing(lift_root, tmp_path):
 
 def orders(root, run, kind, **settings):
     """A run of 8 steps in these orders; annealed ones are random in its first half."""
-    changed = replace(
-        config(root, run, **{"steps": 8, **settings}), factorization=family("autoregressive", kind)
-    )
+    changed = replace(config(root, run, **{"steps": 8, **settings}), factorization=family("autoregressive", kind))
     train(changed)
     return read_metrics(run)
 
@@ -576,17 +562,12 @@ def family(name, orders):
 
 def test_annealed_orders_are_random_at_first_and_left_to_right_in_the_end(lift_root, tmp_path):
     kinds = {kind: orders(lift_root, tmp_path / kind, kind) for kind in ("annealed", "random")}
-    steps = {
-        kind: {m["step"]: m["train_loss"] for m in found if "train_loss" in m}
-        for kind, found in kinds.items()
-    }
+    steps = {kind: {m["step"]: m["train_loss"] for m in found if "train_loss" in m} for kind, found in kinds.items()}
     # At step 5 half of training is done, and half of the steps until 3/4 draw random orders.
     assert [steps["annealed"][i] for i in range(1, 6)] == [steps["random"][i] for i in range(1, 6)]
     assert steps["annealed"][8] != steps["random"][8]
     # What is validated and saved has the orders of that moment: at the end the very likelihood.
-    scored = {
-        m["step"]: (m["val_loss"], m["val_nll_nats_per_chunk"]) for m in kinds["annealed"] if "val_loss" in m
-    }
+    scored = {m["step"]: (m["val_loss"], m["val_nll_nats_per_chunk"]) for m in kinds["annealed"] if "val_loss" in m}
     assert scored[8][0] == pytest.approx(scored[8][1], rel=1e-6)
     assert scored[4][0] != pytest.approx(scored[4][1], rel=1e-3)
 
@@ -637,9 +618,7 @@ def test_a_run_whose_settings_are_older_resumes_with_what_they_meant(tmp_path):
     assert check_output(tmp_path / "run", masked(steps=32)) is None
     with pytest.raises(ConfigError, match=r"another factorization.steps: 0 given, allowed: 32, as before"):
         check_output(tmp_path / "run", masked())
-    with pytest.raises(
-        ConfigError, match=r"another factorization.sampling_schedule: 'md4' given, allowed: None"
-    ):
+    with pytest.raises(ConfigError, match=r"another factorization.sampling_schedule: 'md4' given, allowed: None"):
         check_output(tmp_path / "run", masked(steps=32, sampling_schedule="md4"))
 
 
@@ -661,9 +640,7 @@ def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing(changes, sa
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient", "weight", "average", "score"])
-def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(
-    what, lift_root, tmp_path, monkeypatch
-):
+def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(what, lift_root, tmp_path, monkeypatch):
     run = tmp_path / "run"
     real = Learner.optimize
 
@@ -706,9 +683,7 @@ def test_the_last_good_checkpoint_stays_and_a_lower_rate_goes_on_from_it(
     assert json.loads((run / "train_config.json").read_text())["optimizer"]["lr"] == 1e-4
 
 
-@pytest.mark.parametrize(
-    "file", ["training_state/weights", "pretrained_model/model", "training_state/optimizer_state"]
-)
+@pytest.mark.parametrize("file", ["training_state/weights", "pretrained_model/model", "training_state/optimizer_state"])
 def test_a_run_is_not_resumed_from_numbers_that_are_not_finite(file, lift_root, tmp_path):
     run = tmp_path / "run"
     train(config(lift_root, run, steps=4, save_freq=4))

@@ -41,8 +41,7 @@ class AdviseConfig(Settings):
         [], "Features a pilot's models read, numbers only; all low-dimensional ones when empty."
     )
     rename: dict[str, str] = setting(
-        {},
-        "Other names for features of the dataset: rename='{actions: action, state: observation.state}'.",
+        {}, "Other names for features of the dataset: rename='{actions: action, state: observation.state}'."
     )
     validation_fraction: float = setting(0.1, "Share of it that you will hold out, as in `anyorder train`.")
     values_per_token: float | None = setting(
@@ -57,8 +56,7 @@ class AdviseConfig(Settings):
         None, "What your machine does of them; as measured in the study's runs when null.", above=0
     )
     extrapolate: bool = setting(
-        False,
-        "Answer more than ten times outside the range of the runs, too, and at sizes and epochs that may be.",
+        False, "Answer more than ten times outside the range of the runs, too, and at sizes and epochs that may be."
     )
     out: str | None = setting(None, "Also write the answer to this new .json file.")
 
@@ -142,9 +140,7 @@ def run_pilot(config: AdviseConfig, console: Console) -> Path:
     from anyorder.studies.pilot_run import TABLE, Pilot, dataset_of, free_folder
 
     started, asked = time.perf_counter(), pilot_of(config)
-    fitted = FitCommandConfig(
-        runs=str(asked.out / TABLE), out=str(free_folder(asked.out)), loss=LOSS, law="auto"
-    )
+    fitted = FitCommandConfig(runs=str(asked.out / TABLE), out=str(free_folder(asked.out)), loss=LOSS, law="auto")
     info = dataset_of(asked)
     with console.status("reading the dataset"):
         pilot = Pilot(asked, info, started)
@@ -202,16 +198,7 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     from anyorder.laws.advise import advise
     from anyorder.laws.laws_file import read_laws
     from anyorder.laws.question import tokens_of
-    from anyorder.reports.advice import (
-        TITLES,
-        compute_lines,
-        content,
-        counted_line,
-        headline,
-        lines,
-        rows,
-        tokens_line,
-    )
+    from anyorder.reports.advice import TITLES, compute_lines, content, counted_line, headline, lines, rows, tokens_line
     from anyorder.reports.text_tables import rich_table
 
     laws = read_laws(source)
@@ -229,9 +216,7 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     question = question_of(config)
     flops = question.flops_of(laws.families, laws.facts.flops_per_s)
     if question.minutes is not None and question.flops_per_s is None:
-        console.print(
-            "FLOPs a second are those of the runs' machine; flops_per_s=... tells yours", markup=False
-        )
+        console.print("FLOPs a second are those of the runs' machine; flops_per_s=... tells yours", markup=False)
     for line in compute_lines(flops):
         console.print(line, markup=False, highlight=False)
     advice = advise(laws, unique_tokens, flops, question.extrapolate)

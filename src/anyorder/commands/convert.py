@@ -18,8 +18,7 @@ class ConvertConfig(Settings):
     source: str = setting(meaning="Folder of the dataset (v2.0, v2.1).")
     root: str = setting(meaning="Folder of the new one; an existing one is refused, and one inside source.")
     videos: dict[str, str] = setting(
-        {},
-        "Where a camera's episode_*.mp4 are, if not in source, as re-encoded ones: videos.<camera>=FOLDER.",
+        {}, "Where a camera's episode_*.mp4 are, if not in source, as re-encoded ones: videos.<camera>=FOLDER."
     )
 
 
@@ -48,13 +47,9 @@ def remarks(done: "Conversion") -> list[str]:
     if done.renumbered:
         lines.append(f"{done.renumbered} episodes have another number, as those of the source leave gaps")
     if done.dropped_rows:
-        lines.append(
-            f"{done.dropped_rows} rows at the ends of episodes were left out, as videos end before them"
-        )
+        lines.append(f"{done.dropped_rows} rows at the ends of episodes were left out, as videos end before them")
     if done.spare_frames:
-        lines.append(
-            f"{done.spare_frames} frames at the ends of videos are not used, as their episodes end before"
-        )
+        lines.append(f"{done.spare_frames} frames at the ends of videos are not used, as their episodes end before")
     if done.described:
         lines.append(f"statistics that the source lacks were computed: {', '.join(done.described)}")
     return lines

@@ -41,28 +41,14 @@ class DemoConfig(Settings):
     """Settings of ``anyorder demo``."""
 
     env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
-    tokenizer: TokenizerConfig = setting(
-        FastConfig, "What makes tokens of actions; see the list of tokenizers below."
-    )
-    output_dir: str = setting(
-        "outputs/demo", "A folder without a finished demo; an interrupted one continues."
-    )
+    tokenizer: TokenizerConfig = setting(FastConfig, "What makes tokens of actions; see the list of tokenizers below.")
+    output_dir: str = setting("outputs/demo", "A folder without a finished demo; an interrupted one continues.")
     episodes: int = setting(400, "Demonstrations.", least=1, most=MAX_COUNT)
     policies: list[str] = setting(list(POLICIES), "The factorizations to train.")
     steps: int = setting(3000, "Optimizer steps of each policy.", least=1, most=MAX_COUNT)
-    rollouts: int = setting(
-        100,
-        "Episodes of each policy, on seeds that were not recorded.",
-        least=1,
-        most=MAX_COUNT,
-    )
+    rollouts: int = setting(100, "Episodes of each policy, on seeds that were not recorded.", least=1, most=MAX_COUNT)
     videos: int = setting(1, "Filmed episodes of each policy.", least=0, most=MAX_COUNT)
-    workers: int = setting(
-        2,
-        "Policies trained at the same time, one CPU thread each.",
-        least=1,
-        most=MAX_WORKERS,
-    )
+    workers: int = setting(2, "Policies trained at the same time, one CPU thread each.", least=1, most=MAX_WORKERS)
     seed: int = setting(0, "Seed of recording and training.", least=0, most=MAX_COUNT)
 
     def __post_init__(self) -> None:
@@ -97,9 +83,7 @@ def run_steps(config: DemoConfig, console: Console) -> None:
 
     console.rule("2. action tokens")
     tokenize.run(
-        tokenize.TokenizeConfig(
-            dataset=DatasetConfig(root=str(dataset), allow_short=True), tokenizer=config.tokenizer
-        ),
+        tokenize.TokenizeConfig(dataset=DatasetConfig(root=str(dataset), allow_short=True), tokenizer=config.tokenizer),
         console,
     )
 
@@ -121,9 +105,7 @@ def run_steps(config: DemoConfig, console: Console) -> None:
 def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> None:
     """Train the policies, ``workers`` at a time in processes of one thread, and roll each out."""
     training, rolling = (
-        progress_bars(
-            MofNCompleteColumn(), TimeElapsedColumn(), description="{task.description:<20}", console=console
-        )
+        progress_bars(MofNCompleteColumn(), TimeElapsedColumn(), description="{task.description:<20}", console=console)
         for _ in range(2)
     )
     bars: dict[str, tuple[TaskID, TaskID]] = {}
@@ -138,9 +120,7 @@ def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> No
             move(training, train_bar, last_step(folder / name))
             move(rolling, rollout_bar, episodes_done(folder / name / "rollout"))
 
-    work_of = {
-        n: (train_config(config, folder, n), rollout_config(config, folder, n)) for n in config.policies
-    }
+    work_of = {n: (train_config(config, folder, n), rollout_config(config, folder, n)) for n in config.policies}
     with Live(Group(training, rolling), console=console, refresh_per_second=4):
         work_all(work_of, config.workers, look)
 
@@ -240,11 +220,7 @@ def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
 def rollout_config(config: DemoConfig, folder: Path, name: str) -> rollout.RolloutConfig:
     """Return the rollout settings of one policy."""
     return rollout.RolloutConfig(
-        policy=str(folder / name),
-        env=config.env,
-        episodes=config.rollouts,
-        videos=config.videos,
-        device="cpu",
+        policy=str(folder / name), env=config.env, episodes=config.rollouts, videos=config.videos, device="cpu"
     )
 
 

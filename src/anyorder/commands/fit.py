@@ -27,8 +27,7 @@ class FitCommandConfig(FitConfig):
     """Settings of ``anyorder fit``."""
 
     law: str = setting(
-        "data_constrained",
-        "chinchilla, data_decay, data_constrained, overfitting or auto (chosen by held-out runs).",
+        "data_constrained", "chinchilla, data_decay, data_constrained, overfitting or auto (chosen by held-out runs)."
     )
     runs: str = setting(
         meaning="CSV or parquet: params, tokens, unique_tokens, loss and, for several families, factorization."
@@ -61,14 +60,7 @@ class FitCommandConfig(FitConfig):
 
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
-    from anyorder.reports.laws import (
-        CONSTANT_TITLES,
-        QUALITY_TITLES,
-        constant_rows,
-        notes,
-        pair_text,
-        quality_rows,
-    )
+    from anyorder.reports.laws import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, pair_text, quality_rows
 
     laws, runs, others = fit_table(config, console)
     if others:
@@ -104,9 +96,7 @@ def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws",
     facts = facts_of(table, runs, config.loss, config.protocol)
     with whole_folder(Path(config.out), "out") as folder:
         with console.status("fitting"):
-            laws = fit_laws(
-                runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts
-            )
+            laws = fit_laws(runs, config.fit_config(), config.bootstrap, config.seed, config.law == AUTO, facts)
         write_whole(folder / REPORT, scaling_page(laws, runs, fitted_line(laws, runs, Path(config.runs))))
         write_laws(laws, sentences(laws), folder / LAWS_FILE)
     return laws, runs, others

@@ -19,8 +19,7 @@ class RolloutConfig(Settings):
 
     policy: str = setting(meaning="Run folder, checkpoint or pretrained_model folder.")
     env: EnvConfig | None = setting(
-        None,
-        "The environment, as of `anyorder record`; the one its demonstrations were recorded in when null.",
+        None, "The environment, as of `anyorder record`; the one its demonstrations were recorded in when null."
     )
     output: str | None = setting(
         None,
@@ -28,16 +27,10 @@ class RolloutConfig(Settings):
         "<run>/rollout when null.",
     )
     episodes: int = setting(
-        100,
-        "How many episodes; with 100, the 95 % interval around 95 % is 89 to 98 %.",
-        least=1,
-        most=MAX_COUNT,
+        100, "How many episodes; with 100, the 95 % interval around 95 % is 89 to 98 %.", least=1, most=MAX_COUNT
     )
     seed: int = setting(
-        1_000_000,
-        "Reset seed of the first; episode i uses seed + i, whatever the batch size.",
-        least=0,
-        most=MAX_COUNT,
+        1_000_000, "Reset seed of the first; episode i uses seed + i, whatever the batch size.", least=0, most=MAX_COUNT
     )
     batch_size: int = setting(100, "Episodes that step together.", least=1, most=MAX_COUNT)
     videos: int = setting(1, "How many episodes to film, from the first on.", least=0, most=MAX_COUNT)
@@ -48,14 +41,9 @@ class RolloutConfig(Settings):
         "alone where none are drawn.",
     )
     n_action_steps: int | None = setting(
-        None,
-        "Actions executed before the next prediction; the policy's when null.",
-        least=1,
-        most=MAX_COUNT,
+        None, "Actions executed before the next prediction; the policy's when null.", least=1, most=MAX_COUNT
     )
-    device: str | None = setting(
-        None, "cpu, cuda, cuda:1 or mps; the policy's when null, or the best there is."
-    )
+    device: str | None = setting(None, "cpu, cuda, cuda:1 or mps; the policy's when null, or the best there is.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,12 +29,8 @@ class TokenizeConfig(Settings):
     relative_actions: bool = setting(
         False, "Joint targets relative to the current joints: better likelihood, worse success."
     )
-    curve: bool = setting(
-        False, "Also measure bits against error of every tokenizer: fits dozens, takes minutes."
-    )
-    output: str | None = setting(
-        None, "Also write the report to this new file: a page (.html) or Markdown (.md)."
-    )
+    curve: bool = setting(False, "Also measure bits against error of every tokenizer: fits dozens, takes minutes.")
+    output: str | None = setting(None, "Also write the report to this new file: a page (.html) or Markdown (.md).")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,9 +90,7 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     curve = None
     if config.curve:
         with counting("fitting tokenizers", console) as progress:
-            curve = rate_distortion(
-                all_sweeps(config.tokenizer), codec.normalize(learnt), chunks, back, progress
-            )
+            curve = rate_distortion(all_sweeps(config.tokenizer), codec.normalize(learnt), chunks, back, progress)
         console.print(curve_table(curve))
     if config.output is None:
         return

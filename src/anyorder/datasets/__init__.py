@@ -6,13 +6,4 @@ from anyorder.datasets.read.statistics import Statistics, compute_statistics
 from anyorder.datasets.write.origin import Origin
 from anyorder.datasets.write.recording import Recording, record
 
-__all__ = [
-    "ActionChunks",
-    "Batch",
-    "Origin",
-    "Recording",
-    "Statistics",
-    "compute_statistics",
-    "mix",
-    "record",
-]
+__all__ = ["ActionChunks", "Batch", "Origin", "Recording", "Statistics", "compute_statistics", "mix", "record"]

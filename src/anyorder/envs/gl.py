@@ -14,11 +14,7 @@ def choose_gl_backend() -> None:
     such a setting becomes ``disable``, and only rendering fails.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower()
-    if (
-        sys.platform != "linux"
-        or (asked and asked not in _LIBRARIES)
-        or (not asked and "DISPLAY" in os.environ)
-    ):
+    if sys.platform != "linux" or (asked and asked not in _LIBRARIES) or (not asked and "DISPLAY" in os.environ):
         return
     for backend in [asked] if asked else _LIBRARIES:
         try:

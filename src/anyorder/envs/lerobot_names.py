@@ -50,9 +50,7 @@ class Feature:
 def observation_features(env: gym.Env) -> dict[str, Feature]:
     """Return the features of an environment's observations by LeRobot's names."""
     spaces: Any = env.observation_space
-    features = {
-        name: Feature(raw, spaces[raw].shape) for raw, name in NUMBERS.items() if raw in spaces.spaces
-    }
+    features = {name: Feature(raw, spaces[raw].shape) for raw, name in NUMBERS.items() if raw in spaces.spaces}
     for camera, space in spaces.spaces.get("pixels", {}).items():
         name = f"{IMAGES}{camera}"
         features[name] = Feature(name, space.shape)
@@ -85,9 +83,7 @@ def named_values(observation: Observation) -> dict[str, np.ndarray]:
     ['observation.state', 'observation.images.top']
     """
     values = {
-        name: np.asarray(observation[raw], dtype=np.float32)
-        for raw, name in NUMBERS.items()
-        if raw in observation
+        name: np.asarray(observation[raw], dtype=np.float32) for raw, name in NUMBERS.items() if raw in observation
     }
     for camera, picture in observation.get("pixels", {}).items():
         values[f"{IMAGES}{camera}"] = np.asarray(picture, dtype=np.uint8)

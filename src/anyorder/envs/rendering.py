@@ -69,9 +69,7 @@ class Renderers:
     def __init__(self) -> None:
         self._of_size: dict[tuple[int, int], OffscreenRenderer] = {}
 
-    def render(
-        self, model: "mujoco.MjModel", data: "mujoco.MjData", camera: str, size: tuple[int, int]
-    ) -> np.ndarray:
+    def render(self, model: "mujoco.MjModel", data: "mujoco.MjData", camera: str, size: tuple[int, int]) -> np.ndarray:
         """Return what ``camera`` sees, (height, width, 3) uint8; ``size`` is width and height."""
         if size not in self._of_size:
             self._of_size[size] = OffscreenRenderer(model, *size)

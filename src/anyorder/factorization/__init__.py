@@ -1,12 +1,7 @@
 """The core: one joint over a chunk, many ways to write it. Needs torch alone (Gaussian diffusion also diffusers)."""
 
 from anyorder.factorization import families
-from anyorder.factorization.base import (
-    Factorization,
-    FactorizationConfig,
-    LogProb,
-    TokenFactorization,
-)
+from anyorder.factorization.base import Factorization, FactorizationConfig, LogProb, TokenFactorization
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton

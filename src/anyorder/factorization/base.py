@@ -75,13 +75,7 @@ class Factorization(ABC):
 
     @abstractmethod
     def loss(
-        self,
-        network: Any,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: Any, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         """Return the training loss per sequence, shape (batch,); in nats where it is a likelihood or a bound.
 
@@ -137,25 +131,13 @@ class TokenFactorization(Factorization):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         return -self.token_scores(network, code, context, generator=generator, samples=1)[0].sum(-1)
 
     @abstractmethod
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         """Return what each token adds to the log-likelihood or its bound, nats.
 
@@ -164,13 +146,7 @@ class TokenFactorization(Factorization):
         """
 
     def token_log_probs(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int = 32,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int = 32
     ) -> Tensor:
         """Return each token's share of ``log_prob``, shape (batch, length), nats.
 
@@ -180,13 +156,7 @@ class TokenFactorization(Factorization):
         return self.token_scores(network, code, context, generator=generator, samples=samples).mean(0)
 
     def log_prob(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int = 32,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int = 32
     ) -> LogProb:
         """Return log p(code | context) per sequence, or its lower bound from ``samples`` Monte-Carlo draws.
 

@@ -158,9 +158,7 @@ class Reader:
         show: queries carry the tokens of their block that are revealed or known; else all carry MASK.
     """
 
-    def __init__(
-        self, network: TokenNetwork, context: Tensor, blocks: list[Block], *, joint: bool, show: bool
-    ) -> None:
+    def __init__(self, network: TokenNetwork, context: Tensor, blocks: list[Block], *, joint: bool, show: bool) -> None:
         self.network, self.blocks = network, blocks
         self.joint, self.show = joint, show
         self.cache = network.prefill(context)

@@ -42,9 +42,7 @@ def softened(logits: Tensor, temperature: float, nucleus: float) -> Tensor:
         highest, place = logits.max(-1, keepdim=True)
         best = to_float64(highest)
         # One where the largest is finite; infinity minus itself is NaN, as is NaN.
-        return (
-            torch.zeros_like(best).expand(*logits.shape).scatter(-1, place.to(best.device), 1 + (best - best))
-        )
+        return torch.zeros_like(best).expand(*logits.shape).scatter(-1, place.to(best.device), 1 + (best - best))
     probs = torch.softmax(to_float64(logits) / temperature, -1)
     if nucleus < 1.0:
         ranked, order = probs.sort(dim=-1, descending=True, stable=True)

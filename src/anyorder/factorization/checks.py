@@ -33,10 +33,7 @@ def require(condition: bool, field: str, given: Any, allowed: str) -> None:
 
 
 def check_sampling(
-    temperature: Any = 0.0,
-    nucleus: Any = 1.0,
-    guidance: Any = 1.0,
-    family: "FactorizationConfig | None" = None,
+    temperature: Any = 0.0, nucleus: Any = 1.0, guidance: Any = 1.0, family: "FactorizationConfig | None" = None
 ) -> None:
     """Check the numbers that samplers take; configs that hold them call this, too.
 
@@ -112,12 +109,7 @@ def check_known(known: Tensor | None, context: Tensor, length: int, vocab_size: 
     require(whole, "known", str(known.dtype), "torch.int64")
     inside = bool(((known >= UNKNOWN) & (known < vocab_size)).all())
     # A copy to the host, for the message alone.
-    require(
-        inside,
-        "known",
-        None if inside else known.tolist(),
-        f"tokens in [0, {vocab_size}), {UNKNOWN} where free",
-    )
+    require(inside, "known", None if inside else known.tolist(), f"tokens in [0, {vocab_size}), {UNKNOWN} where free")
     return known.clone()
 
 

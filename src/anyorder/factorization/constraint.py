@@ -73,9 +73,7 @@ class TokenAutomaton:
 
     def to(self, device: torch.device | str) -> "TokenAutomaton":
         """Return the automaton with its tables on ``device``."""
-        return TokenAutomaton(
-            self.token_class.to(device), self.next_state.to(device), self.start, self.accept
-        )
+        return TokenAutomaton(self.token_class.to(device), self.next_state.to(device), self.start, self.accept)
 
     def accepts(self, tokens: Tensor) -> Tensor:
         """Say which sequences are legal: tokens (batch, length), integers -> bool (batch,)."""
@@ -193,9 +191,7 @@ class LegalTokens:
 
     def _classes(self, tokens: Tensor) -> list[Any]:
         """Return the classes of tokens of any shape, -1 where free, as nested lists."""
-        classes: list[Any] = torch.where(
-            tokens < 0, tokens, self.automaton.token_class[tokens.clamp_min(0)]
-        ).tolist()
+        classes: list[Any] = torch.where(tokens < 0, tokens, self.automaton.token_class[tokens.clamp_min(0)]).tolist()
         return classes
 
     def _tokens(self, classes: list[int]) -> Tensor:

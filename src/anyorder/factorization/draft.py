@@ -135,13 +135,7 @@ class Draft:
         return token
 
     def fill_part(
-        self,
-        first: int,
-        marked: Tensor,
-        answer: Conditionals,
-        noise: Tensor | None = None,
-        *,
-        scored: bool = False,
+        self, first: int, marked: Tensor, answer: Conditionals, noise: Tensor | None = None, *, scored: bool = False
     ) -> None:
         """Draw at the marked positions of a part from one answer; each narrows what is legal for the next.
 

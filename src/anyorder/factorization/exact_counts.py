@@ -25,13 +25,7 @@ class ExactCounts(TokenFactorization):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         counts = stratified_counts(len(code), code.shape[1], generator)
         masked = random_masks(counts, code.shape[1], generator).to(code.device)
@@ -45,13 +39,7 @@ class ExactCounts(TokenFactorization):
 
     @override
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         batch, length = code.shape
         cache = network.prefill(context)

@@ -51,9 +51,7 @@ class Joint:
         """
         family = self.family
         if not isinstance(family, TokenFactorization):
-            raise ConfigError(
-                "family", type(family).__name__, "one with a likelihood or a bound, over tokens"
-            )
+            raise ConfigError("family", type(family).__name__, "one with a likelihood or a bound, over tokens")
         context = self.rows(len(code))
         return family.log_prob(self.network, code, context, generator=self.generator, samples=samples)
 

@@ -16,10 +16,7 @@ def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator | Non
 
 
 def fractions(
-    shape: Sequence[int],
-    device: torch.device,
-    generator: torch.Generator | None,
-    dtype: torch.dtype = torch.float32,
+    shape: Sequence[int], device: torch.device, generator: torch.Generator | None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Draw uniforms in [0, 1) for ``device``; by torch's own generator if None."""
     source = device if generator is None else generator.device

@@ -23,8 +23,6 @@ def sinusoidal(times: Tensor, width: int) -> Tensor:
     tensor([[0., 0., 1., 1.]])
     """
     half = (width + 1) // 2
-    frequencies = torch.exp(
-        torch.linspace(0.0, math.log(1000.0), half, device=times.device, dtype=times.dtype)
-    )
+    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), half, device=times.device, dtype=times.dtype))
     angles = times.unsqueeze(-1) * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)[:, :width]

@@ -79,9 +79,7 @@ class Ancestral(Sampler):
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
-        return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0]).to(
-            masked.device
-        )
+        return masked & (uniforms(tuple(masked.shape), generator) < self.chances(step, steps)[0]).to(masked.device)
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,7 @@ class Remasking(Ancestral):
     @override
     def remask(self, step: int, steps: int, shown: Tensor, generator: torch.Generator) -> Tensor:
         """Mask each shown position again, independently."""
-        return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1]).to(
-            shown.device
-        )
+        return shown & (uniforms(tuple(shown.shape), generator) < self.chances(step, steps)[1]).to(shown.device)
 
 
 @dataclass(frozen=True)
@@ -192,9 +188,7 @@ class FirstHitting(Sampler):
     def reveal(
         self, step: int, steps: int, masked: Tensor, confidence: Confidences, generator: torch.Generator
     ) -> Tensor:
-        return top(
-            uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1
-        )
+        return top(uniforms(tuple(masked.shape), generator).to(masked.device, widest(masked.device)), masked, 1)
 
 
 @dataclass(frozen=True)
@@ -248,8 +242,6 @@ def top(score: Tensor, masked: Tensor, count: Tensor | int) -> Tensor:
     >>> top(score, torch.tensor([[False, True, True, True]]), 2)
     tensor([[False, False,  True,  True]])
     """
-    best_first = torch.argsort(
-        score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True
-    )
+    best_first = torch.argsort(score.masked_fill(~masked, float("-inf")), dim=-1, descending=True, stable=True)
     rank = torch.argsort(best_first, dim=-1)
     return masked & (rank < count)

@@ -91,9 +91,7 @@ class Advice:
         return self.families[0]
 
 
-def advise(
-    laws: Laws, unique_tokens: float, flops: float | Mapping[str, float], extrapolate: bool = False
-) -> Advice:
+def advise(laws: Laws, unique_tokens: float, flops: float | Mapping[str, float], extrapolate: bool = False) -> Advice:
     """Say which family to train.
 
     Args:
@@ -106,16 +104,11 @@ def advise(
         UserError: an impossible number, or the answer is far outside and ``extrapolate`` was not given.
     """
     each = dict(flops) if isinstance(flops, Mapping) else dict.fromkeys(laws.families, flops)
-    for name, value in (
-        ("unique_tokens", unique_tokens),
-        *((f"flops of {f}", each[f]) for f in laws.families),
-    ):
+    for name, value in (("unique_tokens", unique_tokens), *((f"flops of {f}", each[f]) for f in laws.families)):
         if not (math.isfinite(value) and value > 0):
             raise UserError(name, value, "a finite number above 0")
     count = min(len(law.samples) for law in laws.families.values())
-    held = {
-        family: None if extrapolate else _within(law, unique_tokens) for family, law in laws.families.items()
-    }
+    held = {family: None if extrapolate else _within(law, unique_tokens) for family, law in laws.families.items()}
     drawn = {
         family: best_up_to(law.samples[:count], each[family], unique_tokens, held[family])[0]
         for family, law in laws.families.items()

@@ -114,10 +114,7 @@ def check(runs: Runs, config: FitConfig) -> None:
                 raise UserError(what, count, allowed)
         if len(np.unique(mine.loss)) < 2:
             raise UserError(f"losses{of}", f"{mine.loss[0]:g} in every run", "at least two values")
-        varied = [
-            ("params", mine.params, {"A", "alpha", "R_N"}),
-            ("tokens", mine.tokens, {"B", "beta", "R_D"}),
-        ]
+        varied = [("params", mine.params, {"A", "alpha", "R_N"}), ("tokens", mine.tokens, {"B", "beta", "R_D"})]
         varied.append(("unique_tokens", mine.unique_tokens, {"R_D", "R_N", "O", "gamma", "kappa"}))
         for column, values, users in varied:
             if users & set(names) and len(np.unique(values)) < 2:

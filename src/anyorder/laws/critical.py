@@ -193,9 +193,7 @@ def critical_flops(one: Lowest, other: Lowest, keep_e: bool = True) -> tuple[Arr
             slope = np.where(found, at_high - at_low, 1.0)
             log_c = np.where(found, low - at_low * (high - low) / slope, low)
         losses = [
-            np.minimum(
-                least, best_loss(without_e(scan.constants)[:, None], np.exp(log_c), one.unique_tokens)[0]
-            )
+            np.minimum(least, best_loss(without_e(scan.constants)[:, None], np.exp(log_c), one.unique_tokens)[0])
             for least, scan in zip(before, pair, strict=True)
         ]
         value = losses[0] - losses[1] + e[0] - e[1]

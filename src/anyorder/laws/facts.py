@@ -98,8 +98,5 @@ def top_speed(flops: Array, seconds: Array) -> float:
 
 def exactness(runs: Runs, exact: list[Any]) -> dict[str, bool]:
     """Return by family whether the loss of all its runs is exact, of families for which every row says so."""
-    each = {
-        family: [exact[row] for row in np.flatnonzero(runs.factorization == family)]
-        for family in runs.families
-    }
+    each = {family: [exact[row] for row in np.flatnonzero(runs.factorization == family)] for family in runs.families}
     return {f: all(values) for f, values in each.items() if all(isinstance(value, bool) for value in values)}

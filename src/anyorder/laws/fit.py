@@ -6,16 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anyorder.laws.config import STEP_ONE, FitConfig, check
-from anyorder.laws.law import (
-    CONSTANTS,
-    Array,
-    Constant,
-    Law,
-    constants_array,
-    effective_tokens,
-    law_named,
-    predict,
-)
+from anyorder.laws.law import CONSTANTS, Array, Constant, Law, constants_array, effective_tokens, law_named, predict
 from anyorder.laws.runs import Runs
 from anyorder.laws.solve import Problem, Solution, huber, minimize
 
@@ -133,9 +124,7 @@ def fit(runs: Runs, config: FitConfig | None = None) -> list[Fit]:
     check(runs, config)
     order = np.argsort([runs.families.index(name) for name in runs.factorization], kind="stable")
     runs = runs.where(order)
-    return [
-        fit_group(group, config) for group in ([runs] if config.shared_e else map(runs.of, runs.families))
-    ]
+    return [fit_group(group, config) for group in ([runs] if config.shared_e else map(runs.of, runs.families))]
 
 
 def fit_group(runs: Runs, config: FitConfig) -> Fit:
@@ -146,9 +135,7 @@ def fit_group(runs: Runs, config: FitConfig) -> Fit:
     for rows, names in steps(runs, config):
         held = constants.copy()
         if config.two_step and names == config.first_step():  # repetition has no part in it
-            absent = [
-                i for i, name in enumerate(CONSTANTS) if name not in {*STEP_ONE, *names, *config.held()}
-            ]
+            absent = [i for i, name in enumerate(CONSTANTS) if name not in {*STEP_ONE, *names, *config.held()}]
             held[:, absent] = constants_array(dict.fromkeys(STEP_ONE, 1.0))[absent]
         stage = solve(runs, rows, names, config, held)
         fitted = [Constant[name] for name in names]
@@ -193,9 +180,7 @@ def starts(runs: Runs, names: tuple[str, ...], held: Array, config: FitConfig) -
     """Return constants to start from, (starts, families, 10)."""
     dials = [name for name in GRID if name in names and not (name == "beta" and config.tied)]
     if not set(names) & set(STEP_ONE):  # few constants are left, so the grid can be fine
-        grids = [
-            np.geomspace(0.1, 1e4, 8).tolist() if name in ("R_D", "R_N") else GRID[name] for name in dials
-        ]
+        grids = [np.geomspace(0.1, 1e4, 8).tolist() if name in ("R_D", "R_N") else GRID[name] for name in dials]
     else:
         grids = [GRID[name] for name in dials]
     points = list(itertools.product(*grids))
@@ -217,9 +202,7 @@ def linear(runs: Runs, names: tuple[str, ...], constants: Array) -> None:
     places = (Constant.alpha, Constant.beta, Constant.R_D)
     alpha, beta, r_d = (constants[:, place, None] for place in places)
     tokens = effective_tokens(runs.tokens, runs.unique_tokens, r_d)
-    columns = (
-        np.stack([runs.params**-alpha, tokens**-beta, np.ones_like(tokens)], axis=-1) / runs.loss[:, None]
-    )
+    columns = np.stack([runs.params**-alpha, tokens**-beta, np.ones_like(tokens)], axis=-1) / runs.loss[:, None]
     linear_ones = (Constant.A, Constant.B, Constant.E)  # the columns, in their order
     wanted = [place for place in linear_ones if place.name in names]
     if wanted:

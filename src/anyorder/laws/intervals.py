@@ -54,9 +54,7 @@ def noise_ratio(residuals: Array, fitted: int) -> float:
 
     count = len(residuals)
     quartiles = np.quantile(residuals, [0.25, 0.75])
-    spread = min(float(np.std(residuals)), float(quartiles[1] - quartiles[0]) / 1.349) or float(
-        np.std(residuals)
-    )
+    spread = min(float(np.std(residuals)), float(quartiles[1] - quartiles[0]) / 1.349) or float(np.std(residuals))
     width = max(0.9 * spread * count**-0.2, 1e-12)
     within = (special.ndtr((DELTA - residuals) / width) - special.ndtr((-DELTA - residuals) / width)).mean()
     squared = (np.clip(residuals, -DELTA, DELTA) ** 2).mean()

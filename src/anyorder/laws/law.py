@@ -75,11 +75,7 @@ LAWS = {
     for law in (
         Law("chinchilla", CONSTANTS[:5], "repeated tokens count like fresh ones: no decay"),
         Law("data_decay", CONSTANTS[:6], "repeated tokens decay, parameters do not"),
-        Law(
-            "data_constrained",
-            CONSTANTS[:7],
-            "repeated tokens and excess parameters decay (arXiv 2305.16264)",
-        ),
+        Law("data_constrained", CONSTANTS[:7], "repeated tokens and excess parameters decay (arXiv 2305.16264)"),
         Law("overfitting", CONSTANTS, "data_constrained, and a loss that rises with epochs and N / U"),
     )
 }

@@ -75,12 +75,7 @@ class FittedLaws(Laws):
 
 
 def fit_laws(
-    runs: Runs,
-    config: FitConfig,
-    resamples: int = 400,
-    seed: int = 0,
-    choose: bool = False,
-    facts: Facts | None = None,
+    runs: Runs, config: FitConfig, resamples: int = 400, seed: int = 0, choose: bool = False, facts: Facts | None = None
 ) -> FittedLaws:
     """Fit every family, with intervals and critical compute.
 

@@ -56,11 +56,7 @@ def to_dict(laws: FittedLaws, said: Sentences) -> dict[str, Any]:
 
 
 def _law_dict(law: FittedLaw, config: FitConfig, notes: list[str]) -> dict[str, Any]:
-    shown = [
-        name
-        for name in CONSTANTS
-        if name in PUBLISHED or name in law.intervals or name in config.fixed.given()
-    ]
+    shown = [name for name in CONSTANTS if name in PUBLISHED or name in law.intervals or name in config.fixed.given()]
     values = dict(zip(CONSTANTS, law.constants.tolist(), strict=True))
     fixed = [name for name in shown if name not in law.intervals and math.isfinite(values[name])]
     columns = {name: Constant[name] for name in law.intervals}

@@ -79,9 +79,7 @@ def compare_pairs(runs: Runs, best: Mapping[str, Array], samples: Mapping[str, A
     if len(u) > POINTS:
         u = np.geomspace(u[0], u[-1], POINTS)
     scans = scan(best, samples, u, (float(runs.flops.min()), float(runs.flops.max())))
-    return [
-        _pair(names, keep_e, scans) for names in itertools.combinations(best, 2) for keep_e in (True, False)
-    ]
+    return [_pair(names, keep_e, scans) for names in itertools.combinations(best, 2) for keep_e in (True, False)]
 
 
 def scan(

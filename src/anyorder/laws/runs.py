@@ -84,11 +84,7 @@ class Runs:
     def where(self, mask: NDArray[np.generic]) -> "Runs":
         """Return some runs: a mask, or indices."""
         return Runs(
-            self.params[mask],
-            self.tokens[mask],
-            self.unique_tokens[mask],
-            self.loss[mask],
-            self.factorization[mask],
+            self.params[mask], self.tokens[mask], self.unique_tokens[mask], self.loss[mask], self.factorization[mask]
         )
 
 
@@ -146,9 +142,7 @@ def read_table(path: str | Path) -> "pa.Table":
         reason = " ".join(str(error).split())[:160]
         raise UserError("runs", str(path), f"a table that can be read ({reason})") from error
     if not right:
-        where = (
-            f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
-        )
+        where = f"its schema's metadata {DIGEST!r} (without that entry a table changed on purpose is accepted)"
         raise UserError(changed(path, where))
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:

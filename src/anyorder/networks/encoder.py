@@ -28,12 +28,8 @@ class EncoderConfig(Settings):
         most=MAX_SIZE,
     )
     depth: int = setting(3, "Hidden layers of the MLP.", least=1, most=MAX_SIZE)
-    vision: VisionConfig = setting(
-        VisionConfig, "How cameras are read, where dataset.observations names them."
-    )
-    cloud_features: int = setting(
-        64, "Numbers a point cloud (points, 3 or 6) ends in.", least=1, most=MAX_SIZE
-    )
+    vision: VisionConfig = setting(VisionConfig, "How cameras are read, where dataset.observations names them.")
+    cloud_features: int = setting(64, "Numbers a point cloud (points, 3 or 6) ends in.", least=1, most=MAX_SIZE)
     language: str = setting(
         "auto",
         "How the task's sentence is read: none, table (a learned vector for each sentence of the dataset), text (a "
@@ -154,9 +150,7 @@ class ObservationEncoder(nn.Module):
         if isinstance(self.task, TaskText):
             self.task.fit()
 
-    def _camera(
-        self, name: str, pictures: Tensor, missing: Tensor | None, generator: torch.Generator | None
-    ) -> Tensor:
+    def _camera(self, name: str, pictures: Tensor, missing: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Return a camera's features over the history, (batch, history * features)."""
         batch = len(pictures)
         features: Tensor = self.cameras[self._reader(name)](pictures, generator)

@@ -20,12 +20,8 @@ class PolicySettings(Settings):
     n_action_steps: int = setting(
         5, "How many of them are executed before the next prediction.", least=1, most=MAX_SIZE
     )
-    n_obs_steps: int = setting(
-        1, "Moments observed at once, the present one included.", least=1, most=MAX_SIZE
-    )
-    network: TransformerConfig = setting(
-        TransformerConfig, "The transformer that every factorization shares."
-    )
+    n_obs_steps: int = setting(1, "Moments observed at once, the present one included.", least=1, most=MAX_SIZE)
+    network: TransformerConfig = setting(TransformerConfig, "The transformer that every factorization shares.")
     encoder: EncoderConfig = setting(EncoderConfig, "What makes context tokens of observations.")
     relative_actions: bool = setting(
         False,
@@ -39,19 +35,14 @@ class PolicySettings(Settings):
         most=1_000,
     )
     context_dropout: float = setting(
-        0.0,
-        "Share of training samples whose observation is hidden; guidance needs it.",
-        least=0,
-        below=1,
+        0.0, "Share of training samples whose observation is hidden; guidance needs it.", least=0, below=1
     )
     temperature: float = setting(
         0.0,
         "Temperature of sampling tokens: 0 = most likely, 1 = the model; 0, or at least 1e-6. Like nucleus, left as "
         "it is where none are drawn, as by regression.",
     )
-    nucleus: float = setting(
-        1.0, "Only the most likely tokens that together have this probability are drawn."
-    )
+    nucleus: float = setting(1.0, "Only the most likely tokens that together have this probability are drawn.")
     guidance: float = setting(
         1.0, "Classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost."
     )
@@ -63,6 +54,4 @@ class PolicySettings(Settings):
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError("n_action_steps", self.n_action_steps, allowed)
         if self.guidance != 1 and not self.context_dropout:
-            raise ConfigError(
-                "guidance", self.guidance, "1 without context_dropout, which trains for guidance"
-            )
+            raise ConfigError("guidance", self.guidance, "1 without context_dropout, which trains for guidance")

@@ -27,9 +27,7 @@ class SlotNetwork(nn.Module):
     torch.Size([2, 4, 10])
     """
 
-    def __init__(
-        self, trunk: Transformer, length: int, vocab_size: int, levels: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, trunk: Transformer, length: int, vocab_size: int, levels: tuple[int, ...] | None = None) -> None:
         super().__init__()
         width = trunk.config.width
         self.trunk = trunk
@@ -83,11 +81,7 @@ class SlotNetwork(nn.Module):
     def from_vectors(self, vectors: Tensor, cache: Cache) -> Categorical:
         """Return conditionals (batch, length) given vectors in the place of embeddings, each in its position."""
         places = torch.arange(self.length, device=vectors.device)
-        x = (
-            vectors.to(self.position_embedding.weight)
-            + self.position_embedding(places)
-            + self.target_embedding(places)
-        )
+        x = vectors.to(self.position_embedding.weight) + self.position_embedding(places) + self.target_embedding(places)
         return Categorical(self.logits(self.trunk(x, cache)[0]))
 
 

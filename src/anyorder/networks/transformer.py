@@ -42,14 +42,9 @@ class TransformerConfig(Settings):
     depth: int = setting(2, "Number of blocks.", least=1, most=MAX_SIZE)
     heads: int = setting(4, "Attention heads.", least=1, most=MAX_SIZE)
     dropout: float = setting(
-        0.0,
-        "Chance to drop a unit of each block's output, and an embedding, in training.",
-        least=0,
-        below=1,
+        0.0, "Chance to drop a unit of each block's output, and an embedding, in training.", least=0, below=1
     )
-    attention_dropout: float = setting(
-        0.0, "Chance to drop an attention weight, in training.", least=0, below=1
-    )
+    attention_dropout: float = setting(0.0, "Chance to drop an attention weight, in training.", least=0, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,9 +73,7 @@ class Attention(nn.Module):
         q, k, v = rearrange(self.qkv(x), "b s (three h d) -> three b h s d", three=3, h=self.heads)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
-        )
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return self.out(rearrange(y, "b h s d -> b s (h d)")), k, v
 
 

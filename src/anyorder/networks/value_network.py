@@ -19,12 +19,7 @@ class ChunkNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        trunk: Transformer,
-        horizon: int,
-        action_size: int,
-        vocab_size: int | None = None,
-        limit: float = 1.0,
+        self, trunk: Transformer, horizon: int, action_size: int, vocab_size: int | None = None, limit: float = 1.0
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size

@@ -27,9 +27,7 @@ class VisionConfig(Settings):
         "BatchNorm, as averaged weights and small batches need) or vit (a small transformer over patches).",
         among=("conv", "resnet18", "vit"),
     )
-    pretrained: bool = setting(
-        False, "Start resnet18 from ImageNet weights, which torchvision downloads once."
-    )
+    pretrained: bool = setting(False, "Start resnet18 from ImageNet weights, which torchvision downloads once.")
     pool: str = setting(
         "spatial_softmax",
         "How features become numbers: spatial_softmax (where each keypoint is) or average.",
@@ -37,9 +35,7 @@ class VisionConfig(Settings):
     )
     keypoints: int = setting(32, "Features that spatial softmax finds the place of.", least=1, most=MAX_SIZE)
     features: int = setting(64, "Numbers a picture ends in.", least=1, most=MAX_SIZE)
-    width: int = setting(
-        32, "Channels of conv, residual width of vit; a multiple of 8.", least=8, most=MAX_SIZE
-    )
+    width: int = setting(32, "Channels of conv, residual width of vit; a multiple of 8.", least=8, most=MAX_SIZE)
     patch: int = setting(8, "Side of a patch of vit, in pixels.", least=1, most=MAX_SIZE)
     depth: int = setting(3, "Blocks of vit.", least=1, most=MAX_SIZE)
     resize: list[int] = setting(
@@ -61,10 +57,7 @@ class VisionConfig(Settings):
         below=1,
     )
     dropout: float = setting(
-        0.0,
-        "Chance that a camera is missing in training; a policy trained so also runs without it.",
-        least=0,
-        below=1,
+        0.0, "Chance that a camera is missing in training; a policy trained so also runs without it.", least=0, below=1
     )
     shared: bool = setting(False, "One backbone for all cameras instead of one each.")
 
@@ -180,11 +173,7 @@ def make_backbone(channels: int, size: tuple[int, int], config: VisionConfig) ->
     for i, (given, made) in enumerate(itertools.pairwise(widths)):
         # A quarter of the resolution: fine enough for a keypoint to be placed within a pixel or two.
         kernel, stride = (5, 2) if i == 0 else (3, 2 if i == 1 else 1)
-        layers += [
-            nn.Conv2d(given, made, kernel, stride, kernel // 2),
-            nn.GroupNorm(made // 4, made),
-            nn.ReLU(),
-        ]
+        layers += [nn.Conv2d(given, made, kernel, stride, kernel // 2), nn.GroupNorm(made // 4, made), nn.ReLU()]
     return nn.Sequential(*layers), config.width
 
 
@@ -228,8 +217,7 @@ def crop(pictures: Tensor, window: tuple[int, int], generator: torch.Generator |
         top, left = room[0] // 2, room[1] // 2
         return pictures[..., top : top + height, left : left + width]
     corners = [
-        torch.randint(r + 1, (len(pictures),), generator=generator, device=generator.device).tolist()
-        for r in room
+        torch.randint(r + 1, (len(pictures),), generator=generator, device=generator.device).tolist() for r in room
     ]
     parts = zip(pictures, *corners, strict=True)
     return torch.stack([p[..., top : top + height, left : left + width] for p, top, left in parts])

@@ -56,9 +56,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
         """Return the settings by name, which LeRobot would pass to ``gym.make``."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self.family)}
 
-    def create_envs(
-        self, n_envs: int, use_async_envs: bool = False
-    ) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:
+    def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:
         """Make ``n_envs`` environments that step together, in processes of their own if asked and more than one.
 
         Nothing is rendered unless the settings name cameras or LeRobot asks for a video.
@@ -70,9 +68,7 @@ class AnyOrderEnv(LeRobotEnvConfig):
                 # Not "fork": a forked process would share the threads' locks and the OpenGL context.
                 context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
                 envs = AsyncVectorEnv(
-                    [partial(in_a_process, make)] * n_envs,
-                    autoreset_mode=AutoresetMode.SAME_STEP,
-                    context=context,
+                    [partial(in_a_process, make)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP, context=context
                 )
         else:
             envs = SyncVectorEnv([make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -139,9 +135,7 @@ def env_type(choice: str, family: type[EnvConfig]) -> type[AnyOrderEnv]:
         fields.append((field.name, hints[field.name], copy))
     name = f"AnyOrder{choice.title().replace('_', '')}Env"
     namespace = {"family": family, "__doc__": family.__doc__}
-    made = dataclasses.make_dataclass(
-        name, fields, bases=(AnyOrderEnv,), namespace=namespace, module=__name__
-    )
+    made = dataclasses.make_dataclass(name, fields, bases=(AnyOrderEnv,), namespace=namespace, module=__name__)
     globals()[name] = made  # pickle looks it up by name
     return made
 

@@ -180,9 +180,7 @@ def unfit_for_lerobot(root: Path, error: Exception) -> UserError | None:
     except DatasetError as found:
         return found
     if isinstance(error, KeyError) and error.args[0] in info.cameras:
-        allowed = (
-            f"those of {error.args[0]}, or --dataset.use_imagenet_stats=false (this policy needs neither)"
-        )
+        allowed = f"those of {error.args[0]}, or --dataset.use_imagenet_stats=false (this policy needs neither)"
         return DatasetError(f"statistics in {root / 'meta' / 'stats.json'}", None, allowed)
     gaps = missing_numbers([-1, *numbers.tolist()])
     if gaps and len(set(numbers.tolist())) == info.total_episodes:

@@ -131,7 +131,4 @@ class Columns:
             batch[key] = gather(self.values[key], inside)
         tasks = [self.tasks[task] for task in batch["task_index"].tolist()]
         columns = {key: values.unbind() for key, values in batch.items()}
-        return [
-            {**{key: column[i] for key, column in columns.items()}, "task": task}
-            for i, task in enumerate(tasks)
-        ]
+        return [{**{key: column[i] for key, column in columns.items()}, "task": task} for i, task in enumerate(tasks)]

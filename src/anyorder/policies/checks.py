@@ -67,9 +67,7 @@ def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
     ]
     if not any(video_places(info, key, partial=True) for key in films):
         return
-    columns = {
-        k: torch.from_numpy(v) for k, v in read_columns(info, list(INDEX_COLUMNS), partial=True).items()
-    }
+    columns = {k: torch.from_numpy(v) for k, v in read_columns(info, list(INDEX_COLUMNS), partial=True).items()}
     FrameReader(info, films, None, columns, partial=True, tolerance_s=1 / info.fps).check()
 
 
@@ -77,8 +75,7 @@ def shapes(features: Mapping[str, PolicyFeature] | None) -> dict[str, tuple[int,
     """Return the shape of each feature, tables of numbers as the vectors that they are read as."""
     found = {name: (feature.type, tuple(feature.shape)) for name, feature in (features or {}).items()}
     return {
-        name: shape if kind is FeatureType.VISUAL else flat_shape(name, shape)
-        for name, (kind, shape) in found.items()
+        name: shape if kind is FeatureType.VISUAL else flat_shape(name, shape) for name, (kind, shape) in found.items()
     }
 
 

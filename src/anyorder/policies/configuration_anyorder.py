@@ -39,21 +39,15 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         "command line, is taken, too.",
     )
     factorization_options: dict[str, Any] = setting(
-        {},
-        "Settings by name that go into factorization, beside a name alone or over what is there; none after that.",
+        {}, "Settings by name that go into factorization, beside a name alone or over what is there; none after that."
     )
     tokenizer: Any = setting(
-        {TYPE_KEY: "fast"},
-        "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none.",
+        {TYPE_KEY: "fast"}, "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none."
     )
     tokenizer_options: dict[str, Any] = setting({}, "Settings by name that go into tokenizer.")
-    tokenizer_spec: dict[str, Any] | None = setting(
-        None, "Sizes of the fitted tokenizer; filled by fitting.fit."
-    )
+    tokenizer_spec: dict[str, Any] | None = setting(None, "Sizes of the fitted tokenizer; filled by fitting.fit.")
     tasks: list[str] = setting([], "Sentences of the training data; filled by fitting.fit.")
-    text_size: int = setting(
-        0, "Numbers the task's text encoder gives; filled by fitting.fit.", least=0, most=MAX_SIZE
-    )
+    text_size: int = setting(0, "Numbers the task's text encoder gives; filled by fitting.fit.", least=0, most=MAX_SIZE)
     action_reference: list[int] = setting(
         [],
         "For each action dimension, which dimension of observation.state it is predicted relative to, or -1; empty "
@@ -145,9 +139,7 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
             state = self.observation_spec.vectors.get(OBS_STATE, 0)
             fits = len(self.action_reference) == self.action_size
             if not fits or not all(-1 <= i < state for i in self.action_reference):
-                allowed = (
-                    f"{self.action_size} numbers, each -1 or below the {state} dimensions of {OBS_STATE}"
-                )
+                allowed = f"{self.action_size} numbers, each -1 or below the {state} dimensions of {OBS_STATE}"
                 raise ConfigError("action_reference", self.action_reference, allowed)
 
     @property
@@ -190,19 +182,13 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
     def get_optimizer_preset(self) -> AdamWConfig:
         """AdamW with the betas of arXiv 2507.15857."""
         return AdamWConfig(
-            lr=self.optimizer_lr,
-            betas=(0.9, 0.95),
-            weight_decay=self.optimizer_weight_decay,
-            grad_clip_norm=1.0,
+            lr=self.optimizer_lr, betas=(0.9, 0.95), weight_decay=self.optimizer_weight_decay, grad_clip_norm=1.0
         )
 
     def get_scheduler_preset(self) -> CosineDecayWithWarmupSchedulerConfig:
         """Warm-up, then a cosine to a tenth; LeRobot stretches it to the run's length."""
         return CosineDecayWithWarmupSchedulerConfig(
-            num_warmup_steps=1_000,
-            num_decay_steps=100_000,
-            peak_lr=self.optimizer_lr,
-            decay_lr=self.optimizer_lr / 10,
+            num_warmup_steps=1_000, num_decay_steps=100_000, peak_lr=self.optimizer_lr, decay_lr=self.optimizer_lr / 10
         )
 
 

@@ -10,9 +10,7 @@ from anyorder.files import Words
 
 
 def check_finite(
-    values: Mapping[str, Tensor],
-    names: Mapping[str, Sequence[str]] | None = None,
-    allowed: str = "finite numbers",
+    values: Mapping[str, Tensor], names: Mapping[str, Sequence[str]] | None = None, allowed: str = "finite numbers"
 ) -> None:
     """Check numbers as the policy reads them, in single precision; integers are let through.
 

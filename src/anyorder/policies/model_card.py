@@ -110,9 +110,7 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
         for key, word in (("policy_seed", "policy seed"), ("temperature", "temperature")):
             if key in rollout:
                 conditions.append(f"{word} {rollout[key]}")
-        rows["measured with"] = ", ".join(
-            [*conditions, f"{rollout['n_action_steps']} steps a chunk executed"]
-        )
+        rows["measured with"] = ", ".join([*conditions, f"{rollout['n_action_steps']} steps a chunk executed"])
     return rows
 
 
@@ -144,9 +142,7 @@ def table(title: str, rows: Mapping[str, Any]) -> str:
 
 def config_facts(config: Mapping[str, Any]) -> Facts:
     """Return what ``config.json`` tells."""
-    facts = {
-        key: config.get(key) for key in ("factorization", "chunk_size", "n_action_steps", "fps", "tasks")
-    }
+    facts = {key: config.get(key) for key in ("factorization", "chunk_size", "n_action_steps", "fps", "tasks")}
     facts |= {key: config.get(key) for key in ("license", "tags", "repo_id")}
     if config.get("tokenizer_spec") is not None:
         facts["tokenizer"] = config.get("tokenizer")

@@ -75,11 +75,7 @@ class AnyOrderPolicy(ActingPolicy):
             self.register_load_state_dict_post_hook(take_limit)
         family.check(self.network)
         self.codec = ActionCodec(
-            config.action_reference,
-            self.normalizer(ACTION),
-            self.tokenizer,
-            config.chunk_size,
-            config.dimension_names,
+            config.action_reference, self.normalizer(ACTION), self.tokenizer, config.chunk_size, config.dimension_names
         )
         if fitted is not None:
             self._adopt(fitted)
@@ -184,9 +180,7 @@ class AnyOrderPolicy(ActingPolicy):
             encoded = encoded * kept
         return encoded
 
-    def losses(
-        self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
-    ) -> Tensor:
+    def losses(self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the training loss of each chunk, (batch,): nats for token families, else the mean error per value.
 
         Args:
@@ -221,13 +215,9 @@ class AnyOrderPolicy(ActingPolicy):
             DivergedError: the loss is.
         """
         if progress is None and self.training:
-            check_progress(
-                self.factorization, "how far training is, as forward(batch, progress=step / steps)"
-            )
+            check_progress(self.factorization, "how far training is, as forward(batch, progress=step / steps)")
         generator = generator or default_generator(next(self.parameters()).device)
-        noise, dropout = (
-            (self.config.observation_noise, self.config.context_dropout) if self.training else (0, 0)
-        )
+        noise, dropout = (self.config.observation_noise, self.config.context_dropout) if self.training else (0, 0)
         context = self.context(batch, noise, dropout, generator)
         code = self.codec.encode(batch)
         loss = self.losses(code, context, generator=generator, progress=1.0 if progress is None else progress)
@@ -242,9 +232,7 @@ class AnyOrderPolicy(ActingPolicy):
         code = self.codec.encode(batch)
         return self.code_log_prob(code, self.context(batch), generator=generator, samples=samples)
 
-    def code_log_prob(
-        self, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int = 32
-    ) -> LogProb:
+    def code_log_prob(self, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int = 32) -> LogProb:
         """Return log p(code | context), as ``log_prob`` does, where both are ready made."""
         family, network = self.factorization, self.network
         if not isinstance(family, TokenFactorization) or isinstance(network, ChunkNetwork):

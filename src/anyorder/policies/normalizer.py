@@ -75,9 +75,7 @@ class Normalizer(nn.Module):
             low, high = (statistics[name] for name in RANGES[mode])
             center, radius = (high + low) / 2, (high - low) / 2
         else:
-            allowed = ", ".join(
-                m.value for m in (*RANGES, NormalizationMode.MEAN_STD, NormalizationMode.IDENTITY)
-            )
+            allowed = ", ".join(m.value for m in (*RANGES, NormalizationMode.MEAN_STD, NormalizationMode.IDENTITY))
             raise ConfigError("normalization_mapping", mode.value, allowed)
         still = radius <= 1e-6 * np.maximum(1.0, np.abs(center))
         self.center.copy_(torch.as_tensor(center))
@@ -107,7 +105,4 @@ class Normalizer(nn.Module):
         return y * self.radius + self.center
 
 
-RANGES = {
-    NormalizationMode.MIN_MAX: ("min", "max"),
-    NormalizationMode.QUANTILES: ("q01", "q99"),
-}
+RANGES = {NormalizationMode.MIN_MAX: ("min", "max"), NormalizationMode.QUANTILES: ("q01", "q99")}

@@ -4,11 +4,7 @@ from typing import Any
 
 from lerobot.configs import PipelineFeatureType, PolicyFeature
 from lerobot.lerobot_types import EnvTransition
-from lerobot.processor import (
-    ProcessorStep,
-    make_default_policy_processor_steps,
-    make_policy_processor_pipelines,
-)
+from lerobot.processor import ProcessorStep, make_default_policy_processor_steps, make_policy_processor_pipelines
 
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 

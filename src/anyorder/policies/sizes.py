@@ -22,14 +22,7 @@ HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_
 PASSING = 1_000
 """Tensors beyond those of the weights that building a policy may make and throw away."""
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-DTYPES = {
-    **FLOATS,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-}
+DTYPES = {**FLOATS, "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 
 
 def weights_file(name_or_path: str | Path, options: Mapping[str, Any]) -> Path | None:
@@ -76,9 +69,7 @@ def check_weights(build: Callable[[], nn.Module], file: str | Path) -> None:
         shape, kind = kinds[name]
         if shape != own[name][0]:
             what = "action" if name.startswith(f"normalizers.{ACTION}.") else name
-            raise CheckpointError(
-                f"shape of {what}", own[name][0], f"{shape}, as the policy was trained with"
-            )
+            raise CheckpointError(f"shape of {what}", own[name][0], f"{shape}, as the policy was trained with")
         fits = kind in FLOATS if own[name][1].is_floating_point else DTYPES.get(kind) is own[name][1]
         if not fits:
             raise CheckpointError(f"type of {name}", kind, f"that of {own[name][1]}")
@@ -99,10 +90,7 @@ def blueprint(build: Callable[[], nn.Module], tensors: int) -> dict[str, Tensor]
             allowed = f"those of the {tensors} tensors of its weights"
             raise CheckpointError("sizes in the checkpoint's settings", Words("larger ones"), allowed)
 
-    hooks = [
-        register_module_parameter_registration_hook(count),
-        register_module_buffer_registration_hook(count),
-    ]
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
     try:
         with torch.device("meta"):
             return dict(build().state_dict())

@@ -150,7 +150,5 @@ def content(advice: Advice) -> dict[str, Any]:
         "headline": headline(advice),
         "notes": lines(advice),
         "families": [asdict(o) for o in advice.families],
-        "critical": [
-            {"families": list(names), **asdict(crossing)} for names, crossing in advice.crossings.items()
-        ],
+        "critical": [{"families": list(names), **asdict(crossing)} for names, crossing in advice.crossings.items()],
     }

@@ -87,18 +87,11 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 150) -> bytes:
     top = height
     for strip, frame_height in zip(strips, heights, strict=True):
         middle = (top - LABEL_PX / 2 - 2) / height
-        sheet.text(
-            (GAP_PX + 2) / width, middle, strip.label, color=INK, fontsize=11, va="center", parse_math=False
-        )
+        sheet.text((GAP_PX + 2) / width, middle, strip.label, color=INK, fontsize=11, va="center", parse_math=False)
         top -= LABEL_PX
         for column, (frame, time_s) in enumerate(zip(strip.frames, strip.times_s, strict=True)):
             left = GAP_PX + column * (frame_width_px + GAP_PX)
-            box = (
-                left / width,
-                (top - frame_height) / height,
-                frame_width_px / width,
-                frame_height / height,
-            )
+            box = (left / width, (top - frame_height) / height, frame_width_px / width, frame_height / height)
             axes = sheet.add_axes(box)
             axes.imshow(frame, aspect="auto", interpolation="antialiased")
             axes.set_axis_off()

@@ -57,9 +57,7 @@ def likelihood_line(runs: Sequence[RunSummary]) -> str:
     run, score, value = min(shown, key=lambda found: found[2])
     written = with_error(value, score.standard_error_nats_per_value)
     kind = "exact" if run.exact else "an upper bound"
-    sentence = (
-        f"Lowest validation NLL: {run.label} with {written} nats per action value ({kind}; ± standard error)."
-    )
+    sentence = f"Lowest validation NLL: {run.label} with {written} nats per action value ({kind}; ± standard error)."
     bounded = [other.label for other, _, _ in shown if other.exact is False and other is not run]
     if bounded:
         sentence += f" Of {_listed(bounded)} only an upper bound is known: the true NLL may be lower."
@@ -79,11 +77,7 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
         ("datasets or splits: their losses are over different demonstrations", dataset_setting, runs),
         ("sizes of network", network_size, runs),
         ("regularisation (dropout, noise, weight decay)", regularization, runs),
-        (
-            "numbers of steps or batch sizes",
-            lambda r: (r.settings.get("steps"), r.settings.get("batch_size")),
-            runs,
-        ),
+        ("numbers of steps or batch sizes", lambda r: (r.settings.get("steps"), r.settings.get("batch_size")), runs),
         (
             "tokenizers or chunk sizes: their NLLs are of different tokens and do not compare",
             lambda run: (run.settings.get("tokenizer"), run.settings.get("chunk_size")),
@@ -91,9 +85,7 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
         ),
         (
             "rollouts (environment, first seed, number of episodes, or during training)",
-            lambda run: (
-                run.rollouts and (run.rollouts.settings, run.rollouts.episodes, run.rollouts.during_training)
-            ),
+            lambda run: run.rollouts and (run.rollouts.settings, run.rollouts.episodes, run.rollouts.during_training),
             [run for run in runs if run.rollouts is not None],
         ),
     ]
@@ -102,9 +94,7 @@ def cautions(runs: Sequence[RunSummary]) -> list[str]:
         notes.append("Success marked * was measured by the training loop at its last rollout.")
     timed = [run.rollouts for run in runs if run.rollouts and run.rollouts.chunk_latency_ms is not None]
     if any(rollouts.latency_batch is None for rollouts in timed):
-        notes.append(
-            "Latency is of a policy call that serves a whole batch of episodes, whose size was not recorded."
-        )
+        notes.append("Latency is of a policy call that serves a whole batch of episodes, whose size was not recorded.")
     return notes
 
 

@@ -21,15 +21,7 @@ from anyorder.reports.rollouts import Video
 from anyorder.reports.runs import RunSummary, read_runs
 from anyorder.reports.settings_diff import compare_settings
 from anyorder.reports.style import looks
-from anyorder.reports.table import (
-    COLUMNS,
-    DATA_COLUMNS,
-    VALIDATION_COLUMNS,
-    Column,
-    markdown_cell,
-    rows,
-    to_markdown,
-)
+from anyorder.reports.table import COLUMNS, DATA_COLUMNS, VALIDATION_COLUMNS, Column, markdown_cell, rows, to_markdown
 
 EMBED_BELOW_BYTES = 8_000_000
 TITLE = "Which factorization wins?"
@@ -106,12 +98,7 @@ def markdown_page(runs: Sequence[RunSummary], title: str) -> str:
     parts.append("`=` exact NLL, `≤` upper bound, ± standard error; intervals are Wilson's at 95 %.")
     if notes := cautions(runs):
         parts.append("\n".join(f"- {markdown_cell(note)}" for note in notes))
-    parts += [
-        "## Validation",
-        to_markdown(runs, VALIDATION_COLUMNS),
-        "## Data",
-        to_markdown(runs, DATA_COLUMNS),
-    ]
+    parts += ["## Validation", to_markdown(runs, VALIDATION_COLUMNS), "## Data", to_markdown(runs, DATA_COLUMNS)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -44,12 +44,7 @@ def quality_rows(laws: FittedLaws) -> list[list[str]]:
 def held_out_rows(laws: FittedLaws) -> list[list[str]]:
     """Return one row a law that was tried; none where the law was given."""
     return [
-        [
-            score.law,
-            f"{score.loss:.4g}",
-            f"{100 * score.median:.2f}",
-            "yes" if score.law == laws.config.law else "",
-        ]
+        [score.law, f"{score.loss:.4g}", f"{100 * score.median:.2f}", "yes" if score.law == laws.config.law else ""]
         for score in laws.held_out
     ]
 
@@ -58,9 +53,7 @@ def notes(laws: FittedLaws, runs: Runs) -> list[str]:
     """Return what to mind: constants that are not identified, and a law that does not suit the runs."""
     several = len(laws.families) > 1
     lines = [
-        f"{family}: {note}" if several else note
-        for family, law in laws.families.items()
-        for note in family_notes(law)
+        f"{family}: {note}" if several else note for family, law in laws.families.items() for note in family_notes(law)
     ]
     for family in runs.families if {"beta", "R_D"} <= set(laws.config.fitted()) else ():
         once = runs.of(family).single_epoch
@@ -71,9 +64,7 @@ def notes(laws: FittedLaws, runs: Runs) -> list[str]:
             lines.append(f"{name}no run is of one epoch: what fresh data are worth rests on the law's form.")
     repeated = int((~runs.single_epoch).sum())
     if laws.config.law == "chinchilla" and repeated:
-        lines.append(
-            f"law=chinchilla counts repeated tokens as fresh, and {repeated} of {len(runs)} runs repeat."
-        )
+        lines.append(f"law=chinchilla counts repeated tokens as fresh, and {repeated} of {len(runs)} runs repeat.")
     return lines
 
 

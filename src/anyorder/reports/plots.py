@@ -132,9 +132,7 @@ def _loss_panels(kind: str, runs: Sequence[RunSummary], curves: Mapping[str, Cur
     return to_svg(plot, kind, f"{kind.capitalize()} loss over optimiser steps")
 
 
-def _line(
-    axes: Axes, steps: Sequence[int], values: Sequence[float], look: Look, *, markers: bool = True
-) -> None:
+def _line(axes: Axes, steps: Sequence[int], values: Sequence[float], look: Look, *, markers: bool = True) -> None:
     axes.add_line(_handle(look, markers, steps, values))
     axes.autoscale_view()
 

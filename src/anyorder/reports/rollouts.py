@@ -112,9 +112,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / "summary.json"
     summary = read_json(path, ConfigError)
-    if isinstance(name := summary.get("env"), str) and isinstance(
-        options := summary.pop("options", {}), dict
-    ):
+    if isinstance(name := summary.get("env"), str) and isinstance(options := summary.pop("options", {}), dict):
         summary["env"] = {TYPE_KEY: name, **options}  # as an earlier version wrote it
     checked(SUMMARY_FIELDS, summary, path, ConfigError)
     if not 0 <= summary["successes"] <= summary["episodes"] or summary["episodes"] < 1:
@@ -134,9 +132,7 @@ def rollouts_in_training(lines: Sequence[dict[str, Any]], settings: dict[str, An
         raise ConfigError("success_rate in metrics.jsonl", rates[-1], "a share, 0 to 1")
     successes = round(rates[-1] * episodes)
     chosen = {key: plan[key] for key in ("env", "seed") if plan.get(key) is not None}
-    return Rollouts(
-        successes, episodes, wilson_interval(successes, episodes), during_training=True, settings=chosen
-    )
+    return Rollouts(successes, episodes, wilson_interval(successes, episodes), during_training=True, settings=chosen)
 
 
 def read_episodes(run: Path) -> list[dict[str, Any]]:

@@ -83,9 +83,7 @@ def decay_plot(laws: FittedLaws) -> str:
         axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
         worth = effective_tokens(epochs, 1.0, law.constants[r_d]) / epochs
         label = f"{family}, R_D = {law.constants[r_d]:.3g}"
-        axes.plot(
-            epochs, worth, color=color, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label
-        )
+        axes.plot(epochs, worth, color=color, marker=MARKERS[number % len(MARKERS)], markevery=12, label=label)
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
     axes.set_ylim(0, 1.03)
@@ -102,9 +100,7 @@ def extrapolation_plot(runs: Runs, laws: FittedLaws) -> str:
         dress(axes, FLOPS, "lowest loss over N, nats", family)
         axes.axvspan(runs.flops.max(), flops[-1], color=INK, alpha=0.05, linewidth=0)
         for shade, u in zip(SHADES, some_unique(runs, 4), strict=False):
-            axes.plot(
-                flops, best_loss(constants, flops, u)[0], color=color, alpha=shade, label=f"U = {u:.2g}"
-            )
+            axes.plot(flops, best_loss(constants, flops, u)[0], color=color, alpha=shade, label=f"U = {u:.2g}")
         fresh = best_loss(constants, flops, np.inf)[0]
         axes.plot(flops, fresh, ":", color=color, label="fresh data")
         log_axes(axes)
@@ -128,11 +124,7 @@ def critical_plot(laws: FittedLaws) -> str:
         flops = np.array([point.flops for point in met])
         for point in met:
             axes.plot(
-                [point.unique_tokens] * 2,
-                point.interval,
-                color=color,
-                alpha=0.5,
-                linewidth=4 if pair.keep_e else 2,
+                [point.unique_tokens] * 2, point.interval, color=color, alpha=0.5, linewidth=4 if pair.keep_e else 2
             )
         axes.plot(u, flops, "o" if pair.keep_e else "s", color=color, markersize=5)
         label = f"{name}, E {'kept' if pair.keep_e else 'dropped'}"
@@ -163,9 +155,7 @@ def residual_plot(runs: Runs, laws: FittedLaws) -> str:
         excess = 100 * (mine.loss / loss - 1)
         for axes, x in zip(panels, (mine.epochs, mine.params), strict=True):
             axes.plot(x, excess, "o", color=color, alpha=0.6, markersize=3.5, label=family)
-    return finished(
-        plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters"
-    )
+    return finished(plot, panels[0], "residuals", "Measured over predicted loss, over epochs and over parameters")
 
 
 def common_unique(runs: Runs) -> float:

@@ -28,9 +28,7 @@ def plan_rows(members: Sequence[Member]) -> list[list[str]]:
         spans = [span([getattr(m, k) for m in mine]) for k in ("params", "unique_tokens")]
         epochs = span([m.settings.epochs for m in mine])
         cost = sum(m.estimated_s for m in mine)
-        rows.append(
-            [family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)]
-        )
+        rows.append([family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)])
     return rows
 
 

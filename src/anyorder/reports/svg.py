@@ -83,6 +83,4 @@ def to_svg(plot: Figure, name: str, description: str) -> str:
     content = re.sub(r"font: ([^;\"']*?)'DejaVu Sans'[^;\"]*", r"font: \1inherit", content)
     content = content.replace(INK, "currentColor")
     label = html.escape(description, quote=True)
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]*"', rf'<svg role="img" aria-label="{label}" \1', content, count=1
-    ).strip()
+    return re.sub(r'<svg ([^>]*?)width="[^"]*"', rf'<svg role="img" aria-label="{label}" \1', content, count=1).strip()

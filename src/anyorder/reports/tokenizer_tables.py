@@ -69,9 +69,7 @@ def report_markdown(report: TokenizerReport) -> str:
 def curve_markdown(curve: RateDistortion) -> str:
     """Return the curve's table, and the settings left out, in Markdown."""
     lines = [f"- left out: {line}" for line in curve.skipped]
-    return "\n\n".join(
-        [markdown_table(POINT_TITLES, point_rows(curve)), *(["\n".join(lines)] if lines else [])]
-    )
+    return "\n\n".join([markdown_table(POINT_TITLES, point_rows(curve)), *(["\n".join(lines)] if lines else [])])
 
 
 def report_tables(report: TokenizerReport) -> Group:

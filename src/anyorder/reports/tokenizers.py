@@ -76,9 +76,7 @@ def headline(report: TokenizerReport) -> str:
     )
 
 
-def numbers(
-    report: TokenizerReport, config: TokenizerConfig, curve: RateDistortion | None
-) -> Mapping[str, Any]:
+def numbers(report: TokenizerReport, config: TokenizerConfig, curve: RateDistortion | None) -> Mapping[str, Any]:
     """Return everything on the page, JSON-ready; not-a-number becomes null."""
     content = {
         "settings": {"tokenizer": config.choice, **config.options()},
@@ -134,9 +132,7 @@ def curve_plot(curve: RateDistortion, chosen: TokenizerConfig) -> str:
             )
     plain_numbers(axes.xaxis)
     plain_numbers(axes.yaxis)
-    plot.legend(
-        loc="outside upper left", ncols=4, frameon=False, fontsize=9.5, labelcolor=INK, columnspacing=2.0
-    )
+    plot.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9.5, labelcolor=INK, columnspacing=2.0)
     named = ", ".join(dict.fromkeys(p.tokenizer for p in points))
     return to_svg(plot, "curve", f"Normalised rmse over bits per chunk, both logarithmic, of {named}")
 
@@ -151,15 +147,11 @@ def worst_plot(worst: Sequence[WorstChunk]) -> str:
         dress(axes, "time step", "", f"chunk {chunk.index}\n{fill(chunk.dimension, TITLE_CHARACTERS)}")
         steps = range(len(chunk.original))
         axes.plot(steps, chunk.original, color=ORIGINAL_COLOR, marker="o", markersize=3.5, label="original")
-        axes.plot(
-            steps, chunk.decoded, color=DECODED_COLOR, marker="s", markersize=3.5, ls="--", label="decoded"
-        )
+        axes.plot(steps, chunk.decoded, color=DECODED_COLOR, marker="s", markersize=3.5, ls="--", label="decoded")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panels[0].set_ylabel("action units", color=INK, fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
-    plot.legend(
-        handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9.5, labelcolor=INK
-    )
+    plot.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9.5, labelcolor=INK)
     described = "; ".join(f"chunk {w.index}, {w.dimension}, off by up to {w.max:.3g}" for w in worst)
     return to_svg(plot, "worst", f"Original and decoded values over time: {described}")
 

@@ -6,17 +6,7 @@ nested dicts, and ``text`` makes help, tables and defaults of what is declared.
 
 from anyorder.settings.declaration import Settings, setting
 from anyorder.settings.families import Choice, import_members
-from anyorder.settings.plain import (
-    TYPE_KEY,
-    checked,
-    completed,
-    convert,
-    dotted,
-    from_plain,
-    join,
-    part_of,
-    to_plain,
-)
+from anyorder.settings.plain import TYPE_KEY, checked, completed, convert, dotted, from_plain, join, part_of, to_plain
 
 __all__ = [
     "TYPE_KEY",

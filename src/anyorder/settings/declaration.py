@@ -69,9 +69,7 @@ class Declared:
                 raise ConfigError(name, value, allowed)
             if self.least > -math.inf or self.most < math.inf:
                 whole = plain[0] is int
-                check_number(
-                    name, each, self.least, self.most, whole=whole, above=self.above, below=self.below
-                )
+                check_number(name, each, self.least, self.most, whole=whole, above=self.above, below=self.below)
 
 
 def setting(

@@ -119,9 +119,7 @@ def from_plain(kind: type[Any], plain: Mapping[str, Any], path: str = "") -> Any
             allowed = ", ".join(names) + did_you_mean(name, names)
             raise ConfigError(join(path, name), value, allowed)
     for field in dataclasses.fields(kind):
-        optional = (
-            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        )
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name not in values and not optional:
             allowed = WORDS.get(hints[field.name], "a value")
             raise ConfigError(join(path, field.name), None, allowed)
@@ -159,9 +157,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if origin is tuple and len(value) != len(arguments):
             raise ConfigError(path, list(value), f"a list of {len(arguments)}")
         inner = arguments if origin is tuple else arguments * len(value)
-        return origin(
-            convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True))
-        )
+        return origin(convert(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(path, value, "settings by name, as a.b=value")
@@ -186,9 +182,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a folder may be called 1
     # No setting is infinite, and what is written in Python's own integers has to fit everyone else's.
-    if (isinstance(value, float) and not math.isfinite(value)) or (
-        type(value) is int and abs(value) >= 2**63
-    ):
+    if (isinstance(value, float) and not math.isfinite(value)) or (type(value) is int and abs(value) >= 2**63):
         raise ConfigError(path, value, f"{WORDS.get(hint, hint.__name__)}, finite and below 2^63")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(path, value, WORDS.get(hint, hint.__name__))

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyorder.errors import ConfigError, UserError
 from anyorder.files import whole, write_json
 from anyorder.laws.runs import DIGEST, table_digest
-from anyorder.studies.files import (
-    ERROR,
-    PROGRESS,
-    RESULT,
-    STUDY,
-    SUCCESS,
-    check_place,
-    read_file,
-    run_folder,
-)
+from anyorder.studies.files import ERROR, PROGRESS, RESULT, STUDY, SUCCESS, check_place, read_file, run_folder
 from anyorder.studies.grid import Member, as_plain, read_member
 
 if TYPE_CHECKING:
@@ -154,9 +145,7 @@ def table(out: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def row(
-    member: Member, found: dict[str, Any], success: dict[str, Any], data: dict[str, Any]
-) -> dict[str, Any]:
+def row(member: Member, found: dict[str, Any], success: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Return a run's row."""
     return {
         "id": member.id,
@@ -188,9 +177,7 @@ def row(
     }
 
 
-LOSSES = [
-    f"{kind}_{which}{se}" for kind in ("loss", "test") for which in ("final", "best") for se in ("", "_se")
-]
+LOSSES = [f"{kind}_{which}{se}" for kind in ("loss", "test") for which in ("final", "best") for se in ("", "_se")]
 LOSSES += ["epochs_best"]
 TIMES = ("wall_s", "cpu_s")
 """Two studies of the same settings differ in these columns."""
@@ -203,9 +190,7 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
 
     numbers = dict.fromkeys(("success", "success_low", "success_high"), pa.float64())
     numbers["success_episodes"] = pa.int64()
-    columns = {
-        name: pa.array([r[name] for r in rows], type=numbers.get(name)) for name in (rows[0] if rows else {})
-    }
+    columns = {name: pa.array([r[name] for r in rows], type=numbers.get(name)) for name in (rows[0] if rows else {})}
     table = pa.table(columns)
     with whole(path) as staged:
         parquet.write_table(

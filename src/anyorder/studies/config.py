@@ -36,14 +36,9 @@ class StudyDataset(Settings):
     root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     episodes: int | list[int] | None = setting(
-        None,
-        "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.",
-        least=1,
-        most=MAX_COUNT,
+        None, "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.", least=1, most=MAX_COUNT
     )
-    seed: int = setting(
-        0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT
-    )
+    seed: int = setting(0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT)
     validation_fraction: float = setting(
         0.05, "Share of the episodes that choose the best moment of a run.", above=0, below=0.5
     )
@@ -55,8 +50,7 @@ class StudyDataset(Settings):
     exclude_episodes: list[int] = setting([], "Episodes to leave out, by number.")
     rename: dict[str, str] = setting(
         {},
-        "Other names for features, by the dataset's own: "
-        "dataset.rename='{actions: action, state: observation.state}'.",
+        "Other names for features, by the dataset's own: dataset.rename='{actions: action, state: observation.state}'.",
     )
 
 
@@ -76,16 +70,11 @@ class SizeConfig(Settings):
     width_per_block: int = setting(
         32, "Blocks = width / width_per_block, rounded, at least one.", least=1, most=MAX_SIZE
     )
-    encoder_hidden: int = setting(
-        2, "Width of the observation encoder's MLP, in widths.", least=1, most=MAX_SIZE
-    )
+    encoder_hidden: int = setting(2, "Width of the observation encoder's MLP, in widths.", least=1, most=MAX_SIZE)
     encoder_depth: int = setting(2, "Its hidden layers.", least=1, most=MAX_SIZE)
     encoder_tokens: int = setting(4, "Context tokens made from the observation.", least=1, most=MAX_SIZE)
     lr_width: int = setting(
-        64,
-        "The width whose learning rate is optimizer.lr; it falls as one over the width.",
-        least=1,
-        most=MAX_SIZE,
+        64, "The width whose learning rate is optimizer.lr; it falls as one over the width.", least=1, most=MAX_SIZE
     )
 
     def network(self, width: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> TransformerConfig:
@@ -117,12 +106,8 @@ class GridConfig(Settings):
     unique_tokens: list[int] = setting(
         [], "Action tokens to learn from, rounded to whole frames.", least=1, most=10**15
     )
-    epochs: list[int] = setting(
-        [], "Token epochs: how often each of them is predicted.", least=1, most=MAX_COUNT
-    )
-    weight_decay: list[float] = setting(
-        [], "Weight decay; the study's optimizer.weight_decay when empty.", least=0
-    )
+    epochs: list[int] = setting([], "Token epochs: how often each of them is predicted.", least=1, most=MAX_COUNT)
+    weight_decay: list[float] = setting([], "Weight decay; the study's optimizer.weight_decay when empty.", least=0)
     dropout: list[float] = setting([0.0], "Dropout of the trunk.", least=0, below=1)
     attention_dropout: list[float] = setting([0.0], "Dropout of its attention weights.", least=0, below=1)
     token_masking: list[float] = setting(
@@ -152,16 +137,10 @@ class EvaluationConfig(Settings):
 
     # Closer to 1 the moments would never come to the end.
     ratio: float = setting(
-        1.5,
-        "Validate after epochs 1, ratio, ratio^2, ..., rounded, and at the end.",
-        least=1.001,
-        most=MAX_COUNT,
+        1.5, "Validate after epochs 1, ratio, ratio^2, ..., rounded, and at the end.", least=1.001, most=MAX_COUNT
     )
     chunks: int = setting(
-        256,
-        "Validation chunks scored at most, evenly spread over the held-out episodes.",
-        least=1,
-        most=MAX_COUNT,
+        256, "Validation chunks scored at most, evenly spread over the held-out episodes.", least=1, most=MAX_COUNT
     )
     test_chunks: int = setting(256, "Test chunks likewise.", least=1, most=MAX_COUNT)
     draws: int = setting(
@@ -189,16 +168,11 @@ class EvaluationConfig(Settings):
 class SuccessConfig(Settings):
     """Success in simulation of some runs; needs a dataset that ``anyorder record`` made, and kept weights."""
 
-    runs: int = setting(
-        0, "That many runs, evenly spread over the test NLL; 0 turns it off.", least=0, most=MAX_COUNT
-    )
+    runs: int = setting(0, "That many runs, evenly spread over the test NLL; 0 turns it off.", least=0, most=MAX_COUNT)
     episodes: int = setting(50, "Rollouts of each.", least=1, most=MAX_COUNT)
     seed: int = setting(1_000_000, "Seed of the first episode.", least=0, most=MAX_COUNT)
     n_action_steps: int = setting(
-        0,
-        "Actions executed before the next prediction; all of the chunk but one when 0.",
-        least=0,
-        most=MAX_COUNT,
+        0, "Actions executed before the next prediction; all of the chunk but one when 0.", least=0, most=MAX_COUNT
     )
     temperature: float = setting(0.0, "Temperature of sampling tokens.")
 
@@ -213,9 +187,7 @@ class StudyConfig(Settings):
 
     dataset: StudyDataset = setting(StudyDataset, "What to learn from, and which episodes are held out.")
     chunk_size: int = setting(8, "Time steps in a chunk.", least=1, most=MAX_SIZE)
-    tokenizer: TokenizerConfig = setting(
-        DctConfig, "One whose codes have a fixed length; all families share it."
-    )
+    tokenizer: TokenizerConfig = setting(DctConfig, "One whose codes have a fixed length; all families share it.")
     families: dict[str, FactorizationConfig] = setting(
         {}, "Factorizations by the name they have in tables: NAME: {type: FACTORIZATION, its settings ...}."
     )
@@ -225,9 +197,7 @@ class StudyConfig(Settings):
         "attention_dropout, token_masking, seed, max_flops}: lists, but for the last.",
     )
     size: SizeConfig = setting(SizeConfig, "How a model follows from its width.")
-    optimizer: OptimizerConfig = setting(
-        OptimizerConfig, "As of `anyorder train`; lr is at width size.lr_width."
-    )
+    optimizer: OptimizerConfig = setting(OptimizerConfig, "As of `anyorder train`; lr is at width size.lr_width.")
     batch_scale: float = setting(
         0.5,
         "Tokens in a batch = this times the square root of the tokens a run sees, so that steps and batch grow alike.",
@@ -239,9 +209,7 @@ class StudyConfig(Settings):
     success: SuccessConfig = setting(
         SuccessConfig, "Success in simulation, where the dataset was recorded by `anyorder record`."
     )
-    keep_weights: str = setting(
-        "final", "Which weights of each run are kept: final, best or none.", among=WEIGHTS
-    )
+    keep_weights: str = setting("final", "Which weights of each run are kept: final, best or none.", among=WEIGHTS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

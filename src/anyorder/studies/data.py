@@ -201,9 +201,7 @@ class StudyData:
             encoder=replace(encoder, language=self.template.encoder.language),
         )
         policy = AnyOrderPolicy(config, self.fitted)
-        if not isinstance(policy.factorization, TokenFactorization) or not isinstance(
-            policy.network, SlotNetwork
-        ):
+        if not isinstance(policy.factorization, TokenFactorization) or not isinstance(policy.network, SlotNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
             raise ConfigError("families", factorization.choice, allowed)
         return policy

@@ -64,9 +64,7 @@ RESULT_FIELDS: dict[str, Any] = {
     for which in ("final", "best")
     for name, kind in (("loss", float), ("test", float), ("epochs", int))
 }
-RESULT_FIELDS |= {
-    f"{kind}_{which}_se": float | None for kind in ("loss", "test") for which in ("final", "best")
-}
+RESULT_FIELDS |= {f"{kind}_{which}_se": float | None for kind in ("loss", "test") for which in ("final", "best")}
 SUCCESS_FIELDS = {"success": float, "success_low": float, "success_high": float, "success_episodes": int}
 PROGRESS_FIELDS = {"share": float, "wall_s": float | None}
 STUDY_FIELDS = {"config": dict[str, Any], "data": dict[str, Any], "members": list[dict[str, Any]]}

@@ -12,14 +12,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.config import SPARE_RUNS
 from anyorder.laws.law import LAWS
-from anyorder.studies.config import (
-    HELD_OUT,
-    EvaluationConfig,
-    GridConfig,
-    StudyConfig,
-    StudyDataset,
-    check_episodes,
-)
+from anyorder.studies.config import HELD_OUT, EvaluationConfig, GridConfig, StudyConfig, StudyDataset, check_episodes
 from anyorder.studies.grid import Member
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
@@ -110,9 +103,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(free)
 
 
-def largest(
-    members: Sequence[Member], seconds: float, workers: int, done: Collection[str] = frozenset()
-) -> float:
+def largest(members: Sequence[Member], seconds: float, workers: int, done: Collection[str] = frozenset()) -> float:
     """Return the largest ``max_flops`` whose runs take no longer than ``seconds``; 0 where none does.
 
     Args:
@@ -137,10 +128,7 @@ def cheapest(members: Sequence[Member], failed: Collection[str] = frozenset()) -
 
 
 def least_seconds(
-    members: Sequence[Member],
-    workers: int,
-    done: Collection[str] = frozenset(),
-    failed: Collection[str] = frozenset(),
+    members: Sequence[Member], workers: int, done: Collection[str] = frozenset(), failed: Collection[str] = frozenset()
 ) -> float:
     """Return how long the ``cheapest`` plan takes."""
     return makespan([m.estimated_s for m in cheapest(members, failed) if m.id not in done], workers)
@@ -149,9 +137,7 @@ def least_seconds(
 def calibration(members: Sequence[Member], seconds: float, workers: int) -> list[Member]:
     """Return the runs that measure the machine: the cheapest cell, and the most expensive one that fits besides."""
     first, *others = cells(members)
-    fitting = [
-        cell for cell in others if makespan([m.estimated_s for m in [*first, *cell]], workers) <= seconds
-    ]
+    fitting = [cell for cell in others if makespan([m.estimated_s for m in [*first, *cell]], workers) <= seconds]
     return [*first, *(fitting[-1] if fitting else [])]
 
 

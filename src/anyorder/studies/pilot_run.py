@@ -70,9 +70,7 @@ def free_folder(out: Path) -> Path:
     folder = out / FIT
     check_place("pilot_out", out)
     if (folder / LAWS_FILE).is_file() or (folder.exists() and not (out / STUDY).is_file()):
-        allowed = (
-            f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
-        )
+        allowed = f"a folder without {FIT}/: laws={folder} asks that pilot again, another pilot_out=... makes one"
         raise ConfigError("pilot_out", str(out), allowed)
     if folder.exists():
         shutil.rmtree(folder)
@@ -274,7 +272,6 @@ class Pilot:
         write_json(self.out / PROMISE, {"minutes": minutes, "runs": digest(ids)})
         guess = "" if self.took else " (a guess, as no run was timed)"
         allowed = (
-            f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in "
-            f"{self.out}"
+            f"about {minutes} or more{guess}, as {what} and laws take {LEAST_RUNS}; what is done is kept in {self.out}"
         )
         return UserError("pilot", self.minutes, allowed)

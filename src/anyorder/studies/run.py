@@ -15,15 +15,7 @@ from anyorder.files import Words, sweep, write_json
 from anyorder.policies import AnyOrderPolicy
 from anyorder.settings import checked, to_plain
 from anyorder.studies.data import Inputs, StudyData, token_epochs
-from anyorder.studies.files import (
-    ERROR,
-    PROGRESS,
-    RESULT,
-    SETTINGS,
-    STATE,
-    WEIGHTS,
-    read_file,
-)
+from anyorder.studies.files import ERROR, PROGRESS, RESULT, SETTINGS, STATE, WEIGHTS, read_file
 from anyorder.studies.grid import RunSettings
 from anyorder.studies.score import score_inputs
 from anyorder.tensors import read_tensors, write_tensors
@@ -91,9 +83,7 @@ class Training:
         """The policy with its averaged weights, which are scored."""
         return self.learner.averaged
 
-    def loss(
-        self, policy: AnyOrderPolicy, batch: slice, *, generator: torch.Generator, progress: float
-    ) -> Tensor:
+    def loss(self, policy: AnyOrderPolicy, batch: slice, *, generator: torch.Generator, progress: float) -> Tensor:
         """Return the loss of some visits; a chunk's counts by the share of its actions that do."""
         rows, weights = self.visits.rows[batch], self.visits.weights[batch]
         context = self.inputs.context(policy, rows)
@@ -116,9 +106,7 @@ class Training:
             DivergedError: a weight or the score is not finite.
         """
         check_trained(self.averaged)
-        found = score_inputs(
-            self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED
-        )
+        found = score_inputs(self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED)
         if not math.isfinite(found.nll):
             allowed = "finite: try a lower optimizer.lr"
             raise DivergedError(f"NLL at step {self.step}", found.nll, allowed)
@@ -132,9 +120,7 @@ class Training:
         best = {f"best/{name}": value for name, value in self.best.items()}
         seconds = [self.wall_s, self.cpu_s]
         write_tensors(
-            path,
-            self.learner.state() | best,
-            {"step": self.step, "history": self.history, "seconds": seconds},
+            path, self.learner.state() | best, {"step": self.step, "history": self.history, "seconds": seconds}
         )
 
     def sign_of_life(self, folder: Path) -> None:
@@ -155,19 +141,13 @@ class Training:
             allowed = f"a state of this run ({str(error).splitlines()[0][:160]})"
             raise CheckpointError("state", str(path), allowed) from error
         prefix = "best/"
-        self.best = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
+        self.best = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         self.step, self.history = facts["step"], facts["history"]
         self.wall_s, self.cpu_s = facts["seconds"]
 
 
 def run_member(
-    settings: RunSettings,
-    data: StudyData,
-    held_out: HeldOut,
-    folder: Path,
-    save_s: float = SAVE_S,
+    settings: RunSettings, data: StudyData, held_out: HeldOut, folder: Path, save_s: float = SAVE_S
 ) -> dict[str, Any]:
     """Train a run, or continue it, and write its result; one that has a result is left alone.
 

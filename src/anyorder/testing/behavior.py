@@ -88,9 +88,7 @@ def what_is_not_finite_becomes_no_action(family: Factorization) -> None:
                 try:
                     chunk = family.sample(spoiled, seen, Request(generator(1), **settings)).chunk
                     # A step may reveal nothing, and then makes nothing of the answer.
-                    if torch.equal(
-                        chunk, family.sample(network, seen, Request(generator(1), **settings)).chunk
-                    ):
+                    if torch.equal(chunk, family.sample(network, seen, Request(generator(1), **settings)).chunk):
                         continue
                     found = f"became {chunk[1].tolist()}"
                 except NotFiniteError as error:
@@ -122,9 +120,7 @@ def constraint_admits_only_legal_codes(family: Factorization) -> None:
     legal = exactly_one_two()
     network, seen = network_for(family), observations(200)
     for temperature in (0.0, 1.0):
-        sample = family.sample(
-            network, seen, Request(generator(2), constraint=legal, temperature=temperature)
-        )
+        sample = family.sample(network, seen, Request(generator(2), constraint=legal, temperature=temperature))
         assert bool(legal.accepts(sample.chunk).all()), f"illegal at temperature {temperature}"
     assert len(sample.chunk.unique(dim=0)) > 5, "the constraint leaves no variety"
     if family.infills is not None:

@@ -57,9 +57,7 @@ def bound_is_below_the_truth(family: TokenFactorization) -> None:
 def scores_no_better_than_the_data(family: TokenFactorization) -> None:
     """Gibbs: no likelihood or bound averages above the negative entropy of the joint that codes come from."""
     network = TabularNetwork(LENGTH, VOCAB, seed=3, levels=LEVELS)
-    estimate = family.log_prob(
-        network, network.codes, context(len(network.codes)), generator=generator(), samples=128
-    )
+    estimate = family.log_prob(network, network.codes, context(len(network.codes)), generator=generator(), samples=128)
     weight = network.log_joint(network.codes).exp()
     gap = float((weight * (network.log_joint(network.codes) - estimate.value)).sum())
     error = float((weight * estimate.standard_error).square().sum().sqrt())

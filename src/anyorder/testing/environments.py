@@ -69,9 +69,7 @@ def a_seed_determines_an_episode(config: EnvConfig, env: gym.Env) -> None:
     assert len(first) == len(again), "the same seed gave episodes of different length"
     for step, (one, two) in enumerate(zip(first, again, strict=True)):
         assert same(one, two), f"the same seed gave different observations at step {step}"
-    assert not same(first[0], play(config, env, seed=4, steps=0)[0]), (
-        "two seeds gave the same first observation"
-    )
+    assert not same(first[0], play(config, env, seed=4, steps=0)[0]), "two seeds gave the same first observation"
 
 
 def the_expert_acts(config: EnvConfig, env: gym.Env) -> None:
@@ -84,9 +82,7 @@ def the_expert_acts(config: EnvConfig, env: gym.Env) -> None:
     expert.reset(env, 0)
     for _ in range(min(STEPS, env.unwrapped.max_episode_steps)):  # type: ignore[attr-defined]
         action = np.asarray(expert.act(env, observation))
-        assert action.shape == space.shape, (
-            f"the expert's action is of shape {action.shape}, not {space.shape}"
-        )
+        assert action.shape == space.shape, f"the expert's action is of shape {action.shape}, not {space.shape}"
         assert np.isfinite(action).all(), "the expert's action is not finite"
         observation, reward, terminated, truncated, info = env.step(action)
         assert env.observation_space.contains(observation), "step gave an observation outside of its space"
@@ -112,10 +108,7 @@ def play(config: EnvConfig, env: gym.Env, seed: int, steps: int = STEPS) -> list
 
 def copied(observation: Observation) -> Observation:
     """Return a copy that no later step can change."""
-    return {
-        name: copied(value) if isinstance(value, dict) else np.array(value)
-        for name, value in observation.items()
-    }
+    return {name: copied(value) if isinstance(value, dict) else np.array(value) for name, value in observation.items()}
 
 
 def same(one: Observation, two: Observation) -> bool:

@@ -93,9 +93,7 @@ def assert_follows(codes: Tensor, law: Tensor, every_code: Tensor, what: str) ->
 
 def log_law(family: TokenFactorization, network: TabularNetwork) -> Tensor:
     """Return the exact log-probability of every code."""
-    return family.log_prob(
-        network, network.codes, context(len(network.codes)), generator=generator(), samples=1
-    ).value
+    return family.log_prob(network, network.codes, context(len(network.codes)), generator=generator(), samples=1).value
 
 
 def exactly_one_two() -> TokenAutomaton:

@@ -177,9 +177,7 @@ def spec_and_weights_restore_it(config: TokenizerConfig, shape: tuple[int, int])
         for chunks in inputs(shape):
             tokens = tokenizer.encode(chunks)
             assert torch.equal(other.encode(chunks), tokens), "restored, it codes differently"
-            assert torch.equal(other.decode(tokens), tokenizer.decode(tokens)), (
-                "restored, it decodes differently"
-            )
+            assert torch.equal(other.decode(tokens), tokenizer.decode(tokens)), "restored, it decodes differently"
 
 
 @check
@@ -208,9 +206,7 @@ def levels_partition_the_code(config: TokenizerConfig, shape: tuple[int, int]) -
     """Where a code has levels, their sizes sum to its length."""
     tokenizer = fitted(config, shape)
     if tokenizer.levels is not None:
-        assert sum(tokenizer.levels) == tokenizer.length, (
-            f"levels {tokenizer.levels}, length {tokenizer.length}"
-        )
+        assert sum(tokenizer.levels) == tokenizer.length, f"levels {tokenizer.levels}, length {tokenizer.length}"
         assert min(tokenizer.levels) >= 1, f"an empty level in {tokenizer.levels}"
 
 

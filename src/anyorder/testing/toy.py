@@ -45,11 +45,7 @@ class TabularNetwork:
         return empty, empty
 
     def __call__(
-        self,
-        slots: Slots,
-        cache: tuple[Tensor, Tensor],
-        visible: Tensor | None = None,
-        keep: int | None = None,
+        self, slots: Slots, cache: tuple[Tensor, Tensor], visible: Tensor | None = None, keep: int | None = None
     ) -> tuple[Categorical, tuple[Tensor, Tensor]]:
         """Look the conditionals up; a slot that predicts nothing gets an arbitrary row."""
         tokens = torch.cat([cache[0], slots.tokens], 1)
@@ -81,9 +77,7 @@ class TabularNetwork:
             given = {p: t for p, t in enumerate(reversed(digits)) if t < self.vocab_size}
             row = []
             for target in range(self.length):
-                index = tuple(
-                    given.get(p, slice(None)) if p != target else slice(None) for p in range(self.length)
-                )
+                index = tuple(given.get(p, slice(None)) if p != target else slice(None) for p in range(self.length))
                 table = self.joint[index]
                 axis = sum(1 for p in range(target) if p not in given)
                 others = [a for a in range(table.dim()) if a != axis]

@@ -108,9 +108,7 @@ class ActionTokenizer(nn.Module, ABC):
         outside = ((tokens < 0) | (tokens >= self.vocab_size)).any(1)
         if bool(outside.any()):
             row = int(outside.nonzero()[0])
-            raise DecodeError(
-                f"tokens, row {row}", tokens[row].tolist(), f"integers in [0, {self.vocab_size})"
-            )
+            raise DecodeError(f"tokens, row {row}", tokens[row].tolist(), f"integers in [0, {self.vocab_size})")
         return tokens
 
 

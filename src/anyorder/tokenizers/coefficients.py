@@ -29,9 +29,7 @@ class DctTokenizer(ActionTokenizer):
 
     choice = "dct"
 
-    def __init__(
-        self, horizon: int, action_size: int, scale: float, low: int, high: int, frequencies: int
-    ) -> None:
+    def __init__(self, horizon: int, action_size: int, scale: float, low: int, high: int, frequencies: int) -> None:
         super().__init__()
         self.horizon = horizon
         self.action_size = action_size
@@ -88,19 +86,13 @@ class DctConfig(TokenizerConfig, choice="dct"):
     dial_values = (2.75, 5.5, 11.0, 22.0, 44.0, 88.0)
 
     scale: float = setting(
-        22.0,
-        "Coefficients are rounded after multiplication with it; larger is finer.",
-        above=0,
-        most=MAX_SCALE,
+        22.0, "Coefficients are rounded after multiplication with it; larger is finer.", above=0, most=MAX_SCALE
     )
     frequencies: int = setting(
         0, "How many are kept, lowest first; 0 keeps up to the last one that matters in the data.", least=0
     )
     alphabet_margin: float = setting(
-        0.25,
-        "Part of the range of coefficients in the data that is added at both ends.",
-        least=0,
-        most=MAX_MARGIN,
+        0.25, "Part of the range of coefficients in the data that is added at both ends.", least=0, most=MAX_MARGIN
     )
 
     @override

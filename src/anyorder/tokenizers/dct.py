@@ -58,9 +58,7 @@ def idct(coefficients: Tensor) -> Tensor:
     return torch.einsum("kt,bka->bta", matrix, coefficients.to(matrix.dtype))
 
 
-def coefficient_range(
-    lowest: int, highest: int, scale: float, horizon: int, margin: float
-) -> tuple[int, int]:
+def coefficient_range(lowest: int, highest: int, scale: float, horizon: int, margin: float) -> tuple[int, int]:
     """Return the least and greatest rounded coefficient that get a token; 0 always does.
 
     Args:

@@ -232,16 +232,11 @@ class FastConfig(TokenizerConfig, choice="fast"):
         most=MAX_TOKENS,
     )
     max_length: int = setting(
-        0,
-        "Tokens per code, END included; 0 takes the longest code of the data plus length_margin.",
-        least=0,
+        0, "Tokens per code, END included; 0 takes the longest code of the data plus length_margin.", least=0
     )
     min_frequency: int = setting(2, "Occurrences a pair of tokens needs to be merged.", least=1)
     alphabet_margin: float = setting(
-        0.25,
-        "Part of the range of coefficients in the data that is added at both ends.",
-        least=0,
-        most=MAX_MARGIN,
+        0.25, "Part of the range of coefficients in the data that is added at both ends.", least=0, most=MAX_MARGIN
     )
     length_margin: float = setting(
         0.0, "Part of the longest code in the data that is added to it.", least=0, most=MAX_MARGIN
@@ -260,9 +255,7 @@ class FastConfig(TokenizerConfig, choice="fast"):
         # Part by part: float64 coefficients of all frames of a large dataset need not fit in memory.
         parts = torch.split(chunks, FIT_CHUNKS)
         extremes = [quantize(part, self.scale).aminmax() for part in parts]
-        low, high = self._alphabet(
-            min(int(e.min) for e in extremes), max(int(e.max) for e in extremes), horizon
-        )
+        low, high = self._alphabet(min(int(e.min) for e in extremes), max(int(e.max) for e in extremes), horizon)
         alphabet = high - low + 1
         learnt_from = quantize(chunks[:: math.ceil(count / FIT_CHUNKS)], self.scale) - low
         room = min(self.max_merges, self.vocab_size - 2 - alphabet)

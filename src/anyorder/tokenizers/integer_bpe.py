@@ -208,9 +208,7 @@ def _derive_tables(bpe: IntegerBPE, _: object) -> None:
     merges, symbols, tokens = bpe.merges.cpu(), bpe.symbols, bpe.tokens
     newest = torch.arange(symbols, tokens)
     if bool((merges < 0).any()) or bool((merges >= newest[:, None]).any()):
-        raise CheckpointError(
-            "tokenizer: its BPE merges are damaged, a merge uses a token that does not exist yet"
-        )
+        raise CheckpointError("tokenizer: its BPE merges are damaged, a merge uses a token that does not exist yet")
 
     sizes = [1] * symbols
     for left, right in merges.tolist():
@@ -218,9 +216,7 @@ def _derive_tables(bpe: IntegerBPE, _: object) -> None:
         if sizes[-1] > MAX_SPELLED:
             break
     if sum(sizes) > MAX_SPELLED:
-        raise CheckpointError(
-            "tokenizer's BPE merges", sum(sizes), f"at most {MAX_SPELLED} symbols in all tokens"
-        )
+        raise CheckpointError("tokenizer's BPE merges", sum(sizes), f"at most {MAX_SPELLED} symbols in all tokens")
     spelling = [[i] for i in range(symbols)]
     for left, right in merges.tolist():
         spelling.append(spelling[left] + spelling[right])

@@ -116,10 +116,7 @@ def rate_distortion(
 
 
 def measure(
-    config: TokenizerConfig,
-    fit_to: Tensor,
-    held_out: Tensor,
-    unnormalize: Callable[[Tensor], Tensor] | None = None,
+    config: TokenizerConfig, fit_to: Tensor, held_out: Tensor, unnormalize: Callable[[Tensor], Tensor] | None = None
 ) -> RatePoint:
     """Fit one setting and measure it; arguments as for ``rate_distortion``.
 

@@ -41,9 +41,7 @@ class RegisterTokenizer(ActionTokenizer):
 
     choice = "registers"
 
-    def __init__(
-        self, horizon: int, action_size: int, registers: int, fsq_levels: list[int], width: int
-    ) -> None:
+    def __init__(self, horizon: int, action_size: int, registers: int, fsq_levels: list[int], width: int) -> None:
         super().__init__()
         self.horizon = horizon
         self.action_size = action_size
@@ -59,10 +57,7 @@ class RegisterTokenizer(ActionTokenizer):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight."""
         values, code = self.horizon * self.action_size, self.length * len(self.fsq_levels)
-        sizes = {
-            "encoder": (values, self.width, self.width, code),
-            "decoder": (code, self.width, self.width, values),
-        }
+        sizes = {"encoder": (values, self.width, self.width, code), "decoder": (code, self.width, self.width, values)}
         shapes: dict[str, tuple[int, ...]] = {}
         for part, widths in sizes.items():
             for i in range(3):
@@ -100,9 +95,7 @@ class RegisterTokenizer(ActionTokenizer):
 
     def digits(self, chunks: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Return each register's digits (batch, registers, digits), 0 to level - 1, rounded straight through."""
-        raw = mlp(chunks.flatten(1).float(), weights, "encoder").view(
-            len(chunks), self.length, len(self.fsq_levels)
-        )
+        raw = mlp(chunks.flatten(1).float(), weights, "encoder").view(len(chunks), self.length, len(self.fsq_levels))
         most = torch.tensor(self.fsq_levels, device=raw.device) - 1
         value = torch.sigmoid(raw) * most
         # Adding an exact zero that carries the gradient keeps the digits whole.
@@ -173,9 +166,7 @@ class RegistersConfig(TokenizerConfig, choice="registers"):
 
     registers: int = setting(8, "Tokens per chunk. OAT has 8 for 32 time steps.", least=1)
     fsq_levels: list[int] = setting(
-        [8, 5, 5, 5],
-        "Values of each number of a register; their product is the vocabulary. OAT: 8, 5, 5, 5.",
-        least=2,
+        [8, 5, 5, 5], "Values of each number of a register; their product is the vocabulary. OAT: 8, 5, 5, 5.", least=2
     )
     width: int = setting(128, "Hidden units of the autoencoder.", least=1)
     steps: int = setting(1500, "Training steps.", least=1)

@@ -31,9 +31,7 @@ class MixEntry(Settings):
     root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     weight: float = setting(1.0, "Share of the samples, relative to the other datasets' weights.", above=0)
-    episodes: int | list[int] | None = setting(
-        None, "How many episodes to use, or a list of which; all when null."
-    )
+    episodes: int | list[int] | None = setting(None, "How many episodes to use, or a list of which; all when null.")
     exclude_episodes: list[int] = setting([], "Episodes to leave out, by number.")
     rename: dict[str, str] = setting({}, "Other names for its features, by the dataset's own.")
 
@@ -50,17 +48,10 @@ class DatasetConfig(Settings):
     root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     episodes: int | list[int] | None = setting(
-        None,
-        "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.",
-        least=1,
-        most=MAX_COUNT,
+        None, "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.", least=1, most=MAX_COUNT
     )
-    seed: int = setting(
-        0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT
-    )
-    validation_fraction: float = setting(
-        0.1, "Share of the episodes held out, at least one; 0 holds none out."
-    )
+    seed: int = setting(0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT)
+    validation_fraction: float = setting(0.1, "Share of the episodes held out, at least one; 0 holds none out.")
     observations: list[str] = setting(
         [],
         "Features to read; all low-dimensional ones when empty. A real arm has joints and cameras, and no "
@@ -88,15 +79,13 @@ class DatasetConfig(Settings):
     exclude_episodes: list[int] = setting([], "Episodes to leave out, by number, before any are chosen.")
     rename: dict[str, str] = setting(
         {},
-        "Other names for features, by the dataset's own: "
-        "dataset.rename='{actions: action, state: observation.state}'.",
+        "Other names for features, by the dataset's own: dataset.rename='{actions: action, state: observation.state}'.",
     )
     tolerance_s: float = setting(
         TOLERANCE_S, "How far a video's frame may be from its time stamp, in seconds.", above=0
     )
     ignore_names: bool = setting(
-        False,
-        "Dimensions may have other names in one dataset of a mixture than in another; they go by place.",
+        False, "Dimensions may have other names in one dataset of a mixture than in another; they go by place."
     )
 
     def __post_init__(self) -> None:
@@ -154,10 +143,7 @@ class RolloutDuringTraining(Settings):
         0, "Steps between them, with episodes > 0; 0: at the end of the run only.", least=0, most=MAX_COUNT
     )
     seed: int = setting(
-        500_000,
-        "Seed of the first episode, apart from those of a final evaluation.",
-        least=0,
-        most=MAX_COUNT,
+        500_000, "Seed of the first episode, apart from those of a final evaluation.", least=0, most=MAX_COUNT
     )
     env: EnvConfig | None = setting(None, "The environment; the one the dataset was recorded in when null.")
 
@@ -201,9 +187,7 @@ class TrainConfig(PolicySettings):
         least=1,
         most=MAX_COUNT,
     )
-    eval_chunks: int = setting(
-        512, "Validation chunks scored at most, evenly spread.", least=1, most=MAX_COUNT
-    )
+    eval_chunks: int = setting(512, "Validation chunks scored at most, evenly spread.", least=1, most=MAX_COUNT)
     save_freq: int = setting(0, "Steps between checkpoints; 0: a fifth of the run.", least=0, most=MAX_COUNT)
     keep_checkpoints: int = setting(
         2, "How many checkpoints are kept; older ones are deleted.", least=1, most=MAX_COUNT
@@ -212,9 +196,7 @@ class TrainConfig(PolicySettings):
     wandb: WandbConfig = setting(WandbConfig, "Tracking in Weights & Biases.")
     seed: int = setting(0, "Seed of initialization, data order and losses.", least=0, most=MAX_COUNT)
     device: str | None = setting(None, "cpu, cuda, cuda:1 or mps; the best device of this machine when null.")
-    resume: bool = setting(
-        False, "Continue the run in output_dir, or start it if there is no checkpoint yet."
-    )
+    resume: bool = setting(False, "Continue the run in output_dir, or start it if there is no checkpoint yet.")
     progress: bool = setting(True, "Show a progress bar.")
 
     def __post_init__(self) -> None:

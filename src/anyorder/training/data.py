@@ -36,27 +36,20 @@ def load_chunks(
     roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
     field = "dataset.mix root" if config.mix else "dataset.root"
     setting = "dataset.mix rename" if config.mix else "dataset.rename"
-    infos = [
-        read_info(root, field).renamed(entry.rename, setting)
-        for root, entry in zip(roots, entries, strict=True)
-    ]
+    infos = [read_info(root, field).renamed(entry.rename, setting) for root, entry in zip(roots, entries, strict=True)]
     offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
     for name in config.observations:
         if name not in offered:
             allowed = (", ".join(sorted(offered)) or no_observation(infos[0])) + did_you_mean(name, offered)
             raise ConfigError("dataset.observations", name, allowed)
-    if config.image_size is not None and not any(
-        name in i.cameras for name in config.observations for i in infos
-    ):
+    if config.image_size is not None and not any(name in i.cameras for name in config.observations for i in infos):
         allowed = "null, as dataset.observations names no camera"
         raise ConfigError("dataset.image_size", config.image_size, allowed)
     parts = [
         ActionChunks.load(
             info.root,
             horizon=horizon,
-            features=vectors_read(config, info)
-            if features is None
-            else [f for f in features if f in info.vectors],
+            features=vectors_read(config, info) if features is None else [f for f in features if f in info.vectors],
             history=history,
             images=[name for name in config.observations if name in info.cameras],
             image_size=config.image_size,

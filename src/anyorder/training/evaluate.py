@@ -43,13 +43,7 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    policy: AnyOrderPolicy,
-    chunks: ActionChunks,
-    *,
-    samples: int,
-    limit: int,
-    seed: int,
-    progress: float = 1.0,
+    policy: AnyOrderPolicy, chunks: ActionChunks, *, samples: int, limit: int, seed: int, progress: float = 1.0
 ) -> Validation:
     """Score a policy on at most ``limit`` chunks, evenly spread; the same ones and draws for the same ``seed``.
 

@@ -20,11 +20,7 @@ from anyorder.rollouts.rollout import rollout
 from anyorder.settings import to_plain
 from anyorder.training.accelerator import make_accelerator
 from anyorder.training.batches import StepBatches, batches_of
-from anyorder.training.checkpoint import (
-    RECORDED_ENV,
-    load_checkpoint,
-    save_checkpoint,
-)
+from anyorder.training.checkpoint import RECORDED_ENV, load_checkpoint, save_checkpoint
 from anyorder.training.chunk_error import ChunkError, chunk_error
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import load_chunks
@@ -145,9 +141,7 @@ def _train(config: TrainConfig) -> TrainResult:
                 validation = scored(samples=draws, progress=done / config.steps)
                 metrics.log(done, **validation.metrics())
                 progress.validated(validation)
-            if env is not None and (
-                (config.rollout.freq and done % config.rollout.freq == 0) or done == config.steps
-            ):
+            if env is not None and ((config.rollout.freq and done % config.rollout.freq == 0) or done == config.steps):
                 success_during_training(metrics, done, env, averaged, config)
             if done % config.save_freq == 0 or done == config.steps:
                 save_checkpoint(run, done, learner, settings, config.keep_checkpoints)

@@ -8,11 +8,7 @@ from anyorder.datasets.read.fingerprint import check_unchanged
 from anyorder.errors import CheckpointError, ConfigError
 from anyorder.files import Words, read_json
 from anyorder.settings import checked, completed, dotted, to_plain
-from anyorder.training.checkpoint import (
-    PRETRAINED,
-    RECORDED_ENV,
-    check_checkpoint,
-)
+from anyorder.training.checkpoint import PRETRAINED, RECORDED_ENV, check_checkpoint
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.metrics import read_metrics
 from anyorder.training.run_folder import last_checkpoint

@@ -140,12 +140,8 @@ def check_cache_gb(cache_gb: float | None) -> None:
 
 def check_image_size(size: Sequence[int] | None) -> None:
     """Raise a ConfigError unless ``size`` is None or two integers >= 1."""
-    if size is not None and (
-        len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in size)
-    ):
-        raise ConfigError(
-            "image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null"
-        )
+    if size is not None and (len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in size)):
+        raise ConfigError("image_size", list(size), f"[height, width], integers >= 1 and <= {MAX_SIDE}, or null")
 
 
 def cache_budget(cache_gb: float | None) -> float:

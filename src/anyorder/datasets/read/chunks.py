@@ -114,9 +114,7 @@ class ActionChunks(NamedEpisodes):
         if choice.episodes is not None:
             chunks = chunks.subset(choice.episodes, choice.seed)
         check_order(chunks.columns)
-        check_finite(
-            {key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns
-        )
+        check_finite({key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns)
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)
@@ -237,11 +235,7 @@ class ActionChunks(NamedEpisodes):
         columns = {key: values.to(device) for key, values in self.columns.items()}
         pictures = None if self.pictures is None else self.pictures.to(device)
         return replace(
-            self,
-            columns=columns,
-            begins=self.begins.to(device),
-            ends=self.ends.to(device),
-            pictures=pictures,
+            self, columns=columns, begins=self.begins.to(device), ends=self.ends.to(device), pictures=pictures
         )
 
     @property

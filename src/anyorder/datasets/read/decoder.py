@@ -50,12 +50,7 @@ class Decoder:
         Raises:
             DecoderError: the decoder refuses the file, dies of it, or gives no answer.
         """
-        request = {
-            "path": str(path),
-            "times": list(times),
-            "tolerance_s": tolerance_s,
-            "backend": backend,
-        }
+        request = {"path": str(path), "times": list(times), "tolerance_s": tolerance_s, "backend": backend}
         with self._lock:
             try:
                 return self._ask(request, REQUEST_S + FRAME_S * len(times))

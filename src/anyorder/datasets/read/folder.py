@@ -86,9 +86,7 @@ class DatasetInfo:
         return dataclasses.replace(self, features=features, sources={**self.sources, **sources})
 
 
-def resolve_root(
-    root: str | Path | None, repo_id: str | None, *, images: bool, field: str = "dataset.repo_id"
-) -> Path:
+def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool, field: str = "dataset.repo_id") -> Path:
     """Return the folder of a dataset: ``root``, or ``repo_id`` in LeRobot's cache, downloaded if need be.
 
     ``field`` is what a message calls ``repo_id``.
@@ -133,9 +131,7 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
         raise DatasetError(field, str(root), allowed) from error
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
-        older = (
-            f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
-        )
+        older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
         allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
         raise DatasetError("dataset version", version, allowed)
     pattern = info.get("video_path") or ""

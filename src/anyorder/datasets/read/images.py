@@ -58,9 +58,7 @@ class FrameReader:
         self.tolerance_s = tolerance_s
         self.keys = list(keys)
         self.size = None if size is None else (int(size[0]), int(size[1]))
-        self.episode, self.timestamp, self.index = (
-            columns[name] for name in ("episode_index", "timestamp", "index")
-        )
+        self.episode, self.timestamp, self.index = (columns[name] for name in ("episode_index", "timestamp", "index"))
         self.recorded = {key: camera_shape(info, key) for key in self.keys}
         self.shapes = {key: (c, *(self.size or (h, w))) for key, (c, h, w) in self.recorded.items()}
         self.places: dict[str, dict[int, VideoPlace]] = {

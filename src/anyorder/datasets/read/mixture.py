@@ -17,10 +17,7 @@ from anyorder.errors import DatasetError
 
 
 def mix(
-    parts: Sequence[ActionChunks],
-    weights: Sequence[float],
-    missing_cameras: bool = False,
-    ignore_names: bool = False,
+    parts: Sequence[ActionChunks], weights: Sequence[float], missing_cameras: bool = False, ignore_names: bool = False
 ) -> ActionChunks:
     """Join datasets into one, which ``MixtureOrder`` draws from by weight: a sample is from dataset i with probability
     weights[i] / sum(weights).
@@ -85,9 +82,7 @@ def check_vectors(parts: Sequence[ActionChunks], ignore_names: bool) -> list[str
             allowed = f"{sorted(wanted)}, as in the other datasets; dataset.observations may name fewer"
             raise DatasetError(f"features of {root}", sorted(part.names), allowed)
         for key in sorted(wanted):
-            found, expected = (
-                (p.shapes[key], str(p.columns[key].dtype).removeprefix("torch.")) for p in (part, first)
-            )
+            found, expected = ((p.shapes[key], str(p.columns[key].dtype).removeprefix("torch.")) for p in (part, first))
             if found != expected:
                 raise DatasetError(f"{key} of {root}", found, f"{expected}, as in {first.info.root}")
     for key in sorted(wanted):

@@ -35,9 +35,7 @@ def video_places(
         DatasetError: a table is damaged or says nothing about this camera, or a video file is missing.
     """
     source = info.source(camera)
-    chunk, number, start = (
-        f"videos/{source}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")
-    )
+    chunk, number, start = (f"videos/{source}/{name}" for name in ("chunk_index", "file_index", "from_timestamp"))
     needed = set(range(info.total_episodes) if episodes is None else episodes)
     places: dict[int, VideoPlace] = {}
     for file in parquet_files(info.root / "meta" / "episodes"):
@@ -49,9 +47,7 @@ def video_places(
             if not isinstance(start_s, int | float) or not 0 <= start_s < math.inf:
                 raise DatasetError(f"{start} in {file}", start_s, "seconds, >= 0")
             keys = {"video_key": source, "chunk_index": in_chunk, "file_index": in_file}
-            path = file_of(
-                info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys
-            )
+            path = file_of(info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys)
             place = VideoPlace(path, float(start_s))
             if places.setdefault(episode, place) != place:
                 allowed = "one row an episode"

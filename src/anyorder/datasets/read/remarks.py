@@ -81,8 +81,7 @@ def _wraps(chunks: ActionChunks) -> Iterator[str]:
         row = int(steps.abs().argmax())
         jump, usual = abs(float(steps[row])), float(steps.abs().median())
         if any(
-            0.9 * turn < span <= 1.001 * turn and jump > SHARE * turn and usual < SMALL_STEP * turn
-            for turn in TURNS
+            0.9 * turn < span <= 1.001 * turn and jump > SHARE * turn and usual < SMALL_STEP * turn for turn in TURNS
         ):
             yield (
                 f"{name} jumps from {float(values[row]):g} to {float(values[row + 1]):g} in "

@@ -74,9 +74,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     read_schema(path, columns or ())
     try:
-        return pq.read_table(
-            path, columns=None if columns is None else list(columns), page_checksum_verification=True
-        )
+        return pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
     except UNREADABLE as error:
         raise damaged(path, "a whole parquet file", str(error)) from error
 

@@ -62,9 +62,7 @@ class Conversion:
     described: tuple[str, ...] = ()
 
 
-def convert(
-    source: str | Path, root: str | Path, videos: Mapping[str, str | Path] | None = None
-) -> Conversion:
+def convert(source: str | Path, root: str | Path, videos: Mapping[str, str | Path] | None = None) -> Conversion:
     """Convert the dataset in the folder ``source`` (v2.0, v2.1) to a new one (v3) in ``root``.
 
     The source is only read. Everything is written to a folder beside ``root`` that is renamed in the end, so a kill
@@ -183,11 +181,7 @@ def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
     write_lines(staged, "tasks", [{"task_index": i, "task": old.tasks[n]} for n, i in task_numbers.items()])
     counts = {"total_episodes": count, "total_frames": sum(lengths), "total_tasks": len(old.tasks)}
     counts |= {"total_chunks": 1, "total_videos": count * len(old.videos)}
-    paths = {
-        "data_path": DATA,
-        "video_path": VIDEO if old.videos else None,
-        "splits": {"train": f"0:{count}"},
-    }
+    paths = {"data_path": DATA, "video_path": VIDEO if old.videos else None, "splits": {"train": f"0:{count}"}}
     (staged / "meta" / "info.json").write_text(json.dumps({**info, **counts, **paths}, indent=1))
     return shift_s, described
 

@@ -75,9 +75,7 @@ def no_lost_pictures() -> Iterator[None]:
         dataset_writer.write_image = write_logging
 
 
-def staging_dataset(
-    root: Path, repo_id: str, env: gym.Env, features: dict[str, dict[str, Any]]
-) -> "LeRobotDataset":
+def staging_dataset(root: Path, repo_id: str, env: gym.Env, features: dict[str, dict[str, Any]]) -> "LeRobotDataset":
     """Open a LeRobot dataset in the staging folder that goes on where the dataset in ``root`` ends.
 
     ``LeRobotDataset.resume`` would do the same from a copy of the metadata, but costs more than saving an

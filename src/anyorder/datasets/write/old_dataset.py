@@ -77,9 +77,7 @@ def read_old(source: Path, folders: Mapping[str, Path]) -> OldDataset:
         DatasetError: it is damaged, of another version, or a video has another number of frames than its episode rows.
     """
     info = read_old_info(source)
-    tasks = {
-        row["task_index"]: str(row["task"]) for row in read_lines(source, "tasks", ("task_index", "task"))
-    }
+    tasks = {row["task_index"]: str(row["task"]) for row in read_lines(source, "tasks", ("task_index", "task"))}
     episodes = read_episodes(source, info, tasks)
     videos = read_videos(source, info, folders, episodes)
     kept = [
@@ -112,9 +110,9 @@ def read_old_info(source: Path) -> dict[str, Any]:
         if feature["dtype"] in ("image", "video"):
             feature["shape"] = list(check_shape(feature, f"shape of {key} in {path}"))
             # It becomes a folder, and LeRobot searches for it as a pattern.
-            if inside(Path(), key, f"camera in {path}", DatasetError) != Path(Path(key).name) or set(
-                key
-            ) & set("\\*?[]"):
+            if inside(Path(), key, f"camera in {path}", DatasetError) != Path(Path(key).name) or set(key) & set(
+                "\\*?[]"
+            ):
                 raise DatasetError(f"camera in {path}", key, "a name without / \\ * ? [ ]")
     films = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     for name, needed in (("data_path", True), ("video_path", bool(films))):
@@ -241,12 +239,7 @@ def read_videos(
         feature = info["features"][key]
         feature["shape"] = [found.height, found.width, channels(feature)]
         feature["names"] = ["height", "width", "channels"]
-        described = {
-            "height": found.height,
-            "width": found.width,
-            "codec": found.codec,
-            "pix_fmt": found.pixels,
-        }
+        described = {"height": found.height, "width": found.width, "codec": found.codec, "pix_fmt": found.pixels}
         about = {f"video.{name}": value for name, value in {**described, "fps": info["fps"]}.items()}
         feature["info"] = {**known, **about}
     return videos

@@ -57,18 +57,14 @@ def statistics(old: OldDataset, files: Sequence[Path]) -> tuple[list[dict[str, A
     return found, computed
 
 
-def samples(
-    old: OldDataset, files: Sequence[Path], key: str, feature: Mapping[str, Any]
-) -> Iterator[Array] | None:
+def samples(old: OldDataset, files: Sequence[Path], key: str, feature: Mapping[str, Any]) -> Iterator[Array] | None:
     """Give what an episode's statistics of a feature are made from; None for one that has none."""
     if feature["dtype"] == "video":
         sampled = [video.sampled for video in old.videos[key]]
         return None if any(one is None for one in sampled) else iter([s for s in sampled if s is not None])
     if feature["dtype"] == "image":
         return (pictures(file, key) for file in files)
-    if not feature["dtype"].startswith(NUMBERS) or any(
-        key not in read_schema(file, ()).names for file in files
-    ):
+    if not feature["dtype"].startswith(NUMBERS) or any(key not in read_schema(file, ()).names for file in files):
         return None
     shape = tuple(feature["shape"])
     return (stack(read_table(file, [key]).column(key), shape, f"{key} in {file.name}") for file in files)

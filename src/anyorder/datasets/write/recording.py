@@ -113,9 +113,7 @@ def _record(
         while len(origin.episodes) < episodes:
             if failures_in_a_row == MAX_FAILURES:
                 task = f"{env_config.choice} {env_config.task}".rstrip()
-                message = (
-                    f"an environment whose expert succeeds; here {MAX_FAILURES} episodes in a row failed"
-                )
+                message = f"an environment whose expert succeeds; here {MAX_FAILURES} episodes in a row failed"
                 raise DatasetError("env", task, message)
             frames, success = roll_out(env, expert, next_seed)
             if success or not origin.only_successful:

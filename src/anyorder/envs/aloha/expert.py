@@ -163,9 +163,7 @@ class AlohaExpert:
         for arm, waypoints in enumerate((self._script.left, self._script.right)):
             anchors = {**places, "meet": np.array(self._script.meet), "start": _HANDS_START[arm]}
             steps = [waypoint.step for waypoint in waypoints]
-            targets = np.array(
-                [[*(anchors[w.anchor] + np.array(w.offset)), *w.rotation, w.opening] for w in waypoints]
-            )
+            targets = np.array([[*(anchors[w.anchor] + np.array(w.offset)), *w.rotation, w.opening] for w in waypoints])
             for column in range(8):
                 path[:, arm, column] = np.interp(np.arange(PLAN_STEPS), steps, targets[:, column])
         return path

@@ -88,10 +88,7 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
         most=BENCHMARK_STEPS,
     )
     expert_noise: float = setting(
-        0.0,
-        "Standard deviation of white noise on the expert's actions, which lie in [-1, 1].",
-        least=0,
-        most=1,
+        0.0, "Standard deviation of white noise on the expert's actions, which lie in [-1, 1].", least=0, most=1
     )
 
     def __post_init__(self) -> None:

@@ -51,10 +51,7 @@ class PushtConfig(EnvConfig, choice="pusht"):
         300, "Steps of 1/10 s before truncation; 300 is the benchmark's own.", least=1, most=MAX_COUNT
     )
     expert_noise: float = setting(
-        0.0,
-        "Standard deviation in pixels of white noise on the expert's targets.",
-        least=0,
-        most=100,
+        0.0, "Standard deviation in pixels of white noise on the expert's targets.", least=0, most=100
     )
 
     def __post_init__(self) -> None:

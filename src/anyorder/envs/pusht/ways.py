@@ -37,10 +37,7 @@ def blocked(start: Any, end: Any, margin: float = _MARGIN) -> Array:
     hit = np.zeros(start.shape, dtype=bool)
     for left, right, top, bottom in BOXES:
         enter, leave = np.zeros(start.shape), np.ones(start.shape)
-        for low, high, origin, goal in (
-            (left, right, start.real, end.real),
-            (top, bottom, start.imag, end.imag),
-        ):
+        for low, high, origin, goal in ((left, right, start.real, end.real), (top, bottom, start.imag, end.imag)):
             way = np.where(np.abs(goal - origin) < 1e-9, 1e-9, goal - origin)
             one, two = (low - margin - origin) / way, (high + margin - origin) / way
             enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))

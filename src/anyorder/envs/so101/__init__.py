@@ -13,11 +13,7 @@ from anyorder.envs.so101.tasks import TASKS, camel
 from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError
 from anyorder.settings import setting
 
-_CHOICES = {
-    "task": TASKS,
-    "servo": ("soft", "stiff"),
-    "randomization": ("none", "mild", "strong"),
-}
+_CHOICES = {"task": TASKS, "servo": ("soft", "stiff"), "randomization": ("none", "mild", "strong")}
 _CAMERAS = ("front", "wrist")
 
 
@@ -25,13 +21,9 @@ _CAMERAS = ("front", "wrist")
 class So101Config(EnvConfig, choice="so101"):
     """Settings of the SO-101 tasks."""
 
-    task: str = setting(
-        "lift", "What to do; either lifts one of two identical cubes.", among=_CHOICES["task"]
-    )
+    task: str = setting("lift", "What to do; either lifts one of two identical cubes.", among=_CHOICES["task"])
     servo: str = setting(
-        "soft",
-        "soft lags and sags as the real servo does, stiff tracks almost exactly.",
-        among=_CHOICES["servo"],
+        "soft", "soft lags and sags as the real servo does, stiff tracks almost exactly.", among=_CHOICES["servo"]
     )
     cameras: list[str] = setting([], "Any of front and wrist; empty leaves pixels out of the observation.")
     image_width: int = setting(96, "Width of a picture, in pixels.", least=16, most=MAX_SIDE)
@@ -82,6 +74,4 @@ def make(render_mode: str | None = None, **options: Any) -> gym.Env:
 
 
 for _task in TASKS:
-    gym.register(
-        f"anyorder/So101{camel(_task)}-v0", entry_point="anyorder.envs.so101:make", kwargs={"task": _task}
-    )
+    gym.register(f"anyorder/So101{camel(_task)}-v0", entry_point="anyorder.envs.so101:make", kwargs={"task": _task})

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from anyorder.envs.so101 import So101Config
 
 FPS = 30
-HOME = np.array(
-    [0.0, -30.0, 30.0, 80.0, 0.0, 30.0]
-)  # LeRobot units: the gripper hangs over the table, a third open
+HOME = np.array([0.0, -30.0, 30.0, 80.0, 0.0, 30.0])  # LeRobot units: the gripper hangs over the table, a third open
 
 _SUBSTEPS = 5
 _HOLD_STEPS = 5

@@ -23,10 +23,7 @@ def lift_cube(scene: Scene, index: int) -> Script:
         yield from grasp(scene, index)
         x_m, y_m, _ = scene.cube_m(index)
         yaw_rad = grasp_yaw_rad(scene, index)
-        yield [
-            Waypoint((x_m, y_m, 0.05), yaw_rad, CLOSED, 0.3),
-            Waypoint((x_m, y_m, 0.09), yaw_rad, CLOSED, 0.3),
-        ]
+        yield [Waypoint((x_m, y_m, 0.05), yaw_rad, CLOSED, 0.3), Waypoint((x_m, y_m, 0.09), yaw_rad, CLOSED, 0.3)]
 
 
 def grasp(scene: Scene, index: int) -> Script:

@@ -36,9 +36,7 @@ class Cube:
     mass_kg: float = 0.020
 
 
-def build_model(
-    cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int, height: int
-) -> mujoco.MjModel:
+def build_model(cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int, height: int) -> mujoco.MjModel:
     """Compile the arm and ``cubes`` on a table; ``width`` and ``height`` in pixels bound the images."""
     arm = resources.files(__package__).joinpath("arm.xml").read_text(encoding="utf-8")
     spec = mujoco.MjSpec.from_string(arm)
@@ -134,9 +132,7 @@ class Scene:
         self._arm_bodies = range(model.body("base").id, model.body("moving_jaw").id + 1)
         # Views, because every attribute of MjData costs as much as the arithmetic done with it.
         self.arm_qpos = self.data.qpos[:_ARM_DOF]
-        self._cube_qpos = [
-            self.data.qpos[_ARM_DOF + 7 * i : _ARM_DOF + 7 * (i + 1)] for i in range(len(cubes))
-        ]
+        self._cube_qpos = [self.data.qpos[_ARM_DOF + 7 * i : _ARM_DOF + 7 * (i + 1)] for i in range(len(cubes))]
         self._tcp = model.site("tcp").id
         self._goal_site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal")
 

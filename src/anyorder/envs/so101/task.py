@@ -82,9 +82,7 @@ class Task(ABC):
         return [*state, *polar(*scene.goal_m())] if self.has_goal else state
 
 
-def two_apart(
-    spawn: Spawn, rng: np.random.Generator, gap_m: tuple[float, float]
-) -> list[tuple[float, float, float]]:
+def two_apart(spawn: Spawn, rng: np.random.Generator, gap_m: tuple[float, float]) -> list[tuple[float, float, float]]:
     """Draw two places (x and y in m, yaw in rad) whose distance lies in ``gap_m``."""
     while True:
         first, second = spawn.sample(rng), spawn.sample(rng)

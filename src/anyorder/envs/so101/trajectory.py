@@ -39,21 +39,15 @@ class Planner:
         """
         knots_rad, times_s = [self._joints_rad], [0.0]
         for waypoint in waypoints:
-            arm_rad = self._kinematics.solve(
-                np.array(waypoint.position_m), waypoint.yaw_rad, knots_rad[-1][:5]
-            )
+            arm_rad = self._kinematics.solve(np.array(waypoint.position_m), waypoint.yaw_rad, knots_rad[-1][:5])
             knots_rad.append(np.append(arm_rad, to_radians(np.full(6, waypoint.gripper))[5]))
             times_s.append(times_s[-1] + waypoint.duration_s)
         self._joints_rad = knots_rad[-1]
 
         # Equal values shortly before and after make the curve start and end at rest.
-        curve = PchipInterpolator(
-            [-0.01, *times_s, times_s[-1] + 0.01], [knots_rad[0], *knots_rad, knots_rad[-1]]
-        )
+        curve = PchipInterpolator([-0.01, *times_s, times_s[-1] + 0.01], [knots_rad[0], *knots_rad, knots_rad[-1]])
         steps_s = self._period_s * np.arange(1, round(times_s[-1] / self._period_s) + 1)
         targets_rad = curve(steps_s)
         velocity_rad_s = curve(steps_s, nu=1)
-        targets_rad[:, :5] += self._kinematics.feed_forward(
-            targets_rad[:, :5], velocity_rad_s[:, :5], self._servo
-        )
+        targets_rad[:, :5] += self._kinematics.feed_forward(targets_rad[:, :5], velocity_rad_s[:, :5], self._servo)
         return from_radians(np.clip(targets_rad, LOW_RAD, HIGH_RAD))

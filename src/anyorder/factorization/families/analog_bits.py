@@ -54,13 +54,7 @@ class AnalogBits(Factorization):
 
     @override
     def loss(
-        self,
-        network: ValueNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: ValueNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         bits = to_bits(code, network.action_size).to(at_least_float32(context))
         return self.diffusion.loss(network, bits, context, generator=generator)

@@ -12,14 +12,7 @@ from anyorder.factorization.base import FactorizationConfig, LogProb, TokenFacto
 from anyorder.factorization.categorical import uniforms
 from anyorder.factorization.checks import check_codes, require
 from anyorder.factorization.draft import Draft
-from anyorder.factorization.orders import (
-    AnnealedOrders,
-    FixedOrders,
-    LeftToRight,
-    Orders,
-    RandomOrders,
-    known_first,
-)
+from anyorder.factorization.orders import AnnealedOrders, FixedOrders, LeftToRight, Orders, RandomOrders, known_first
 from anyorder.factorization.slots import Slots, TokenNetwork
 from anyorder.settings import setting
 
@@ -89,12 +82,7 @@ class Autoregressive(TokenFactorization):
         return length
 
     def order_log_probs(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        order: Tensor,
-        visible: Tensor | None = None,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, order: Tensor, visible: Tensor | None = None
     ) -> Tensor:
         """Return log p(x_i | tokens before i in ``order``, c) for each position i, shape (batch, length), nats.
 
@@ -123,13 +111,7 @@ class Autoregressive(TokenFactorization):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         require(0 <= progress <= 1, "progress", progress, "a number from 0 to 1")
         batch, length = code.shape
@@ -141,13 +123,7 @@ class Autoregressive(TokenFactorization):
 
     @override
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         """Return each token's log-conditional in every order of the evaluation, or in ``samples`` drawn ones."""
         every = self.evaluation.every(code.shape[1])
@@ -160,13 +136,7 @@ class Autoregressive(TokenFactorization):
 
     @override
     def log_prob(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int = 32,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int = 32
     ) -> LogProb:
         """Return the exact log-likelihood, of the mixture where there are several orders; else its bound."""
         check_codes(network.length, code, samples)
@@ -196,9 +166,7 @@ class Autoregressive(TokenFactorization):
             answer, cache = network(slot, cache)
             token, place = draft.fill(target, answer[:, 0], scored=True), target
 
-    def fill_rest(
-        self, network: TokenNetwork, cache: object, draft: Draft, order: Tensor, rest: Tensor
-    ) -> None:
+    def fill_rest(self, network: TokenNetwork, cache: object, draft: Draft, order: Tensor, rest: Tensor) -> None:
         """Fill all codes up with tokens (batch, left) that are the only ones legal: one call scores them all."""
         batch, left = rest.shape
         first = draft.code.shape[1] - left
@@ -256,14 +224,10 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
     )
     k: int = setting(1, "How many fixed orders, the first of which is left to right.", least=1, most=64)
     jitter: str = setting(
-        "local",
-        "How the fixed orders other than the first are drawn: uniform or local.",
-        among=("uniform", "local"),
+        "local", "How the fixed orders other than the first are drawn: uniform or local.", among=("uniform", "local")
     )
     ensemble: bool = setting(False, "Score and sample over all orders learnt instead of left to right.")
-    target_positions: bool = setting(
-        True, "Tell the network which position comes next; random orders need it."
-    )
+    target_positions: bool = setting(True, "Tell the network which position comes next; random orders need it.")
     token_masking: float = setting(
         0.0, "Share of training sequences that lose a random part of their past.", least=0, most=1
     )

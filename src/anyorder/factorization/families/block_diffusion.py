@@ -67,13 +67,7 @@ class BlockDiffusion(TokenFactorization):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         counts = [
             stratified_counts(len(code), block.size, generator) if block.size > 1 else None
@@ -83,13 +77,7 @@ class BlockDiffusion(TokenFactorization):
 
     @override
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         """Return ``samples`` draws of each token's share of the bound; k is stratified over a sequence's draws.
 

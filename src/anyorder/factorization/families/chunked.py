@@ -67,13 +67,7 @@ class Chunked(TokenFactorization):
 
     @override
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         """Return each token's log-conditional, (1, batch, length)."""
         return self.scores(network, code, context).unsqueeze(0)
@@ -103,9 +97,7 @@ def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:
 class ChunkedConfig(FactorizationConfig, choice="chunked"):
     """Chunked autoregression."""
 
-    sizes: list[int] = setting(
-        [6], "Tokens of each block; the last number repeats to the end of the code.", least=1
-    )
+    sizes: list[int] = setting([6], "Tokens of each block; the last number repeats to the end of the code.", least=1)
     joint: bool = setting(True, "Positions predicted together attend to each other.")
 
     def __post_init__(self) -> None:

@@ -71,13 +71,7 @@ class MaskedDiffusion(ExactCounts):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         if self.schedule is None:
             return super().loss(network, code, context, generator=generator)

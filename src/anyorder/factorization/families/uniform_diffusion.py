@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig, TokenFactorization
-from anyorder.factorization.categorical import (
-    inverse_cdf,
-    probabilities,
-    uniforms,
-)
+from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.noise_time import with_time
@@ -69,13 +65,7 @@ class UniformDiffusion(TokenFactorization):
 
     @override
     def loss(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         times = 1 + (stratified(len(code), generator) * self.steps).long().clamp_max(self.steps - 1)
         times = times.to(code.device)
@@ -84,13 +74,7 @@ class UniformDiffusion(TokenFactorization):
 
     @override
     def token_scores(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        samples: int,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, samples: int
     ) -> Tensor:
         """Return ``samples`` draws of each token's share of the bound; t is stratified over a sequence's draws."""
         levels = torch.stack([stratified(samples, generator) for _ in range(len(code))], 1)
@@ -100,12 +84,7 @@ class UniformDiffusion(TokenFactorization):
         return -self.steps * torch.stack(draws)
 
     def divergence(
-        self,
-        network: TokenNetwork,
-        code: Tensor,
-        context: Tensor,
-        times: Tensor,
-        generator: torch.Generator,
+        self, network: TokenNetwork, code: Tensor, context: Tensor, times: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return ``KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t, c))`` and ``-log p(x | x_t, c)`` for a drawn x_t.
 
@@ -124,9 +103,7 @@ class UniformDiffusion(TokenFactorization):
         truth = self.posterior(noisy, one_hot, times)
         model = self.posterior(noisy, predicted, times)
         # Apart, as the gradient of xlogy(truth, truth / model) is NaN where the truth is 0.
-        divergence = (
-            torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()
-        ).sum(-1)
+        divergence = (torch.xlogy(truth, truth) - truth * model.clamp_min(torch.finfo(model.dtype).tiny).log()).sum(-1)
         return divergence, -answer.log_prob(code)
 
     def ask(self, network: TokenNetwork, noisy: Tensor, context: Tensor, times: Tensor) -> Conditionals:
@@ -183,9 +160,7 @@ class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
     """Discrete diffusion with uniform noise."""
 
     steps: int = setting(32, "Noise levels, and network calls per chunk.", least=1)
-    auxiliary: float = setting(
-        8.0, "Weight of the cross-entropy of the clean tokens in the training loss.", least=0
-    )
+    auxiliary: float = setting(8.0, "Weight of the cross-entropy of the clean tokens in the training loss.", least=0)
 
     def build(self) -> UniformDiffusion:
         """Make the factorization."""

@@ -35,9 +35,7 @@ class Push(Task):
     def is_done(self, scene: Scene) -> bool:
         """Whether the cube's center is over the mark and the cube on the table."""
         x_m, y_m, z_m = scene.cube_m(0)
-        return (
-            math.dist((x_m, y_m), scene.goal_m()) < GOAL_RADIUS_M and z_m < self.cubes[0].half_size_m + 0.004
-        )
+        return math.dist((x_m, y_m), scene.goal_m()) < GOAL_RADIUS_M and z_m < self.cubes[0].half_size_m + 0.004
 
     @override
     def script(self, scene: Scene, rng: np.random.Generator) -> Script:
