@@ -253,7 +253,7 @@ def test_masked_scores_see_the_shown_tokens_and_no_masked_one():
 def forward_from(network, vectors, slots, seen):
     x = vectors + network.position_embedding(slots.positions) + network.target_embedding(slots.targets)
     visible = torch.ones(5, 5).bool().tril()
-    return network.logits(network.trunk(x, network.prefill(seen), visible)[0])
+    return network.answer(network.trunk(x, network.prefill(seen), visible)[0], slots.targets).logits
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 1), (5,), (1, 3, 1)])

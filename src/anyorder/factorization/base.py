@@ -119,6 +119,8 @@ class TokenFactorization(Factorization):
 
     Attributes:
         loss_scores: the loss is an unbiased draw of ``-log_prob``; False where training differs from evaluation.
+        normalizes: it reads the network's answer as distributions; False where as other numbers, which a softmax alone
+            gives.
         mixture: how many likelihoods ``log_prob`` averages.
     """
 
@@ -127,6 +129,7 @@ class TokenFactorization(Factorization):
     exact: bool
     infills: str | None = "any"
     loss_scores: bool = True
+    normalizes: ClassVar[bool] = True
     mixture: int = 1
 
     @override

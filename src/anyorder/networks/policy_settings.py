@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from anyorder.errors import ConfigError
 from anyorder.factorization import check_sampling
 from anyorder.networks.encoder import EncoderConfig
+from anyorder.networks.heads import HeadConfig
 from anyorder.networks.transformer import MAX_SIZE, TransformerConfig
 from anyorder.settings import Settings, setting
 
@@ -22,6 +23,7 @@ class PolicySettings(Settings):
     )
     n_obs_steps: int = setting(1, "Moments observed at once, the present one included.", least=1, most=MAX_SIZE)
     network: TransformerConfig = setting(TransformerConfig, "The transformer that every factorization shares.")
+    head: HeadConfig = setting(HeadConfig, "How features become a distribution over tokens.")
     encoder: EncoderConfig = setting(EncoderConfig, "What makes context tokens of observations.")
     relative_actions: bool = setting(
         False,

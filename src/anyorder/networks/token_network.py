@@ -5,19 +5,23 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anyorder.factorization.conditionals import Categorical
+from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.slots import Slots
+from anyorder.networks.heads import OrdinalHead
 from anyorder.networks.transformer import Cache, Transformer
 
 
 class SlotNetwork(nn.Module):
-    """Trunk with token slots: each is the sum of a token, a position and a target embedding; tied output.
+    """Trunk with token slots: each is the sum of a token, a position and a target embedding.
+
+    The output is a softmax tied to the token embeddings, or a head over numbers.
 
     Args:
         trunk: the transformer.
         length: tokens in a code.
         vocab_size: number of tokens; inputs also know MASK = vocab_size and START = vocab_size + 1.
         levels: tokens of each level of the code, coarsest first; None where it has none.
+        head: maps features to distributions over numbers; None for the softmax.
 
     >>> from anyorder.networks.transformer import TransformerConfig
     >>> network = SlotNetwork(TransformerConfig(16, 1, 2).build(), length=4, vocab_size=10)
@@ -27,7 +31,14 @@ class SlotNetwork(nn.Module):
     torch.Size([2, 4, 10])
     """
 
-    def __init__(self, trunk: Transformer, length: int, vocab_size: int, levels: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        trunk: Transformer,
+        length: int,
+        vocab_size: int,
+        levels: tuple[int, ...] | None = None,
+        head: OrdinalHead | None = None,
+    ) -> None:
         super().__init__()
         width = trunk.config.width
         self.trunk = trunk
@@ -37,9 +48,11 @@ class SlotNetwork(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size + 2, width)
         self.position_embedding = nn.Embedding(length + 1, width)
         self.target_embedding = nn.Embedding(length + 1, width)
-        # A constant added to all logits changes no softmax. Score entropy does not normalize: at the start its
-        # exp(logits) have to sum to about one, which a constant of -ln(vocab_size) brings about.
-        self.bias = nn.Parameter(torch.full((vocab_size,), -math.log(vocab_size)))
+        self.head = head
+        if head is None:
+            # A constant added to all logits changes no softmax. Score entropy does not normalize: at the start its
+            # exp(logits) have to sum to about one, which a constant of -ln(vocab_size) brings about.
+            self.bias = nn.Parameter(torch.full((vocab_size,), -math.log(vocab_size)))
         for table in (self.token_embedding, self.position_embedding, self.target_embedding):
             nn.init.normal_(table.weight, std=width**-0.5)
 
@@ -59,7 +72,7 @@ class SlotNetwork(nn.Module):
 
     def forward(
         self, slots: Slots, cache: Cache, visible: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Categorical, Cache]:
+    ) -> tuple[Conditionals, Cache]:
         """Return the slots' conditionals (batch, slots) and the extended cache; see ``TokenNetwork``."""
         x = (
             self.token_embedding(slots.tokens)
@@ -67,22 +80,23 @@ class SlotNetwork(nn.Module):
             + self.target_embedding(slots.targets)
         )
         features, cache = self.trunk(x, cache, visible, keep)
-        return Categorical(self.logits(features)), cache
+        return self.answer(features, slots.targets), cache
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Map features (..., width) to logits (..., vocab_size) by the embeddings."""
-        out: Tensor = features @ self.embeddings().T + self.bias
-        return out
+    def answer(self, features: Tensor, targets: Tensor) -> Conditionals:
+        """Map features (batch, slots, width) to the distributions of what stands at ``targets`` (batch, slots)."""
+        if self.head is not None:
+            return self.head(features, targets)  # type: ignore[no-any-return]
+        return Categorical(features @ self.embeddings().T + self.bias)
 
     def embeddings(self) -> Tensor:
         """Return the embedding of every token, (vocab_size, width)."""
         return self.token_embedding.weight[: self.vocab_size]
 
-    def from_vectors(self, vectors: Tensor, cache: Cache) -> Categorical:
+    def from_vectors(self, vectors: Tensor, cache: Cache) -> Conditionals:
         """Return conditionals (batch, length) given vectors in the place of embeddings, each in its position."""
         places = torch.arange(self.length, device=vectors.device)
         x = vectors.to(self.position_embedding.weight) + self.position_embedding(places) + self.target_embedding(places)
-        return Categorical(self.logits(self.trunk(x, cache)[0]))
+        return self.answer(self.trunk(x, cache)[0], places.expand(len(x), -1))
 
 
 def smooth_embedding(features: Tensor, width: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization
+from anyorder.factorization.conditionals import digits
 from anyorder.networks.language import text_size
 from anyorder.policies.checks import check_dataset, check_progress, check_videos
 from anyorder.policies.codec import ActionCodec, action_reference
@@ -64,11 +65,14 @@ class Fitted:
         codec: of the actions.
         normalizers: of each vector and point cloud that is observed, by name.
         facts: what the settings of a policy do not say by themselves.
+        moments: mean and standard deviation of each number at each position of the codes, each (length, digits); None
+            where tokens are no numbers.
     """
 
     codec: ActionCodec
     normalizers: Mapping[str, Normalizer]
     facts: Facts
+    moments: tuple[Tensor, Tensor] | None = None
 
 
 def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
@@ -168,7 +172,11 @@ def fit(
     )
     spec = None if codec.tokenizer is None else codec.tokenizer.spec()
     facts = Facts(fps, list(tasks), language, described, named, reference, spec)
-    return Fitted(codec, observation_normalizers(config, statistics), facts)
+    moments = None
+    if codec.tokenizer is not None and codec.tokenizer.digits is not None:
+        numbers = digits(codec.encode(batch), codec.tokenizer.digits).double()
+        moments = numbers.mean(0), numbers.std(0, correction=0)
+    return Fitted(codec, observation_normalizers(config, statistics), facts, moments)
 
 
 def observation_normalizers(

@@ -22,7 +22,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import make_network
+from anyorder.policies.networks import make_network, resolved
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -64,6 +64,7 @@ class AnyOrderPolicy(ActingPolicy):
             fitted = fitted or fit_or_check(config, family, dataset_meta)
         if fitted is not None:
             fitted.facts.complete(config)
+            config.head = resolved(config.head, family, fitted.codec.tokenizer)
         config.validate_features()
         spec = config.observation_spec
         sizes = {**spec.vectors, **spec.clouds, ACTION: config.action_size}
@@ -94,6 +95,8 @@ class AnyOrderPolicy(ActingPolicy):
             features = fitted.codec.tokenizer.token_features()
             if features is not None and isinstance(self.network, SlotNetwork):
                 self.network.place_tokens(features)
+        if fitted.moments is not None and isinstance(self.network, SlotNetwork) and self.network.head is not None:
+            self.network.head.place(*fitted.moments)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.

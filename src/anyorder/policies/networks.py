@@ -1,8 +1,11 @@
 """The tokenizer and the network that a policy's factorization asks for."""
 
+from dataclasses import replace
+
 from anyorder.errors import ConfigError
-from anyorder.factorization import Factorization
-from anyorder.networks import ChunkNetwork, SlotNetwork
+from anyorder.factorization import Factorization, TokenFactorization
+from anyorder.networks import ChunkNetwork, OrdinalHead, SlotNetwork
+from anyorder.networks.heads import HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
 from anyorder.settings import TYPE_KEY
@@ -28,4 +31,26 @@ def make_network(
     if family.reads == "values":
         # Values that stand for tokens: the digits of their numbers.
         return tokenizer, ChunkNetwork(trunk, length, max(1, (vocab - 1).bit_length()), vocab)
-    return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels)
+    head = None
+    if config.head.distribution == "ordinal":
+        assert tokenizer.digits is not None  # as ``resolved`` saw to
+        head = OrdinalHead(trunk.config.width, length, tokenizer.digits, config.head.components)
+    return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels, head)
+
+
+def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> HeadConfig:
+    """Return a head's settings with ``auto`` decided by the family and the tokenizer.
+
+    Raises:
+        ConfigError: an ordinal head is asked for where it cannot be.
+    """
+    ordered = tokenizer is not None and tokenizer.digits is not None
+    able = ordered and isinstance(family, TokenFactorization) and family.normalizes and family.reads == "slots"
+    if head.distribution == "ordinal" and not able:
+        allowed = "auto or categorical: " + (
+            "this factorization reads more than a distribution from the network"
+            if ordered
+            else "this tokenizer's tokens are no ordered numbers, as those of dct, bins and bspline are"
+        )
+        raise ConfigError("head.distribution", head.distribution, allowed)
+    return replace(head, distribution="ordinal" if able and head.distribution != "categorical" else "categorical")

@@ -28,6 +28,8 @@ class ActionTokenizer(nn.Module, ABC):
         length: tokens per chunk; shorter codes end with END and are filled with PAD.
         pad_token: the PAD token, or None where every code has full length.
         levels: tokens of each level of the code, coarsest first; None where it is not coarse to fine.
+        digits: how many values each of the ordered numbers has that a token stands for, the fastest first:
+            ``token = d_0 + n_0 (d_1 + n_1 (...))``; None where tokens have no order.
         max_rmse: the root mean square error over a chunk that decoding never exceeds where ``lossless``, in
             normalized units; None where nothing is promised (learned codes).
     """
@@ -39,6 +41,7 @@ class ActionTokenizer(nn.Module, ABC):
     length: int
     pad_token: int | None = None
     levels: tuple[int, ...] | None = None
+    digits: tuple[int, ...] | None = None
     max_rmse: float | None = None
 
     @abstractmethod

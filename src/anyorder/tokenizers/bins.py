@@ -37,6 +37,7 @@ class BinsTokenizer(ActionTokenizer):
         self.horizon = horizon
         self.action_size = action_size
         self.vocab_size = bins
+        self.digits = (bins,)
         self.length = horizon * action_size
         self.max_rmse = 1 / bins
 

@@ -45,6 +45,7 @@ class BSplineTokenizer(ActionTokenizer):
         self.points = points
         self.degree = degree
         self.vocab_size = bins
+        self.digits = (bins,)
         self.length = points * action_size
         self.tables = FloatBuffers()
         self.tables.put("low", torch.full((action_size,), -1.0))

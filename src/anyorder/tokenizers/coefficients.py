@@ -38,6 +38,7 @@ class DctTokenizer(ActionTokenizer):
         self.high = high
         self.frequencies = frequencies
         self.vocab_size = high - low + 1
+        self.digits = (self.vocab_size,)
         self.length = frequencies * action_size
         self.levels = (action_size,) * frequencies
         self.max_rmse = 0.5 / scale

@@ -50,6 +50,7 @@ class RegisterTokenizer(ActionTokenizer):
         self.length = registers
         self.levels = (1,) * registers
         self.vocab_size = math.prod(fsq_levels)
+        self.digits = tuple(fsq_levels)
         self.tables = FloatBuffers()
         for name, shape in self.shapes().items():
             self.tables.put(name, torch.zeros(shape))
@@ -72,7 +73,7 @@ class RegisterTokenizer(ActionTokenizer):
     @override
     @torch.no_grad()
     def encode(self, actions: Tensor) -> Tensor:
-        digits = self.digits(self.check_chunks(actions), self.weights())
+        digits = self.digits_of(self.check_chunks(actions), self.weights())
         radix = torch.tensor([1, *self.fsq_levels[:-1]], device=digits.device).cumprod(0)
         return (digits.long() * radix).sum(-1)
 
@@ -93,7 +94,7 @@ class RegisterTokenizer(ActionTokenizer):
         kept = torch.arange(self.length, device=tokens.device) < registers
         return self.chunk(code * kept.view(1, -1, 1), self.weights())
 
-    def digits(self, chunks: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def digits_of(self, chunks: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Return each register's digits (batch, registers, digits), 0 to level - 1, rounded straight through."""
         raw = mlp(chunks.flatten(1).float(), weights, "encoder").view(len(chunks), self.length, len(self.fsq_levels))
         most = torch.tensor(self.fsq_levels, device=raw.device) - 1
@@ -127,7 +128,7 @@ class RegisterTokenizer(ActionTokenizer):
                 # Half of the batch keeps everything: the full code is what policies use.
                 kept[: BATCH // 2] = self.length
                 shown = torch.arange(self.length).view(1, -1, 1) < kept
-                code = self.centered(self.digits(batch, weights)) * shown
+                code = self.centered(self.digits_of(batch, weights)) * shown
                 error = F.mse_loss(mlp(code.flatten(1), weights, "decoder"), batch.flatten(1))
                 optimizer.zero_grad()
                 torch.autograd.backward(error)

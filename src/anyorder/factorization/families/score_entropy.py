@@ -46,6 +46,7 @@ class ScoreEntropy(ExactCounts):
     """
 
     simulates = True
+    normalizes = False
 
     @override
     def calls(self, length: int) -> int:
