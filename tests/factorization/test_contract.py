@@ -4,8 +4,20 @@ import pytest
 
 from anyorder.factorization import FactorizationConfig
 from anyorder.testing.factorizations import CHECKS, check_factorization
+from anyorder.testing.probes import answers_with_numbers, ordinal_heads
 
 from .families import CONFIGS, every_config, named
+
+
+def is_default(config):
+    """Whether a family that can answer with numbers has its default settings."""
+    return config == type(config)() and answers_with_numbers(config.build())
+
+
+def uses_network(name):
+    """Whether a check asks a network of weights, not a table."""
+    return "network_for" in CHECKS[name][0].__code__.co_names
+
 
 CASES = [
     pytest.param(config, name, id=f"{named(config)}-{name}")
@@ -18,6 +30,14 @@ CASES = [
 @pytest.mark.parametrize(("config", "name"), CASES)
 def test_contract(config, name):
     CHECKS[name][0](config.build())
+
+
+@pytest.mark.parametrize(
+    ("config", "name"), [case for case in CASES if is_default(case.values[0]) and uses_network(case.values[1])]
+)
+def test_contract_with_an_ordinal_head(config, name):
+    with ordinal_heads():
+        CHECKS[name][0](config.build())
 
 
 @every_config

@@ -37,6 +37,7 @@ def observation(rows=4):
 
 def make(family="autoregressive", **settings):
     levels = FactorizationConfig.named(family).build().needs_levels
+    tokenizer = {"tokenizer": "dct"} if levels else {"tokenizer": "fast", "tokenizer_options": {"vocab_size": 200}}
     config = AnyOrderConfig(
         input_features={
             "observation.state": PolicyFeature(FeatureType.STATE, (ACTIONS,)),
@@ -47,12 +48,11 @@ def make(family="autoregressive", **settings):
         chunk_size=HORIZON,
         n_action_steps=4,
         factorization=family,
-        tokenizer="dct" if levels else "fast",
-        tokenizer_options={} if levels else {"vocab_size": 200},
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         push_to_hub=False,
-        **settings,
+        **({"tokenizer": "dct"} if levels else {"tokenizer": "fast", "tokenizer_options": {"vocab_size": 200}})
+        | settings,
     )
     statistics = {name: Statistics.of(x.numpy()).as_lerobot() for name, x in observation(50).items()}
     torch.manual_seed(0)

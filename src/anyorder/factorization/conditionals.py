@@ -110,8 +110,8 @@ class Ordinal(Conditionals):
         offset = numbers.to(locations).unsqueeze(-1) - locations
         below, above = logsigmoid((offset + 0.5) * precision), logsigmoid((0.5 - offset) * precision)
         # S(a) - S(b) = S(a) S(-b) (1 - exp(b - a)), and a - b is the precision.
-        inside = below + above + torch.log(-torch.expm1(-precision))
-        scores = torch.where(first, below, torch.where(last, above, inside))
+        between = torch.log(-torch.expm1(-precision)).masked_fill(first | last, 0.0)
+        scores = below.masked_fill(last, 0.0) + above.masked_fill(first, 0.0) + between
         return torch.logsumexp(log_weights + scores, -1)
 
     @override

@@ -1,6 +1,8 @@
 """What the checks of factorizations share: their list, small networks, chunks, statistics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -8,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from anyorder.factorization import Categorical, Factorization, Slots, TokenAutomaton, TokenFactorization
-from anyorder.networks import ChunkNetwork, SlotNetwork, TransformerConfig
+from anyorder.networks import ChunkNetwork, OrdinalHead, SlotNetwork, TransformerConfig
 from anyorder.testing.toy import TabularNetwork, context
 
 LENGTH, VOCAB = 3, 3
@@ -17,6 +19,9 @@ WIDTH = 16
 FALSE_ALARM = 1e-4
 ROWS = 4000
 
+
+ORDINAL: ContextVar[bool] = ContextVar("ORDINAL", default=False)
+"""Whether ``network_for`` gives networks an ordinal head."""
 
 Check = Callable[[Any], None]
 CHECKS: dict[str, tuple[Check, Callable[[Factorization], bool]]] = {}
@@ -59,7 +64,27 @@ def network_for(family: Factorization, length: int = 5, vocab: int = 7, seed: in
         torch.nn.init.normal_(network.value_out.weight, std=0.3)
         return network.double().eval()
     levels = (1,) + (2,) * (length // 2) if length % 2 else (2,) * (length // 2)
-    return SlotNetwork(trunk, length, vocab, levels).double().eval()
+    head = None
+    if ORDINAL.get() and answers_with_numbers(family):
+        head = OrdinalHead(WIDTH, length, (vocab,), components=2)
+        # A fresh one answers every slot alike.
+        torch.nn.init.normal_(head.out.weight, std=0.5)
+    return SlotNetwork(trunk, length, vocab, levels, head).double().eval()
+
+
+def answers_with_numbers(family: Factorization) -> bool:
+    """Return whether a family's network may have an ordinal head."""
+    return isinstance(family, TokenFactorization) and family.reads == "slots" and family.normalizes
+
+
+@contextmanager
+def ordinal_heads() -> Iterator[None]:
+    """Give the networks of ``network_for`` an ordinal head meanwhile, where the family can have one."""
+    token = ORDINAL.set(True)
+    try:
+        yield
+    finally:
+        ORDINAL.reset(token)
 
 
 def chunks_for(family: Factorization, rows: int, length: int = 5, vocab: int = 7, seed: int = 0) -> Tensor:

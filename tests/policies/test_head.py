@@ -1,0 +1,61 @@
+"""Which distribution a policy's tokens have: decided by tokenizer and factorization, saved with it."""
+
+import json
+
+import pytest
+import torch
+
+from anyorder.errors import ConfigError
+from anyorder.networks import HeadConfig, OrdinalHead
+from anyorder.training.checkpoint import load_policy
+
+from .test_policy import chunks, make, observation
+
+NUMBERS = ("bins", "bspline", "dct", "registers")
+
+
+@pytest.mark.parametrize(
+    ("family", "tokenizer", "ordinal"),
+    [(family, "dct", True) for family in ("autoregressive", "masked_diffusion", "next_frequency", "uniform_diffusion")]
+    + [("autoregressive", tokenizer, True) for tokenizer in NUMBERS]
+    + [("autoregressive", "fast", False), ("score_entropy", "dct", False), ("embedding_diffusion", "dct", False)],
+)
+def test_auto_is_ordinal_where_tokens_are_numbers(family, tokenizer, ordinal, tmp_path):
+    policy = make(family, tokenizer=tokenizer, tokenizer_options={})
+    assert policy.config.head.distribution == ("ordinal" if ordinal else "categorical")
+    assert isinstance(policy.network.head, OrdinalHead) == ordinal
+    policy.save_pretrained(tmp_path)
+    loaded = load_policy(tmp_path, "cpu")
+    assert loaded.config.head == policy.config.head
+    for p in (policy, loaded):
+        p.manual_seed(5)
+    first, second = (p.predict_action_chunk(observation()) for p in (policy, loaded))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("family", "tokenizer"), [("autoregressive", "fast"), ("score_entropy", "dct")])
+def test_ordinal_is_refused_where_it_cannot_be(family, tokenizer):
+    with pytest.raises(ConfigError, match=r"head\.distribution: 'ordinal' given, allowed: auto or categorical"):
+        make(family, tokenizer=tokenizer, tokenizer_options={}, head=HeadConfig("ordinal"))
+
+
+def test_a_fresh_policy_starts_at_the_mean_and_width_of_its_codes():
+    policy = make("autoregressive", tokenizer="dct", tokenizer_options={})
+    codes = policy.codec.encode({**observation(200), "action": chunks()}).double()
+    head = policy.network.head
+    assert torch.allclose(head.mean[:-1, 0].double(), codes.mean(0), atol=1e-3)
+    assert torch.allclose(head.mean[-1, 0].double(), codes.mean(), atol=1e-3)
+    assert torch.allclose(head.spread[-1, 0].double(), codes.std(correction=0), atol=1e-2)
+
+
+def test_a_policy_saved_before_there_were_heads_has_a_softmax(tmp_path):
+    policy = make("autoregressive", tokenizer="dct", tokenizer_options={}, head=HeadConfig("categorical"))
+    policy.save_pretrained(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    del saved["head"]
+    file.write_text(json.dumps(saved))
+    loaded = load_policy(tmp_path, "cpu")
+    assert loaded.network.head is None
+    assert torch.equal(policy.predict_action_chunk(observation()), loaded.predict_action_chunk(observation()))
