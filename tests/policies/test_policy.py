@@ -51,8 +51,7 @@ def make(family="autoregressive", **settings):
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         push_to_hub=False,
-        **({"tokenizer": "dct"} if levels else {"tokenizer": "fast", "tokenizer_options": {"vocab_size": 200}})
-        | settings,
+        **tokenizer | settings,
     )
     statistics = {name: Statistics.of(x.numpy()).as_lerobot() for name, x in observation(50).items()}
     torch.manual_seed(0)
