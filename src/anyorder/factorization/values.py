@@ -56,7 +56,7 @@ class ValueFactorization(Factorization):
     """
 
     discrete = False
-    reads = "values"
+    draws_tokens = False
     exact = None
     infills = "approximate"
 
