@@ -45,7 +45,7 @@ def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer
         ConfigError: an ordinal head is asked for where it cannot be.
     """
     ordered = tokenizer is not None and tokenizer.digits is not None
-    able = ordered and isinstance(family, TokenFactorization) and family.normalizes and family.reads == "slots"
+    able = ordered and isinstance(family, TokenFactorization) and family.normalizes
     if head.distribution == "ordinal" and not able:
         allowed = "auto or categorical: " + (
             "this factorization reads more than a distribution from the network"

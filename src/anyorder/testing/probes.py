@@ -74,7 +74,7 @@ def network_for(family: Factorization, length: int = 5, vocab: int = 7, seed: in
 
 def answers_with_numbers(family: Factorization) -> bool:
     """Return whether a family's network may have an ordinal head."""
-    return isinstance(family, TokenFactorization) and family.reads == "slots" and family.normalizes
+    return isinstance(family, TokenFactorization) and family.normalizes
 
 
 @contextmanager
