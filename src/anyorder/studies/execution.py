@@ -69,7 +69,7 @@ def execute(
     show: Callable[[int, float | None], None],
     deadline: float | None = None,
 ) -> dict[str, str]:
-    """Do tasks of one kind in processes on this machine.
+    """Do tasks of one kind in processes on this machine; returns what went wrong, by the run's id.
 
     Args:
         execution: by how many processes, and where.
@@ -78,9 +78,6 @@ def execute(
         tasks: what to do.
         show: told now and then how many tasks are done, and how many seconds are left; None of rollouts.
         deadline: of ``time.perf_counter()``; what still goes on then is stopped, and continues another time.
-
-    Returns:
-        What went wrong, by the run's id.
     """
     out, looked = execution.folder, 0.0
 

@@ -134,12 +134,9 @@ class Pilot:
                 raise ConfigError("pilot_out", str(self.out), allowed)
 
     def check_reach(self, members: Sequence[Member], what: str, timed: bool = True) -> None:
-        """Refuse a question that the laws of these runs would not answer, before the time is spent.
+        """Refuse a question that the laws of these runs, called ``what``, would not answer, before the time is spent.
 
-        Args:
-            members: the runs there will be.
-            what: they are.
-            timed: ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
+        Where they are ``timed``, ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
         """
         for family in dict.fromkeys(m.family for m in members):
             mine = [m for m in members if m.family == family]
