@@ -115,9 +115,7 @@ def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
 def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
     """Load a policy from a checkpoint, a run folder (its last checkpoint) or a ``pretrained_model`` folder.
 
-    Args:
-        path: of one of them.
-        device: where to put it; None for the policy's own, or the best there is where this machine lacks that.
+    A ``device`` of None is the policy's own, or the best there is where this machine lacks that.
 
     Raises:
         ConfigError: this machine has no such device.

@@ -29,11 +29,7 @@ def policy_loss(model: Any, batch: Any, *, generator: torch.Generator, progress:
 
 
 class OneDevice:
-    """Where a learner trains: on one device in full precision, with the names of accelerate's handle.
-
-    Args:
-        device: of the weights.
-    """
+    """Where a learner trains: on one device in full precision, with the names of accelerate's handle."""
 
     process_index = 0
 

@@ -131,7 +131,7 @@ def _train(config: TrainConfig) -> TrainResult:
             if metrics is None:
                 continue
             if done % config.log_freq == 0 or done == config.steps:
-                seen = epoch(done, config, train_chunks)
+                seen = done * config.batch_size / train_chunks.frames  # policy epochs
                 seconds = clock.means(batches.take_waited_s())
                 metrics.log(done, train_loss=loss, grad_norm=norm, lr=learner.rate, epoch=seen, **seconds)
             progress.step(done, loss)
@@ -199,11 +199,6 @@ def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     """Return the settings as saved in a checkpoint, with the environment the data came from, if known."""
     env = Origin.shared_env(chunks.roots)
     return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
-
-
-def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
-    """Return how many policy epochs (every frame once as a chunk's start) have been seen."""
-    return done * config.batch_size / chunks.frames
 
 
 def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:

@@ -15,18 +15,14 @@ from anyorder.weights import check_state
 class Watch:
     """Around a training's steps: says of a loss or a weight that is not finite at which step, and what to do.
 
-    Args:
-        run: folder of the run.
-        config: its settings.
-
     Attributes:
         step: the present one, counted from 1.
     """
 
+    step = 0
+
     def __init__(self, run: Path, config: TrainConfig) -> None:
-        self.run = run
-        self.config = config
-        self.step = 0
+        self.run, self.config = run, config
 
     def __enter__(self) -> Self:
         return self

@@ -64,11 +64,7 @@ class DatasetInfo:
         return self.sources.get(key, key)
 
     def renamed(self, names: Mapping[str, str], setting: str = "dataset.rename") -> "DatasetInfo":
-        """Return it with other names for some features.
-
-        Args:
-            names: new name by the dataset's own.
-            setting: what a message calls them.
+        """Return it with new names for some features, by the dataset's own; a message calls them ``setting``.
 
         Raises:
             DatasetError: there is no such feature, or two get one name.
@@ -189,12 +185,8 @@ def read_columns(info: DatasetInfo, keys: Sequence[str], partial: bool = False) 
 def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     """Return which rows belong to the dataset's episodes: (rows,) bool.
 
-    Episodes may have any numbers, as long as they are as many as the metadata says.
-
-    Args:
-        info: the dataset.
-        episode: (rows,) int64 number of each row's episode.
-        partial: accept that rows are missing.
+    ``episode`` (rows,) int64 holds any numbers, as long as they are as many as the metadata says. ``partial`` accepts
+    that rows are missing.
 
     Raises:
         DatasetError: frames are missing, or there are too many.
@@ -249,11 +241,7 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
 
 
 def named_info(dataset: str, rename: Mapping[str, str]) -> DatasetInfo:
-    """Return the head of a dataset with actions: a folder, or a name on the hub.
-
-    Args:
-        dataset: the folder or the name.
-        rename: other names for features, by the dataset's own.
+    """Return the head of a dataset with actions, a folder or a name on the hub, some features renamed.
 
     Raises:
         UserError: there is none, or it has no actions.

@@ -30,13 +30,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def damaged(path: Path, what: str, reason: str) -> DatasetError:
-    """Return the error of a file that cannot be read.
-
-    Args:
-        path: of the file.
-        what: it should be.
-        reason: why it cannot be read.
-    """
+    """Return the error of a file that cannot be read, ``what`` it should be, and the reason."""
     if is_pointer(path):
         reason = "Git LFS has not fetched it: `git lfs pull` does"
     return DatasetError("dataset file", str(path), f"{what} ({' '.join(reason.split())[:160]})")
@@ -80,15 +74,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
-    """Turn a (nested) list column into an array (frames, *shape); (frames,) for the shape (1,).
+    """Turn a (nested) list column of numbers or booleans into an array (frames, *shape); (frames,) for the shape (1,).
 
-    Args:
-        column: numbers or booleans.
-        shape: of each row.
-        where: column and file, for messages.
-
-    Returns:
-        float32, int64 or bool, the types that LeRobot's loader makes of them.
+    It is float32, int64 or bool, the types that LeRobot's loader makes of them. A message calls the column ``where``.
 
     Raises:
         DatasetError: rows of another length, missing ones, no numbers, or an integer that int64 does not hold.

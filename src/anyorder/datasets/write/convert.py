@@ -171,15 +171,11 @@ def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
     tables = [staged / DATA.format(i // PER_CHUNK, i) for i in range(len(old.episodes))]
     stats, described = statistics(old, tables)
     count = len(old.episodes)
-    lengths = [episode.length for episode in old.episodes]
-    rows = [
-        {**e.about, "episode_index": i, "length": e.length, "tasks": e.about["tasks"]}
-        for i, e in enumerate(old.episodes)
-    ]
+    rows = [{**e.about, "episode_index": i, "length": e.length} for i, e in enumerate(old.episodes)]
     write_lines(staged, "episodes", rows)
     write_lines(staged, "episodes_stats", [{"episode_index": i, "stats": s} for i, s in enumerate(stats)])
     write_lines(staged, "tasks", [{"task_index": i, "task": old.tasks[n]} for n, i in task_numbers.items()])
-    counts = {"total_episodes": count, "total_frames": sum(lengths), "total_tasks": len(old.tasks)}
+    counts = {"total_episodes": count, "total_frames": start, "total_tasks": len(old.tasks)}
     counts |= {"total_chunks": 1, "total_videos": count * len(old.videos)}
     paths = {"data_path": DATA, "video_path": VIDEO if old.videos else None, "splits": {"train": f"0:{count}"}}
     (staged / "meta" / "info.json").write_text(json.dumps({**info, **counts, **paths}, indent=1))

@@ -21,12 +21,8 @@ def write_episode(
 ) -> None:
     """Write the episode that follows those of the dataset in ``root`` into its staging folder.
 
-    Args:
-        root: the dataset's folder, which is only read; it need not exist.
-        repo_id: LeRobot's name of the dataset.
-        env: the environment that was recorded.
-        features: what LeRobot is to know of each value of a frame.
-        frames: the values of every step by feature.
+    ``root`` is only read and need not exist. ``features`` say what LeRobot is to know of each value of a frame;
+    ``frames`` are the values of every step of ``env`` by feature.
     """
     from lerobot.utils.utils import SuppressProgressBars
 
