@@ -59,8 +59,7 @@ class AdviseConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pilot is not None and self.unique_tokens is not None:
-            allowed = "none with pilot=..., which learns from dataset=..."
-            raise ConfigError("unique_tokens", self.unique_tokens, allowed)
+            raise ConfigError("unique_tokens", self.unique_tokens, "none with pilot=..., which learns from dataset=...")
         either = "" if self.pilot is not None else ", or unique_tokens=... in its stead"
         for one, other, what in (
             ("laws", "pilot", "laws.json of `anyorder fit`, or pilot=MINUTES in its stead"),
@@ -213,8 +212,7 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     for line in lines(advice):
         console.print(f"- {line}", markup=False)
     if config.out is not None:
-        text = json.dumps(finite(content(advice)), indent=1, allow_nan=False) + "\n"
-        write_whole(Path(config.out), text)
+        write_whole(Path(config.out), json.dumps(finite(content(advice)), indent=1, allow_nan=False) + "\n")
         console.print(f"advice: {config.out}", markup=False)
 
 

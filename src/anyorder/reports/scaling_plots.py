@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from anyorder.laws.critical import best_loss
 from anyorder.laws.intervals import percentiles
-from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
+from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, effective_tokens, predict
 from anyorder.laws.laws import FittedLaws
 from anyorder.laws.runs import Runs
 from anyorder.reports.palette import MARKERS, family_colors
@@ -167,8 +167,7 @@ def common_unique(runs: Runs) -> float:
 def some_unique(runs: Runs, count: int) -> list[float]:
     """Return up to ``count`` values of U among those of the runs, evenly spread, smallest first."""
     values = np.unique(runs.unique_tokens)
-    chosen: Array = values[np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
-    return [float(value) for value in chosen]
+    return values[np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))].tolist()
 
 
 def log_axes(axes: Axes) -> None:

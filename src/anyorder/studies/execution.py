@@ -36,8 +36,7 @@ class Execution(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.launcher == LOCAL and self.launcher_options:
-            allowed = "none with launcher=local"
-            raise ConfigError("launcher_options", self.launcher_options, allowed)
+            raise ConfigError("launcher_options", self.launcher_options, "none with launcher=local")
 
     @property
     def folder(self) -> Path:

@@ -48,8 +48,7 @@ def launch(execution: Execution) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:160]
         needed = f" (pip install {PACKAGES[launcher]})" if launcher in PACKAGES else ""
-        allowed = f"local, basic, {', '.join(PACKAGES)}{needed}: {reason}"
-        raise ConfigError("launcher", launcher, allowed) from error
+        raise ConfigError("launcher", launcher, f"local, basic, {', '.join(PACKAGES)}{needed}: {reason}") from error
     finally:
         GlobalHydra.instance().clear()
     for job in chain.from_iterable(ended):

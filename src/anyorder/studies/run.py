@@ -103,8 +103,7 @@ class Training:
         check_trained(self.averaged)
         found = score_inputs(self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED)
         if not math.isfinite(found.nll):
-            allowed = "finite: try a lower optimizer.lr"
-            raise DivergedError(f"NLL at step {self.step}", found.nll, allowed)
+            raise DivergedError(f"NLL at step {self.step}", found.nll, "finite: try a lower optimizer.lr")
         best = min((moment["nll"] for moment in self.history), default=float("inf"))
         self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
         if found.nll < best:

@@ -156,8 +156,7 @@ def recorded_env(path: str | Path) -> EnvConfig:
     if env is None:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
-        allowed = f"env=NAME, as {where} does not name one ({hint})"
-        raise EnvError("env", None, allowed)
+        raise EnvError("env", None, f"env=NAME, as {where} does not name one ({hint})")
     return env
 
 

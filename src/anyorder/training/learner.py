@@ -24,8 +24,7 @@ Objective = Callable[..., Tensor]
 
 def policy_loss(model: Any, batch: Any, *, generator: torch.Generator, progress: float) -> Tensor:
     """Return the loss that a policy says of a raw batch."""
-    loss: Tensor = model(batch, generator=generator, progress=progress)[0]
-    return loss
+    return model(batch, generator=generator, progress=progress)[0]
 
 
 class OneDevice:
@@ -111,8 +110,7 @@ class Learner:
     @property
     def rate(self) -> float:
         """The learning rate of the last step."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return self.optimizer.param_groups[0]["lr"]
 
     @property
     def averaged(self) -> AnyOrderPolicy:

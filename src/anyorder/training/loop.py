@@ -91,8 +91,7 @@ def _train(config: TrainConfig) -> TrainResult:
     check_data(run, data)
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
-        allowed = f"a multiple of the {world} processes"
-        raise ConfigError("batch_size", config.batch_size, allowed)
+        raise ConfigError("batch_size", config.batch_size, f"a multiple of the {world} processes")
 
     torch.manual_seed(config.seed)
     policy = make_policy(config, train_chunks)
@@ -209,8 +208,7 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return config.rollout.env
     env = Origin.shared_env(chunks.roots)
     if env is None:
-        allowed = "an environment, as the dataset does not say where it was recorded"
-        raise ConfigError("rollout.env", None, allowed)
+        raise ConfigError("rollout.env", None, "an environment, as the dataset does not say where it was recorded")
     return env
 
 

@@ -26,8 +26,7 @@ def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> 
         hint = f"dataset.exclude_episodes=[{episode}] leaves it out"
         if key.startswith("observation."):
             hint += ", dataset.observations may name fewer features"
-        field = f"{key} in episode {episode}, frame {frame}"
-        raise DatasetError(field, bad, f"finite numbers; {hint}")
+        raise DatasetError(f"{key} in episode {episode}, frame {frame}", bad, f"finite numbers; {hint}")
 
 
 def check_order(columns: Mapping[str, Tensor]) -> None:

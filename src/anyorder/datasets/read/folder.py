@@ -71,12 +71,10 @@ class DatasetInfo:
         """
         for old, new in names.items():
             if old not in self.features:
-                allowed = ", ".join(self.features) + did_you_mean(old, self.features)
-                raise DatasetError(setting, old, allowed)
+                raise DatasetError(setting, old, ", ".join(self.features) + did_you_mean(old, self.features))
             taken = [key for key in self.features if names.get(key, key) == new]
             if len(taken) > 1 or not new or {old, new} & set(INDEX_COLUMNS):
-                allowed = f"a name of its own, beside {', '.join(self.features)}"
-                raise DatasetError(f"{setting} of {old}", new, allowed)
+                raise DatasetError(f"{setting} of {old}", new, f"a name of its own, beside {', '.join(self.features)}")
         features = {names.get(key, key): feature for key, feature in self.features.items()}
         sources = {new: self.source(old) for old, new in names.items()}
         return dataclasses.replace(self, features=features, sources={**self.sources, **sources})
@@ -93,8 +91,7 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool, 
     if root is not None:
         return Path(root)
     if repo_id is None:
-        allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
-        raise DatasetError("dataset.root", None, allowed)
+        raise DatasetError("dataset.root", None, "a dataset folder, or dataset.repo_id with its name on the hub")
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -128,8 +125,7 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
         older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
-        allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
-        raise DatasetError("dataset version", version, allowed)
+        raise DatasetError("dataset version", version, f"v3.0{older if version in OLD_VERSIONS else ''}")
     pattern = info.get("video_path") or ""
     if not isinstance(pattern, str):
         raise DatasetError(f"video_path in {path}", pattern, "text, or null")
@@ -229,14 +225,12 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
     if "action" not in info.vectors:
         close = [key for key in info.vectors if key.startswith("action")]
         hint = f" (dataset.rename={{{close[0]}: action}} calls {close[0]} so)" if close else ""
-        allowed = f"features with an 'action' of numbers{hint}"
-        raise DatasetError("dataset features", sorted(info.features), allowed)
+        raise DatasetError("dataset features", sorted(info.features), f"features with an 'action' of numbers{hint}")
     if features is None:
         return info.vectors
     for key in features:
         if key not in info.vectors:
-            allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
-            raise DatasetError("feature", key, allowed)
+            raise DatasetError("feature", key, ", ".join(info.vectors) + did_you_mean(key, info.vectors))
     return [key for key in info.vectors if key in features or key == "action"]
 
 

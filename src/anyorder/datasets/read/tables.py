@@ -125,10 +125,9 @@ def entries(table: pa.Table, name: str, path: Path) -> list[Any]:
         DatasetError: one cannot be read, as text that is no UTF-8.
     """
     try:
-        found: list[Any] = table.column(name).to_pylist()
+        return table.column(name).to_pylist()
     except UNREADABLE as error:
         raise damaged(path, "a whole parquet file", str(error)) from error
-    return found
 
 
 def whole_numbers(table: pa.Table, name: str, path: Path, most: int = 2**31) -> list[int]:

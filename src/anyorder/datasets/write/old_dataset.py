@@ -208,8 +208,7 @@ def read_videos(
     cameras = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     for key in folders:
         if key not in cameras:
-            allowed = (", ".join(cameras) or "no camera") + did_you_mean(key, cameras)
-            raise DatasetError("videos", key, allowed)
+            raise DatasetError("videos", key, (", ".join(cameras) or "no camera") + did_you_mean(key, cameras))
     videos: dict[str, list[OldVideo]] = {}
     spare = max(1, int(SPARE_S * info["fps"]))
     for key in cameras:
@@ -233,8 +232,7 @@ def read_videos(
             videos[key].append(video)
         formats = {video.format for video in videos[key]}
         if len(formats) != 1:
-            given = Words(", ".join(sorted(map(str, formats))))
-            raise DatasetError(f"videos of {key}", given, "one format for all")
+            raise DatasetError(f"videos of {key}", Words(", ".join(sorted(map(str, formats)))), "one format for all")
         (found,) = formats
         feature = info["features"][key]
         feature["shape"] = [found.height, found.width, channels(feature)]

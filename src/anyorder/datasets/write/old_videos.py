@@ -101,8 +101,7 @@ def restamp(video: OldVideo, target: Path, fps: int) -> None:
         times = [packet.pts for packet in packets]
         if None in times or len(set(times)) < len(times):
             if has_b_frames(video.path):
-                allowed = "frames with times of their own, or without B-frames"
-                raise DatasetError("video file", str(video.path), allowed)
+                raise DatasetError("video file", str(video.path), "frames with times of their own, or without B-frames")
             order = list(range(len(times)))
         else:
             order = np.argsort(np.argsort(np.array(times))).tolist()
