@@ -120,10 +120,7 @@ def pilot_of(config: AdviseConfig) -> "PilotConfig":
 
 
 def run_pilot(config: AdviseConfig, console: Console) -> Path:
-    """Run a pilot within its budget and fit laws to it; one that was killed goes on.
-
-    Returns:
-        The folder with its laws.
+    """Run a pilot within its budget, go on with one that was killed, and fit laws to it; returns their folder.
 
     Raises:
         UserError: the dataset cannot be studied, the question lies far outside what the pilot can reach, or too few

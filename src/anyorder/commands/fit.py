@@ -79,11 +79,7 @@ def run(config: FitCommandConfig, console: Console) -> None:
 
 
 def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws", "Runs", list[str]]:
-    """Fit the table of runs and write ``laws.json`` and ``report.html``.
-
-    Returns:
-        The laws, the runs, and the table's columns that were not used.
-    """
+    """Fit and write ``laws.json`` and ``report.html``; returns laws, runs, and the table's columns not used."""
     from anyorder.laws.facts import facts_of
     from anyorder.laws.laws import fit_laws
     from anyorder.laws.laws_file import LAWS_FILE, write_laws

@@ -11,7 +11,7 @@ from anyorder.reports.page import render
 from anyorder.reports.scaling_plots import law_plots
 
 
-def scaling_page(laws: FittedLaws, runs: Runs, subtitle: str, title: str = "anyorder fit") -> str:
+def scaling_page(laws: FittedLaws, runs: Runs, subtitle: str) -> str:
     """Return the page as HTML that needs no other file."""
     said = sentences(laws)
     numbers = to_dict(laws, said)
@@ -19,7 +19,7 @@ def scaling_page(laws: FittedLaws, runs: Runs, subtitle: str, title: str = "anyo
         del law["bootstrap"]["samples"]  # they are in laws.json
     return render(
         "scaling.html.j2",
-        title=title,
+        title="anyorder fit",
         headline=headline(laws),
         subtitle=subtitle,
         summary=LAWS[laws.config.law].summary,

@@ -22,24 +22,15 @@ ORIGINAL_COLOR, DECODED_COLOR = PALETTE[0], PALETTE[1]
 
 
 def tokenizer_page(
-    report: TokenizerReport,
-    config: TokenizerConfig,
-    subtitle: str,
-    curve: RateDistortion | None = None,
-    title: str = "anyorder tokenize",
+    report: TokenizerReport, config: TokenizerConfig, subtitle: str, curve: RateDistortion | None = None
 ) -> str:
     """Return the page as HTML that needs no other file.
 
-    Args:
-        report: what was measured.
-        config: the tokenizer's settings; their point is marked on the curve.
-        subtitle: what it was fitted to and measured on.
-        curve: rate against distortion of several settings; left out where None.
-        title: of the page.
+    The point of the tokenizer's settings is marked on the curve of several settings, which is left out where None.
     """
     return render(
         "tokenizer.html.j2",
-        title=title,
+        title="anyorder tokenize",
         headline=headline(report),
         subtitle=subtitle,
         tables={**report_contents(report), "points": curve_content(curve)},

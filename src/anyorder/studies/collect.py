@@ -52,13 +52,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class WrittenStudy:
-    """What ``study.json`` holds.
-
-    Attributes:
-        config: the study's settings, as nested dicts.
-        data: what its data holds, see ``data_facts``.
-        members: its runs.
-    """
+    """What ``study.json`` holds: the settings as nested dicts, what ``data_facts`` says of the data, and the runs."""
 
     config: dict[str, Any]
     data: dict[str, Any]

@@ -70,13 +70,9 @@ def execute(
 ) -> dict[str, str]:
     """Do tasks of one kind in processes on this machine; returns what went wrong, by the run's id.
 
-    Args:
-        execution: by how many processes, and where.
-        study: of the runs.
-        members: all its runs, which tell how fast they are.
-        tasks: what to do.
-        show: told now and then how many tasks are done, and how many seconds are left; None of rollouts.
-        deadline: of ``time.perf_counter()``; what still goes on then is stopped, and continues another time.
+    ``members`` are all runs of the study, which tell how fast they are. ``show`` is called now and then with how many
+    tasks are done, and how many seconds are left; None of rollouts. What still goes on at a ``deadline`` of
+    ``time.perf_counter()`` is stopped, and continues another time.
     """
     out, looked = execution.folder, 0.0
 

@@ -92,10 +92,7 @@ class Pilot:
     Its state is what lies in its folder: runs count by the time they took, also those that a kill ended, so one that
     goes on spends what is left of its budget.
 
-    Args:
-        config: what is asked.
-        info: head of the dataset.
-        started: when its time began, by ``time.perf_counter()``.
+    Its time began at ``started`` of ``time.perf_counter()``.
 
     Attributes:
         grid: all runs that it may train, with what they are expected to take anywhere.
@@ -172,11 +169,10 @@ class Pilot:
             raise self.cannot_learn(self.failed[0])
 
     def choose(self) -> tuple[list[Member], float | None]:
-        """Return as much as fits the time.
+        """Return the runs that fit the time, and None.
 
-        Returns:
-            The runs, and the seconds the pilot will take in all where that is more than its time, as this machine is
-            slower than when the time was named as enough; otherwise None.
+        Instead of None it returns the seconds that the pilot will take in all where that is more than its time, as this
+        machine is slower than when the time was named as enough.
 
         Raises:
             UserError: too little fits for laws.

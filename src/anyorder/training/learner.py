@@ -118,14 +118,9 @@ class Learner:
         return cast(AnyOrderPolicy, self.average.module)
 
     def advance(self, batch: Any, step: int) -> tuple[float, float]:
-        """Take one step and average the weights.
+        """Take a step, counted from 0, and average the weights.
 
-        Args:
-            batch: what the objective reads.
-            step: its number, counted from 0.
-
-        Returns:
-            The loss over all processes, and the norm of the gradient.
+        Returns the loss over all processes, and the norm of the gradient.
 
         Raises:
             DivergedError: the loss or the gradient is not finite; no step is then taken.

@@ -1,7 +1,6 @@
 """A training that diverges ends in one line that says how to go on; what was saved before stays."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from torch import nn
@@ -27,9 +26,7 @@ class Watch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DivergedError):
             last = last_checkpoint(self.run)
             there = "begins again, as there is no checkpoint yet"

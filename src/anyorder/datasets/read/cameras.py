@@ -90,12 +90,7 @@ class Cameras:
 
 @dataclass(frozen=True)
 class CameraRows:
-    """What the cameras saw at the rows of some episodes.
-
-    Attributes:
-        cameras: read the frames, and keep them.
-        numbers: (rows,) int64, each row's number among the frames of ``cameras``.
-    """
+    """What the cameras saw at the rows of some episodes, by each row's number among their frames, (rows,) int64."""
 
     cameras: Cameras
     numbers: Tensor

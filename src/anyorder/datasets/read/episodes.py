@@ -83,8 +83,7 @@ def window(rows: Tensor, offsets: Tensor, begins: Tensor, ends: Tensor) -> tuple
     Args:
         rows: (B,) int64.
         offsets: (n,) int64 frames, negative for the past.
-        begins: (frames,) int64, as ``episode_borders`` gives.
-        ends: likewise.
+        begins, ends: (frames,) int64, as ``episode_borders`` gives.
 
     Returns:
         Both (B, n): rows int64 and padding bool.

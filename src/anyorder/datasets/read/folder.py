@@ -201,8 +201,8 @@ def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     return keep
 
 
-def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
-    """Return which numbers between those there are missing, in words, the first ``most`` of them.
+def missing_numbers(numbers: Sequence[int]) -> str:
+    """Return which numbers between those there are missing, in words, the first eight of them.
 
     >>> missing_numbers([0, 1, 2, 5, 6, 9])
     '3, 4, 7, 8'
@@ -210,10 +210,10 @@ def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
     there, found = set(numbers), list[int]()
     for number in sorted(there):
         missing = number + 1
-        while missing not in there and number < max(there) and len(found) <= most:
+        while missing not in there and number < max(there) and len(found) <= 8:
             found.append(missing)
             missing += 1
-    return ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
+    return ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
 
 
 def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:

@@ -95,15 +95,10 @@ def check_shape(feature: Mapping[str, Any], field: str) -> tuple[int, ...]:
 
 
 def file_of(root: Path, pattern: str, field: str, **values: str | int) -> Path:
-    """Return the path below ``root`` that a pattern of a dataset's metadata means.
+    """Return the path below ``root`` that a pattern of a dataset's metadata means; a message calls it ``field``.
 
-    Only the fields in ``values`` are filled in, each plainly or, a number, with a width of two digits at most.
-
-    Args:
-        root: the dataset.
-        pattern: such as ``videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4``.
-        field: what a message calls the pattern.
-        values: by field.
+    It is like ``videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4``. Only what ``values`` names is
+    filled in, each plainly or, a number, with a width of two digits at most.
 
     Raises:
         DatasetError: the pattern asks for something else, or leads out of ``root``.

@@ -130,14 +130,14 @@ def entries(table: pa.Table, name: str, path: Path) -> list[Any]:
         raise damaged(path, "a whole parquet file", str(error)) from error
 
 
-def whole_numbers(table: pa.Table, name: str, path: Path, most: int = 2**31) -> list[int]:
-    """Return a column of integers, 0 ... ``most``.
+def whole_numbers(table: pa.Table, name: str, path: Path) -> list[int]:
+    """Return a column of integers, 0 ... 2^31.
 
     Raises:
         DatasetError: it holds something else.
     """
     values = entries(table, name, path)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise DatasetError(f"{name} in {path}", value, f"integers, 0 to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 2**31:
+            raise DatasetError(f"{name} in {path}", value, f"integers, 0 to {2**31}")
     return values

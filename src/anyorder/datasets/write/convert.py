@@ -129,8 +129,7 @@ def check_places(source: Path, root: Path, staging: Path) -> None:
 def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
     """Lay out a v2.1 dataset in ``staged`` that points to the source where it is as LeRobot's functions need it.
 
-    Returns:
-        The largest correction of time stamps in seconds, and the features whose statistics were computed.
+    Returns the largest correction of time stamps in seconds, and the features whose statistics were computed.
     """
     (staged / "meta").mkdir(parents=True)
     info, fps = old.info, old.info["fps"]
