@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyorder.errors import ConfigError, UserError
 from anyorder.files import whole, write_json
 from anyorder.laws.runs import DIGEST, table_digest
-from anyorder.studies.files import (
-    ERROR,
-    PROGRESS,
-    RESULT,
-    STUDY,
-    SUCCESS,
-    SUCCESS_FIELDS,
-    check_place,
-    read_file,
-    run_folder,
-)
+from anyorder.studies.files import ERROR, FIELDS, PROGRESS, RESULT, STUDY, SUCCESS, check_place, read_file, run_folder
 from anyorder.studies.grid import Member, as_plain, read_member
 
 if TYPE_CHECKING:
@@ -172,7 +162,7 @@ def row(member: Member, found: dict[str, Any], success: dict[str, Any], data: di
         "seed": member.settings.seed,
         "batch_size": member.settings.batch_size,
         "steps": found["steps"],
-        **{k: success.get(k) for k in SUCCESS_FIELDS},
+        **{k: success.get(k) for k in FIELDS[SUCCESS]},
         "wall_s": found["wall_s"],
         "cpu_s": found["cpu_s"],
     }
@@ -189,7 +179,7 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    numbers = {name: pa.int64() if kind is int else pa.float64() for name, kind in SUCCESS_FIELDS.items()}
+    numbers = {name: pa.int64() if kind is int else pa.float64() for name, kind in FIELDS[SUCCESS].items()}
     columns = {name: pa.array([r[name] for r in rows], type=numbers.get(name)) for name in (rows[0] if rows else {})}
     table = pa.table(columns)
     table = table.replace_schema_metadata({DIGEST: table_digest(table)})

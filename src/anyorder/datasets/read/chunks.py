@@ -123,8 +123,9 @@ class ActionChunks(NamedEpisodes):
         return chunks
 
     def cache(self, cache_gb: float | None = None, progress: Progress | None = None) -> bool:
-        """Decode all camera frames into memory if they fit, see ``Cameras.fill``, for all chunks taken from these, too.
+        """Decode all camera frames into memory if they fit, for these chunks and all taken from them.
 
+        They may take ``cache_gb`` GiB, half of what is free when None; ``progress`` is called with (finished, wanted).
         Returns whether frames are in memory (or there are no cameras), so that batches cost next to nothing.
         """
         return self.cameras is None or self.cameras.fill(cache_gb, progress)

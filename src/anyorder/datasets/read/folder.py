@@ -116,12 +116,7 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
     path = root / "meta" / "info.json"
     if not root.is_dir():
         raise DatasetError(field, str(root), "the folder of a LeRobot dataset")
-    try:
-        info = load_info(path)
-    except ValueError as error:
-        reason = error if path.is_file() else "it is not there"
-        allowed = f"a LeRobot dataset of version v3.0 (its meta/info.json cannot be read: {reason})"
-        raise DatasetError(field, str(root), allowed) from error
+    info = load_info(root, field, "v3.0")
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
         older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"

@@ -85,12 +85,7 @@ def read_old(source: Path, folders: Mapping[str, Path]) -> OldDataset:
 def read_old_info(source: Path) -> dict[str, Any]:
     """Read ``meta/info.json`` and check its version, and what paths are made from."""
     path, versions = source / "meta" / "info.json", " or ".join(OLD_VERSIONS)
-    try:
-        info = load_info(path)
-    except ValueError as error:
-        reason = error if path.is_file() else "it is not there"
-        allowed = f"a LeRobot dataset of version {versions} (its meta/info.json cannot be read: {reason})"
-        raise DatasetError("source", str(source), allowed) from error
+    info = load_info(source, "source", versions)
     version = info.get("codebase_version")
     if version not in OLD_VERSIONS:
         hint = "; this one needs no conversion" if str(version).startswith("v3.") else ""
