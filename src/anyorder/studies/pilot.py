@@ -49,7 +49,9 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
     if not validation_fraction < 0.5:
         raise ConfigError("validation_fraction", validation_fraction, "below 0.5 with pilot=...")
     least = HELD_OUT / episodes
-    held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
+    held_out = StudyDataset(
+        root, validation_fraction=max(validation_fraction, least), test_fraction=max(TEST_FRACTION, least)
+    )
     families = {name: FactorizationConfig.named(kind) for name, kind in FAMILIES.items()}
     return StudyConfig(dataset=held_out, families=families, evaluation=EVALUATION, keep_weights="none")
 
