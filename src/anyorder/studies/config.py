@@ -11,9 +11,9 @@ from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.coefficients import DctConfig
 from anyorder.training.config import DatasetSettings, OptimizerConfig
 
-HELD_OUT = 2
+LEAST_HELD_OUT = 2
 """At least this many episodes validate, and as many test: their spread is the standard error."""
-LEAST_EPISODES = 3 * HELD_OUT
+LEAST_EPISODES = 3 * LEAST_HELD_OUT
 """A study needs at least this many episodes."""
 WEIGHTS = ("final", "best", "none")
 
@@ -25,7 +25,7 @@ def check_episodes(count: int) -> None:
         ConfigError: fewer than ``LEAST_EPISODES``.
     """
     if count < LEAST_EPISODES:
-        allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
+        allowed = f"at least {LEAST_EPISODES}, as {LEAST_HELD_OUT} choose and {LEAST_HELD_OUT} report"
         raise ConfigError("episodes of dataset", count, allowed)
 
 

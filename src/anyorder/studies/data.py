@@ -16,7 +16,7 @@ from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.settings import part_of, to_plain
-from anyorder.studies.config import HELD_OUT, StudyConfig, check_episodes
+from anyorder.studies.config import LEAST_HELD_OUT, StudyConfig, check_episodes
 from anyorder.training.config import DatasetConfig, DatasetSettings, TrainConfig
 from anyorder.training.data import load_chunks
 from anyorder.training.fresh import policy_config
@@ -131,12 +131,12 @@ class StudyData:
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
         for name in ("validation", "test"):
-            if getattr(self, name).episodes < HELD_OUT:
+            if getattr(self, name).episodes < LEAST_HELD_OUT:
                 total = rest.episodes + self.test.episodes
                 check_episodes(total)
                 allowed = (
-                    f"{math.ceil(100 * HELD_OUT / total) / 100:g} or more: at least {HELD_OUT} of {total} episodes, "
-                    f"whose spread is the standard error"
+                    f"{math.ceil(100 * LEAST_HELD_OUT / total) / 100:g} or more: "
+                    f"at least {LEAST_HELD_OUT} of {total} episodes, whose spread is the standard error"
                 )
                 field = f"dataset.{name}_fraction"
                 raise ConfigError(field, getattr(given, f"{name}_fraction"), allowed)
