@@ -41,7 +41,7 @@ class AnalogBits(Factorization):
     """
 
     discrete = True
-    reads = "values"
+    draws_tokens = False
     exact = None
     infills = "approximate"
 

@@ -46,7 +46,6 @@ class EmbeddingDiffusion(Factorization):
     """
 
     discrete = True
-    reads = "embeddings"
     exact = None
     infills = "approximate"
 
