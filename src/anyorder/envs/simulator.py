@@ -22,7 +22,7 @@ RENDER_SIZE = (480, 360)
 
 def cameras_among(*names: str) -> Any:
     """Declare the setting ``cameras`` of a simulator that has cameras of these names, the usual one first."""
-    meaning = f"Any of {', '.join(names)} (the first is the usual one); empty leaves pixels out."
+    meaning = f"Cameras to observe, the usual one first: {', '.join(names)}. Empty leaves pixels out."
     return setting([], meaning, among=names)
 
 
