@@ -12,9 +12,9 @@ from typing import Any, override
 import gymnasium as gym
 import numpy as np
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
-from anyorder.envs.simulator import Array, SimulatorEnv
-from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError
+from anyorder.envs.base import Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorConfig, SimulatorEnv, cameras_among
+from anyorder.errors import MAX_COUNT
 from anyorder.settings import setting
 
 WORKSPACE = 512.0
@@ -34,30 +34,22 @@ BLOCK_KEYPOINTS = (
 """The corners of bar and stem in the block's frame, px, in the order of ``environment_state``."""
 
 _SENTENCE = "Push the T-shaped block onto the T-shaped target."
-_CAMERAS = ("top",)
 _RENDER_SIZE = 480
 FPS = 10
 
 
 @dataclass
-class PushtConfig(EnvConfig, choice="pusht"):
+class PushtConfig(SimulatorConfig, choice="pusht"):
     """Settings of PushT."""
 
     task: str = setting("pusht", "The only task.", among=("pusht",))
-    cameras: list[str] = setting([], "[top], or [], which leaves pixels out.")
-    image_width: int = setting(96, "Width of a picture, in pixels.", least=1, most=MAX_SIDE)
-    image_height: int = setting(96, "Height of a picture, in pixels.", least=1, most=MAX_SIDE)
+    cameras: list[str] = cameras_among("top")
     max_episode_steps: int = setting(
         300, "Steps of 1/10 s before truncation; 300 is the benchmark's own.", least=1, most=MAX_COUNT
     )
     expert_noise: float = setting(
         0.0, "Standard deviation in pixels of white noise on the expert's targets.", least=0, most=100
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if list(self.cameras) not in ([], list(_CAMERAS)):
-            raise ConfigError("cameras", list(self.cameras), "[] or [top]")
 
     @override
     def build(self) -> gym.Env:
@@ -113,14 +105,12 @@ class PushtEnv(SimulatorEnv):
 
     @override
     def _picture(self, camera: str, size: tuple[int, int]) -> Array:
-        picture: Array = self._sim._render()
-        return picture
+        return np.asarray(self._sim._render())
 
     @override
     def render(self) -> Array:
         """Return a (480, 480, 3) uint8 picture; a red cross marks the last action."""
-        picture: Array = self._sim.render()
-        return picture
+        return np.asarray(self._sim.render())
 
     @override
     def close(self) -> None:
