@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from anyorder import cli
+from anyorder.factorization import TokenFactorization
 from anyorder.policies import AnyOrderPolicy
 from anyorder.training.config import DatasetConfig
 from anyorder.training.data import load_chunks
@@ -105,7 +106,7 @@ def behavior_of(folder: Path, data: Path, batch: dict[str, torch.Tensor], *words
     with torch.no_grad():
         loss, _ = policy(batch, reduction="none", generator=torch.Generator().manual_seed(5), progress=0.5)
     found["loss"] = loss.tolist()
-    if policy.factorization.discrete and policy.factorization.reads == "slots":
+    if isinstance(policy.factorization, TokenFactorization):
         likely = policy.log_prob(batch, generator=torch.Generator().manual_seed(6), samples=3)
         found["log_prob"] = likely.value.tolist()
     seen = {k: v for k, v in batch.items() if k != "action"}

@@ -28,7 +28,8 @@ def test_settings_survive_a_round_trip(config):
 @every_config
 def test_declares_what_it_is(config):
     family = config.build()
-    assert family.reads in ("slots", "values", "embeddings")
+    assert family.draws_tokens in (True, False)
+    assert family.draws_tokens <= family.discrete
     assert family.exact in (True, False, None)
     assert family.infills in ("any", "prefix", "approximate", None)
     assert len(type(family).__doc__) > 200

@@ -40,8 +40,8 @@ class Factorization(ABC):
 
     Attributes:
         discrete: the chunk is tokens (True) or continuous values (False).
-        reads: what the network reads: ``slots`` of tokens, ``values`` (the trunk over vectors), or ``embeddings``
-            (vectors in, logits out).
+        draws_tokens: the network answers with logits, and tokens are drawn from them, which is what ``temperature`` and
+            ``nucleus`` act on (True); it maps values to values (False).
         exact: ``log_prob`` is the likelihood (True) or a lower bound, the ELBO (False); None where none is defined.
         simulates: the sampler draws from the model whose likelihood (or bound) ``log_prob`` gives; False where it
             seeks modes, or where its steps are an approximation that improves with their number.
@@ -54,17 +54,12 @@ class Factorization(ABC):
     """
 
     discrete: ClassVar[bool]
-    reads: ClassVar[str]
+    draws_tokens: ClassVar[bool] = True
     exact: bool | None
     simulates: bool = True
     infills: str | None = None
     needs_levels: bool = False
     anneals: bool = False
-
-    @property
-    def draws_tokens(self) -> bool:
-        """Whether tokens are drawn from logits, which is what ``temperature`` and ``nucleus`` act on."""
-        return self.reads != "values"
 
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
         """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
@@ -123,7 +118,6 @@ class TokenFactorization(Factorization):
     """
 
     discrete = True
-    reads = "slots"
     exact: bool
     infills: str | None = "any"
     loss_scores: bool = True
@@ -171,9 +165,15 @@ class TokenFactorization(Factorization):
 
 
 @dataclass
-class FactorizationConfig(Choice, ABC):
-    """Settings of a factorization; ``build()`` makes it."""
+class FactorizationConfig(Choice):
+    """Settings of a factorization; ``build()`` makes it.
 
-    @abstractmethod
+    Attributes:
+        family: the class of what is made.
+    """
+
+    family: ClassVar[type[Factorization]]
+
     def build(self) -> Factorization:
-        """Make the factorization."""
+        """Make the factorization; where ``family`` takes something else than the settings by name, a subclass does."""
+        return self.family(**vars(self))

@@ -1,6 +1,7 @@
-"""Continuous families: what they declare, and the values while they are drawn."""
+"""Continuous families: their loss, what they declare, and the values while they are drawn."""
 
-from typing import Any, override
+from abc import abstractmethod
+from typing import final, override
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from anyorder.factorization.categorical import ANSWER
 from anyorder.factorization.checks import check_finite, require
 from anyorder.factorization.draft import Request, Sample
 from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.slots import ValueNetwork
 
 
 class ValueDraft:
@@ -48,15 +50,29 @@ class ValueDraft:
 
 
 class ValueFactorization(Factorization):
-    """A family over the values of a chunk themselves; it has no likelihood that compares with that of tokens."""
+    """A family over the values of a chunk themselves; it has no likelihood that compares with that of tokens.
+
+    Its loss is the mean error of a value; a family says in ``_loss`` what that error is.
+    """
 
     discrete = False
-    reads = "values"
+    draws_tokens = False
     exact = None
     infills = "approximate"
 
+    @final
     @override
-    def _draft(self, network: Any, context: Tensor, request: Request) -> ValueDraft:
+    def loss(
+        self, network: ValueNetwork, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0
+    ) -> Tensor:
+        return self._loss(network, at_least_float32(code), context, generator).mean((1, 2))
+
+    @abstractmethod
+    def _loss(self, network: ValueNetwork, chunk: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the error of each value of a chunk in float32 at least, (batch, horizon, action size)."""
+
+    @override
+    def _draft(self, network: ValueNetwork, context: Tensor, request: Request) -> ValueDraft:
         return ValueDraft(request, context, network.horizon, network.action_size)
 
 

@@ -25,7 +25,7 @@ def make_network(
         raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
     tokenizer = TokenizerConfig.load(config.tokenizer[TYPE_KEY], config.tokenizer_spec)
     length, vocab = tokenizer.length, tokenizer.vocab_size
-    if family.reads == "values":
+    if not family.draws_tokens:
         # Values that stand for tokens: the digits of their numbers.
         return tokenizer, ChunkNetwork(trunk, length, max(1, (vocab - 1).bit_length()), vocab)
     return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels)

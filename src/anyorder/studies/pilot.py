@@ -12,7 +12,14 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.config import SPARE_RUNS
 from anyorder.laws.law import LAWS
-from anyorder.studies.config import HELD_OUT, EvaluationConfig, GridConfig, StudyConfig, StudyDataset, check_episodes
+from anyorder.studies.config import (
+    LEAST_HELD_OUT,
+    EvaluationConfig,
+    GridConfig,
+    StudyConfig,
+    StudyDataset,
+    check_episodes,
+)
 from anyorder.studies.grid import Member
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
@@ -48,8 +55,10 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
     check_episodes(episodes)
     if not validation_fraction < 0.5:
         raise ConfigError("validation_fraction", validation_fraction, "below 0.5 with pilot=...")
-    least = HELD_OUT / episodes
-    held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
+    least = LEAST_HELD_OUT / episodes
+    held_out = StudyDataset(
+        root, validation_fraction=max(validation_fraction, least), test_fraction=max(TEST_FRACTION, least)
+    )
     families = {name: FactorizationConfig.named(kind) for name, kind in FAMILIES.items()}
     return StudyConfig(dataset=held_out, families=families, evaluation=EVALUATION, keep_weights="none")
 

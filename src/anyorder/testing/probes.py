@@ -49,10 +49,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def network_for(family: Factorization, length: int = 5, vocab: int = 7, seed: int = 0) -> Any:
-    """Return a small random network of the kind a family reads, in float64."""
+    """Return a small random network of the kind a family asks, in float64."""
     torch.manual_seed(seed)
     trunk = TransformerConfig(WIDTH, 2, 2).build()
-    if family.reads == "values":
+    if not family.draws_tokens:
         size = (vocab - 1).bit_length() if family.discrete else 2
         network = ChunkNetwork(trunk, length, size, vocab if family.discrete else None)
         # A fresh one predicts zeros, which would hide what it reads.

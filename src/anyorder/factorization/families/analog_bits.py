@@ -41,7 +41,7 @@ class AnalogBits(Factorization):
     """
 
     discrete = True
-    reads = "values"
+    draws_tokens = False
     exact = None
     infills = "approximate"
 
@@ -90,6 +90,8 @@ def to_bits(tokens: Tensor, bits: int) -> Tensor:
 @dataclass
 class AnalogBitsConfig(FactorizationConfig, choice="analog_bits"):
     """Analog bits."""
+
+    family = AnalogBits
 
     train_steps: int = setting(100, "Noise levels in training.", least=1)
     inference_steps: int = setting(20, "Network calls per chunk; they divide train_steps.", least=1)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.noise import fractions, normals
-from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, overwrite
 from anyorder.settings import setting
@@ -49,28 +48,18 @@ class FlowMatching(ValueFactorization):
         return self.inference_steps
 
     @override
-    def loss(
-        self,
-        network: ValueNetwork,
-        chunk: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
-    ) -> Tensor:
-        chunk = at_least_float32(chunk)
+    def _loss(self, network: ValueNetwork, chunk: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
         noise = normals(chunk.shape, chunk, generator)
         times = fractions(chunk.shape[:1], chunk.device, generator, chunk.dtype)
         t = times.view(-1, 1, 1)
         velocity = network((1 - t) * chunk + t * noise, network.prefill(context), times)
-        return (velocity - (noise - chunk)).square().mean((1, 2))
+        return (velocity - (noise - chunk)).square()
 
     @override
     def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
         steps = self.inference_steps
-        noise = normals(draft.values.shape, draft.values, draft.generator)
+        x = noise = normals(draft.values.shape, draft.values, draft.generator)
         cache = network.prefill(context)
-        x = noise
         for step in range(steps):
             t = 1 - step / steps
             if draft.known is not None:
@@ -83,8 +72,6 @@ class FlowMatching(ValueFactorization):
 class FlowMatchingConfig(FactorizationConfig, choice="flow_matching"):
     """Flow matching."""
 
-    inference_steps: int = setting(10, "Network calls per chunk.", least=1)
+    family = FlowMatching
 
-    def build(self) -> FlowMatching:
-        """Make the factorization."""
-        return FlowMatching(self.inference_steps)
+    inference_steps: int = setting(10, "Network calls per chunk.", least=1)

@@ -106,16 +106,7 @@ class GaussianDiffusion(ValueFactorization):
         return kind(**settings, clip_sample=clips, clip_sample_range=limit if clips else 1.0)
 
     @override
-    def loss(
-        self,
-        network: ValueNetwork,
-        chunk: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
-    ) -> Tensor:
-        chunk = at_least_float32(chunk)
+    def _loss(self, network: ValueNetwork, chunk: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
         noise = normals(chunk.shape, chunk, generator)
         times = levels(self.train_steps, len(chunk), chunk.device, generator)
         noisy = self.noising.add_noise(chunk, noise, times)
@@ -123,7 +114,7 @@ class GaussianDiffusion(ValueFactorization):
         target = {"epsilon": noise, "sample": chunk}.get(self.prediction)
         if target is None:
             target = self.noising.get_velocity(chunk, noise, times)
-        return (prediction - target).square().mean((1, 2))
+        return (prediction - target).square()
 
     @override
     def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
@@ -135,8 +126,7 @@ class GaussianDiffusion(ValueFactorization):
         """Denoise from Gaussian noise; ``known`` values (NaN where free) are put in, noised, before every step."""
         shape = (context.shape[0], network.horizon, network.action_size)
         cache = network.prefill(context)
-        like = at_least_float32(context)
-        x = normals(shape, like, generator)
+        x = normals(shape, at_least_float32(context), generator)
         scheduler = self.make_scheduler(self.scheduler, getattr(network, "limit", math.inf))
         # Its times stay on the CPU: on a GPU it would wait for every one of them.
         scheduler.set_timesteps(self.inference_steps)
@@ -146,7 +136,7 @@ class GaussianDiffusion(ValueFactorization):
             if known is not None:
                 given = self.noising.add_noise(known.to(x), normals(shape, x, generator), time.expand(len(x)))
                 x = overwrite(x, given)
-            times = torch.full((len(x),), int(time) / self.train_steps, dtype=like.dtype, device=x.device)
+            times = x.new_full((len(x),), int(time) / self.train_steps)
             prediction = network(x, cache, times).to(x)
             # Clipping would make an extreme of an infinite prediction, which then looks like an action.
             finite &= prediction.isfinite().flatten(1).all(1)
@@ -157,6 +147,8 @@ class GaussianDiffusion(ValueFactorization):
 @dataclass
 class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
     """Gaussian diffusion."""
+
+    family = GaussianDiffusion
 
     scheduler: str = setting(
         "ddim",
@@ -178,10 +170,6 @@ class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
         given = f"{self.inference_steps} of {self.train_steps}"
         solves = self.scheduler != "dpm_solver" or self.inference_steps < self.train_steps
         require(solves, "inference_steps", given, "fewer than train_steps, for dpm_solver")
-
-    def build(self) -> GaussianDiffusion:
-        """Make the factorization."""
-        return GaussianDiffusion(self.scheduler, self.train_steps, self.inference_steps, self.prediction)
 
 
 def check_steps(train_steps: int, inference_steps: int) -> None:

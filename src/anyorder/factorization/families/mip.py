@@ -8,7 +8,6 @@ from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
 from anyorder.factorization.noise import normals
-from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
 from anyorder.settings import setting
@@ -51,43 +50,28 @@ class MinimalIterativePolicy(ValueFactorization):
         return 2
 
     @override
-    def loss(
-        self,
-        network: ValueNetwork,
-        chunk: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
-    ) -> Tensor:
+    def _loss(self, network: ValueNetwork, chunk: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
         cache = network.prefill(context)
-        chunk = at_least_float32(chunk)
         noise = normals(chunk.shape, chunk, generator)
-        guess = network(torch.zeros_like(chunk), cache, self.time(chunk, 0.0))
-        refined = network(self.t * chunk + (1 - self.t) * noise, cache, self.time(chunk, self.t))
+        guess = network(torch.zeros_like(chunk), cache, chunk.new_zeros(len(chunk)))
+        refined = network(self.t * chunk + (1 - self.t) * noise, cache, chunk.new_full((len(chunk),), self.t))
         first, second = self.weights
-        return (first * (guess - chunk).square() + second * (refined - chunk).square()).mean((1, 2))
+        return first * (guess - chunk).square() + second * (refined - chunk).square()
 
     @override
     def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
         cache = network.prefill(context)
         for t in (0.0, self.t):
-            draft.put(answered(network(t * draft.values, cache, self.time(draft.values, t))))
-
-    def time(self, like: Tensor, t: float) -> Tensor:
-        """Return t for each row of ``like``, (batch,)."""
-        return torch.full((len(like),), t, dtype=like.dtype, device=like.device)
+            draft.put(answered(network(t * draft.values, cache, draft.values.new_full((len(context),), t))))
 
 
 @dataclass
 class MinimalIterativePolicyConfig(FactorizationConfig, choice="mip"):
     """Two-step regression."""
 
+    family = MinimalIterativePolicy
+
     t: float = setting(0.9, "Share of the data in the second step's input; published: 0.9.", above=0, below=1)
     weighted: bool = setting(
         False, "Take the released code's weights, 1 / t^2 and 1 / (1 - t)^2, in place of the paper's 1 and 1."
     )
-
-    def build(self) -> MinimalIterativePolicy:
-        """Make the factorization."""
-        return MinimalIterativePolicy(self.t, self.weighted)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import ValueNetwork
 from anyorder.factorization.values import ValueDraft, ValueFactorization, answered
 from anyorder.settings import setting
@@ -45,18 +44,9 @@ class Regression(ValueFactorization):
         return 1
 
     @override
-    def loss(
-        self,
-        network: ValueNetwork,
-        chunk: Tensor,
-        context: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
-    ) -> Tensor:
-        chunk = at_least_float32(chunk)
+    def _loss(self, network: ValueNetwork, chunk: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
         residual = network(torch.zeros_like(chunk), network.prefill(context)) - chunk
-        return (residual.abs() if self.norm == "l1" else residual.square()).mean((1, 2))
+        return residual.abs() if self.norm == "l1" else residual.square()
 
     @override
     def _sample(self, network: ValueNetwork, context: Tensor, draft: ValueDraft) -> None:
@@ -67,10 +57,8 @@ class Regression(ValueFactorization):
 class RegressionConfig(FactorizationConfig, choice="regression"):
     """Regression."""
 
+    family = Regression
+
     norm: str = setting(
         "l1", "Norm of the error: l1, whose optimum is the median, or l2, the mean.", among=("l1", "l2")
     )
-
-    def build(self) -> Regression:
-        """Make the factorization."""
-        return Regression(self.norm)
