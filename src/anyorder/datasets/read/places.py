@@ -50,7 +50,7 @@ def video_places(
                 raise DatasetError(f"rows of episode {episode} in {file}", Words("two"), "one row an episode")
     if partial:
         return {episode: place for episode, place in places.items() if place.path.is_file()}
-    for path in {place.path for place in places.values()}:
+    for path in dict.fromkeys(place.path for place in places.values()):
         if not path.is_file():
             raise DatasetError("video file", str(path), "a file, which the dataset's tables name")
     missing = sorted(needed - set(places))
