@@ -37,6 +37,9 @@ autoregressive factorization.orders=fixed factorization.k=4 factorization.jitter
 autoregressive factorization.orders=fixed factorization.k=3 factorization.ensemble=true factorization.jitter=uniform
 autoregressive factorization.orders=random
 autoregressive factorization.orders=annealed
+autoregressive factorization.queries=true
+autoregressive factorization.orders=random repeats=4
+masked_diffusion repeats=4
 autoregressive factorization.token_masking=0.5 network.dropout=0.1 network.attention_dropout=0.1 observation_noise=0.1
 autoregressive n_obs_steps=2 relative_actions=true context_dropout=0.2 guidance=2
 masked_diffusion factorization.sampler=ancestral factorization.steps=4 factorization.schedule=cosine

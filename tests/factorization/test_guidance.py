@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from anyorder.factorization import Request
+from anyorder.factorization.chain import shifted_slots
 from anyorder.factorization.guidance import Guided
 from anyorder.testing.probes import generator, network_for, observations
 
@@ -25,7 +26,7 @@ def test_scale_one_is_the_network_and_zero_ignores_the_observation(config):
 def test_guided_log_probabilities_extrapolate():
     made, seen = family("autoregressive"), observations(2)
     network = network_for(made)
-    slots = made.slots(network, torch.zeros(2, 5).long(), torch.arange(5).expand(2, -1))
+    slots = shifted_slots(network, torch.zeros(2, 5).long(), torch.arange(5).expand(2, -1))
     guided = Guided(network, 3.0, 2)
     answer, _ = guided(slots, guided.prefill(seen))
     observed = torch.log_softmax(network(slots, network.prefill(seen))[0].logits, -1)

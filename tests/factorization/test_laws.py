@@ -9,6 +9,7 @@ import torch
 from anyorder.errors import ConfigError
 from anyorder.factorization import UNKNOWN, Categorical, Draft, Request, TokenAutomaton
 from anyorder.factorization.categorical import probabilities
+from anyorder.factorization.chain import shifted_slots
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders
 from anyorder.factorization.samplers import Remasking
 from anyorder.factorization.unmasking import Look
@@ -104,6 +105,45 @@ def test_stratified_exact_counts_are_three_times_quieter_than_independent_times(
         draws = [bernoulli.loss(network, code, context(1), generator=source) for _ in range(32)]
         loud.append(torch.stack(draws).mean())
     assert quiet.std() * 3 < torch.stack(loud).std()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("masked_diffusion", {}), ("autoregressive", {"orders": "random"}), ("uniform_diffusion", {})]
+)
+def test_several_draws_an_observation_have_the_same_mean_and_less_variance(name, options):
+    network, made = TabularNetwork(LENGTH, VOCAB, seed=3, perturb=0.5), family(name, **options)
+    code, rows = network.codes[5].expand(4, -1), context(4)
+    seeds = range(400)
+
+    def losses(repeats):
+        draws = [
+            made.repeated_loss(network, code, rows, generator=generator(seed), repeats=repeats).mean() for seed in seeds
+        ]
+        return torch.stack(draws)
+
+    one, four = losses(1), losses(4)
+    error = ((one.var() + four.var()) / len(seeds)).sqrt()
+    assert abs(one.mean() - four.mean()) < 4 * error
+    assert four.var() < one.var() / 2.5
+
+
+def test_several_draws_leave_the_gradient_less_noisy():
+    made = family("masked_diffusion")
+    network, seen = network_for(made), observations(4)
+    code = torch.randint(7, (4, 5), generator=generator(1))
+
+    def gradients(repeats):
+        found = []
+        for seed in range(60):
+            network.zero_grad()
+            made.repeated_loss(network, code, seen, generator=generator(seed), repeats=repeats).mean().backward()
+            found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+        return torch.stack(found)
+
+    one, four = gradients(1), gradients(4)
+    assert four.var(0).sum() < one.var(0).sum() / 2.5
+    error = ((one.var(0) + four.var(0)) / 60).sqrt()
+    assert ((one.mean(0) - four.mean(0)).abs() <= 5 * error + 1e-12).all()
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "remasking"])
@@ -229,11 +269,39 @@ def test_no_autoregressive_score_sees_its_own_token_or_a_later_one():
         moved = made.token_log_probs(network, changed, seen, generator=generator(2))
         assert torch.equal(moved[0, :i], base[0, :i])
         assert (moved[0, i + 1 :] != base[0, i + 1 :]).all()
-    slots = made.slots(network, tokens, torch.arange(5).view(1, -1))
+    slots = shifted_slots(network, tokens, torch.arange(5).view(1, -1))
     vectors = network.token_embedding(slots.tokens).detach()
     jacobian = torch.autograd.functional.jacobian(lambda v: forward_from(network, v, slots, seen), vectors)
     reach = jacobian.abs().sum((2, 5))[0, :, 0] > 0
     assert torch.equal(reach, torch.ones(5, 5).bool().tril())
+
+
+@pytest.mark.parametrize("orders", ["left_to_right", "random"])
+def test_a_query_sees_the_tokens_before_it_and_none_else(orders):
+    made = family("autoregressive", queries=True, orders=orders)
+    network, order = network_for(made), torch.tensor([[3, 0, 4, 2, 1] if orders == "random" else [0, 1, 2, 3, 4]])
+    tokens, seen = torch.randint(7, (1, 5), generator=generator(1)), observations(1)
+    base = made.order_log_probs(network, tokens, seen, order)[0]
+    for rank, place in enumerate(order[0]):
+        changed = tokens.clone()
+        changed[0, place] = (tokens[0, place] + 1) % 7
+        moved = made.order_log_probs(network, changed, seen, order)[0]
+        assert torch.equal(moved[order[0, :rank]], base[order[0, :rank]])
+        assert (moved[order[0, rank + 1 :]] != base[order[0, rank + 1 :]]).all()
+
+
+@pytest.mark.parametrize("queries", [False, True])
+def test_token_masking_hides_the_same_tokens_from_either_kind_of_slots(queries):
+    made = family("autoregressive", queries=queries)
+    network, order = network_for(made), torch.arange(5).unsqueeze(0)
+    tokens, seen = torch.randint(7, (1, 5), generator=generator(1)), observations(1)
+    # Of rank 1 only what asks for the next one knows.
+    visible = torch.ones(5, 5).bool().tril()
+    visible[3:, 2] = False
+    other = tokens.clone()
+    other[0, 1] = (tokens[0, 1] + 1) % 7
+    scores = [made.order_log_probs(network, code, seen, order, visible)[0] for code in (tokens, other)]
+    assert (scores[0] != scores[1]).tolist() == [False, True, True, False, False]
 
 
 def test_masked_scores_see_the_shown_tokens_and_no_masked_one():
@@ -371,6 +439,7 @@ def test_levels_are_needed_for_coarse_to_fine():
         ("autoregressive", {"k": 3}),
         ("autoregressive", {"orders": "fixed", "k": 65}),
         ("autoregressive", {"orders": "random", "target_positions": False}),
+        ("autoregressive", {"queries": True, "target_positions": False}),
         ("autoregressive", {"orders": "annealed", "ensemble": True}),
         ("autoregressive", {"token_masking": 1.5}),
         ("chunked", {"sizes": []}),

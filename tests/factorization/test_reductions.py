@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from anyorder.factorization import Request
+from anyorder.factorization import Request, Slots
 from anyorder.factorization.blocks import score_blocks, split
+from anyorder.factorization.chain import Queries, shifted_slots
 from anyorder.networks import SlotNetwork, TransformerConfig
 from anyorder.testing.probes import generator, observations
 from anyorder.testing.toy import TabularNetwork, context
@@ -14,9 +15,9 @@ from .families import family
 LENGTH, VOCAB, WIDTH = 6, 7, 16
 
 
-def network(levels=(1,) * LENGTH):
+def network(levels=(1,) * LENGTH, depth=2):
     torch.manual_seed(0)
-    return SlotNetwork(TransformerConfig(WIDTH, 2, 2).build(), LENGTH, VOCAB, levels).double().eval()
+    return SlotNetwork(TransformerConfig(WIDTH, depth, 2).build(), LENGTH, VOCAB, levels).double().eval()
 
 
 TOKENS = torch.randint(VOCAB, (8, LENGTH), generator=generator(1))
@@ -89,6 +90,38 @@ def test_every_exact_family_agrees_on_a_tabular_joint_token_by_token():
     torch.testing.assert_close(chain, plain, rtol=0, atol=1e-12)
 
 
+def test_queries_are_those_of_blocks_whose_tokens_do_not_see_each_other():
+    # In one layer, where what carriers see of each other does not reach the queries: the first token of each block.
+    shallow, cache = network(depth=1), network(depth=1).prefill(observations(8))
+    scores = score_blocks(shallow, TOKENS, cache, split((2, 2, 2), LENGTH), joint=False)
+    ours = family("autoregressive", queries=True)
+    asked = ours.token_log_probs(shallow, TOKENS, observations(8), generator=generator())
+    torch.testing.assert_close(asked[:, ::2], scores[:, ::2], rtol=0, atol=1e-12)
+    assert not torch.allclose(asked[:, 1::2], scores[:, 1::2])
+
+
+def test_the_first_query_knows_nothing_as_one_token_of_masked_diffusion():
+    order = torch.tensor([[3, 0, 5, 1, 4, 2]]).expand(8, -1)
+    answer = Queries(network(), observations(8), order).ask(TOKENS, 0, 1)
+    alone, _ = network()(
+        Slots(*(torch.full((8, 1), value) for value in (VOCAB, 3, 3))), network().prefill(observations(8))
+    )
+    torch.testing.assert_close(answer.logits, alone.logits, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("orders", ["left_to_right", "random"])
+def test_queries_write_the_same_joint_as_shifted_slots(orders):
+    tabular = TabularNetwork(4, 3, perturb=0.6)
+    rows = context(len(tabular.codes))
+    order = torch.tensor([2, 0, 3, 1] if orders == "random" else [0, 1, 2, 3]).expand_as(tabular.codes)
+    shifted, queries = (family("autoregressive", orders=orders, queries=asks) for asks in (False, True))
+    plain = shifted.order_log_probs(tabular, tabular.codes, rows, order)
+    torch.testing.assert_close(queries.order_log_probs(tabular, tabular.codes, rows, order), plain, rtol=0, atol=1e-12)
+    drawn = [made.sample(tabular, context(50), Request(generator(3))) for made in (shifted, queries)]
+    assert torch.equal(drawn[0].chunk, drawn[1].chunk)
+    assert [(sample.calls, sample.slots) for sample in drawn] == [(4, 4), (4, 7)]
+
+
 def test_an_any_order_network_scores_any_given_order():
     order = torch.tensor([[3, 0, 5, 1, 4, 2]]).expand(8, -1)
     random = family("autoregressive", orders="random")
@@ -108,11 +141,10 @@ def test_the_papers_order_vector():
     # arXiv 2507.15857's code: pi = [2,0,1,4,5,3] -> inputs [0,3,1,2,5,6], labels [3,1,2,5,6,4]; token 0 is our START.
     pi = torch.tensor([[2, 0, 1, 4, 5, 3]])
     tokens = torch.arange(6).unsqueeze(0)  # our token i is the paper's i + 1
-    slots = family("autoregressive", orders="random").slots(network(), tokens, pi)
+    slots = shifted_slots(network(), tokens, pi)
     start = VOCAB + 1
     assert slots.tokens[0].tolist() == [start, *(t - 1 for t in [3, 1, 2, 5, 6])]
     assert [t + 1 for t in tokens.gather(1, pi)[0].tolist()] == [3, 1, 2, 5, 6, 4]
     assert slots.positions[0].tolist() == [LENGTH, 2, 0, 1, 4, 5]
     assert slots.targets[0].tolist() == pi[0].tolist()
-    silent = family("autoregressive", orders="fixed", k=2, target_positions=False)
-    assert silent.slots(network(), tokens, pi).targets[0].tolist() == [LENGTH] * 6
+    assert shifted_slots(network(), tokens, pi, target_positions=False).targets[0].tolist() == [LENGTH] * 6

@@ -3,7 +3,7 @@ import torch
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Slots
-from anyorder.factorization.families.autoregressive import Autoregressive
+from anyorder.factorization.chain import shifted_slots
 from anyorder.networks import SlotNetwork, TransformerConfig
 from anyorder.settings import from_plain
 
@@ -23,7 +23,7 @@ def context(rows=2):
 
 
 def left_to_right_slots(network, codes):
-    return Autoregressive().slots(network, codes, torch.arange(6).expand_as(codes))
+    return shifted_slots(network, codes, torch.arange(6).expand_as(codes))
 
 
 def test_only_the_first_slots_are_kept_where_asked(network):

@@ -42,6 +42,7 @@ FREE = {
     "temperature": ["--temperature=0.5"],
     "nucleus": ["--nucleus=0.9"],
     "observation_noise": ["--observation_noise=0.1"],
+    "repeats": ["--repeats=2"],
     "optimizer_lr": ["--optimizer_lr=0.0001"],
     "network.dropout": ["--network.dropout=0.2"],
     "license": ["--license=mit"],

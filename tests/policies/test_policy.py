@@ -16,6 +16,7 @@ from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit
 from anyorder.training.checkpoint import load_policy
+from anyorder.training.config import DatasetConfig, TrainConfig
 
 HORIZON, ACTIONS = 8, 3
 FAMILIES = sorted(FactorizationConfig.choices)
@@ -156,6 +157,29 @@ def test_log_prob_has_the_declared_kind(family):
 def test_continuous_families_say_that_they_have_no_likelihood():
     with pytest.raises(ConfigError, match="likelihood"):
         make("regression").log_prob({**observation(), "action": chunks(4)}, generator=torch.Generator())
+
+
+def test_several_draws_of_the_loss_are_made_in_training_only():
+    policy, batch = make("masked_diffusion", repeats=3), {**observation(4), "action": chunks(4)}
+    context, code = policy.context(batch), policy.codec.encode(batch)
+    rows = torch.arange(4).repeat_interleave(3)
+
+    def loss(code, context):
+        generator = torch.Generator().manual_seed(2)
+        return policy.factorization.loss(policy.network, code, context, generator=generator)
+
+    for training, wanted in ((True, loss(code[rows], context[rows]).view(4, 3).mean(1)), (False, loss(code, context))):
+        policy.train(training)
+        found = policy(batch, reduction="none", generator=torch.Generator().manual_seed(2))[0]
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["autoregressive", "independent", "regression"])
+def test_several_draws_of_a_loss_that_draws_nothing_are_refused(family):
+    with pytest.raises(ConfigError, match=r"^repeats: 2 given, allowed: 1, as this factorization's loss draws neither"):
+        make(family, repeats=2)
+    with pytest.raises(ConfigError, match=r"^repeats: 2 given"):
+        TrainConfig(dataset=DatasetConfig(root="x"), factorization=FactorizationConfig.named(family), repeats=2)
 
 
 def test_observation_noise_acts_in_training_only():

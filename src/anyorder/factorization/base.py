@@ -51,6 +51,7 @@ class Factorization(ABC):
             overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
         anneals: what is learnt changes along training, so that ``loss`` asks for its progress.
+        random_loss: ``loss`` draws something (masks, orders, noise), so that the mean of several draws is less noisy.
     """
 
     discrete: ClassVar[bool]
@@ -60,6 +61,7 @@ class Factorization(ABC):
     infills: str | None = None
     needs_levels: bool = False
     anneals: bool = False
+    random_loss: bool = True
 
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code
         """Refuse a network whose code this family cannot write; raises ``ConfigError``."""
@@ -84,6 +86,34 @@ class Factorization(ABC):
                 moved.
             progress: how far training is, from 0 to 1; it matters where the family ``anneals``.
         """
+
+    @final
+    def repeated_loss(
+        self,
+        network: Any,
+        code: Tensor,
+        context: Tensor,
+        *,
+        generator: torch.Generator,
+        progress: float = 1.0,
+        repeats: int,
+    ) -> Tensor:
+        """Return the mean of ``repeats`` draws of ``loss`` per sequence, (batch,), which share the encoded observation.
+
+        Formula: ``1/R sum_r loss_r``: the expectation and the optimum of ``loss``, with less variance, at the cost of
+        a batch R times as large but for the encoder. What a family stratifies over a batch is stratified over the rows
+        and their draws.
+        """
+        if repeats == 1:
+            return self.loss(network, code, context, generator=generator, progress=progress)
+        rows = torch.arange(len(code), device=code.device).repeat_interleave(repeats)
+        losses = self.loss(network, code[rows], context[rows], generator=generator, progress=progress)
+        return losses.view(len(code), repeats).mean(1)
+
+    def check_repeats(self, repeats: int) -> None:
+        """Refuse to draw a loss several times that draws nothing; raises ``ConfigError``."""
+        allowed = "1, as this factorization's loss draws neither masks nor orders nor noise"
+        require(repeats == 1 or self.random_loss, "repeats", repeats, allowed)
 
     @final
     def sample(self, network: Any, context: Tensor, request: Request) -> Sample:

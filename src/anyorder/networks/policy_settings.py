@@ -39,6 +39,13 @@ class PolicySettings(Settings):
     context_dropout: float = setting(
         0.0, "Share of training samples whose observation is hidden; guidance needs it.", least=0, below=1
     )
+    repeats: int = setting(
+        1,
+        "How many masks, orders or noises of the loss are drawn for each observation that is encoded; the loss is the "
+        "mean over them.",
+        least=1,
+        most=1_024,
+    )
     temperature: float = setting(
         0.0,
         "Temperature of sampling tokens: 0 = most likely, 1 = the model; 0, or at least 1e-6. Like nucleus, left as "

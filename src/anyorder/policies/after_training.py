@@ -20,6 +20,7 @@ from anyorder.settings import dotted, to_plain
 EXECUTION = ("n_action_steps", "temperature", "nucleus", "guidance", "device", "use_amp")
 FINE_TUNING = (
     "observation_noise",
+    "repeats",
     "optimizer_lr",
     "optimizer_weight_decay",
     "network.dropout",

@@ -60,6 +60,7 @@ class AnyOrderPolicy(ActingPolicy):
         """
         super().__init__(config)
         family = config.factorization_config().build()
+        family.check_repeats(config.repeats)
         if dataset_meta is not None:
             fitted = fitted or fit_or_check(config, family, dataset_meta)
         if fitted is not None:
@@ -186,13 +187,18 @@ class AnyOrderPolicy(ActingPolicy):
     def losses(self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the training loss of each chunk, (batch,): nats for token families, else the mean error per value.
 
+        In training it is the mean of as many draws as the setting ``repeats`` says.
+
         Args:
             code: what ``codec.encode`` gives.
             context: the observations, encoded.
             generator: source of the loss's randomness.
             progress: how far training is, from 0 to 1.
         """
-        return self.factorization.loss(self.network, code, context, generator=generator, progress=progress)
+        repeats = self.config.repeats if self.training else 1
+        return self.factorization.repeated_loss(
+            self.network, code, context, generator=generator, progress=progress, repeats=repeats
+        )
 
     def forward(
         self,

@@ -142,6 +142,19 @@ def same_seed_same_sample(family: Factorization) -> None:
 
 
 @check()
+def says_whether_its_loss_is_drawn(family: Factorization) -> None:
+    """Losses of two seeds differ where masks, orders or noise are drawn; and a loss of several draws is their mean."""
+    network, seen, chunk = network_for(family), observations(8), chunks_for(family, 8)
+    losses = [family.loss(network, chunk, seen, generator=generator(seed), progress=0.0) for seed in (7, 8)]
+    assert family.random_loss != torch.equal(*losses), f"random_loss is {family.random_loss}"
+    mean = family.repeated_loss(network, chunk, seen, generator=generator(7), progress=0.0, repeats=3)
+    rows = torch.arange(8).repeat_interleave(3)
+    each = family.loss(network, chunk[rows], seen[rows], generator=generator(7), progress=0.0)
+    off = float((mean - each.view(8, 3).mean(1)).detach().abs().max())
+    assert off < 1e-12, f"the mean of 3 draws is {off:.1e} off"
+
+
+@check()
 def rows_do_not_touch_each_other(family: Factorization) -> None:
     """Another neighbour in the batch leaves a row's loss, score and sample as they were."""
     network, chunk = network_for(family), chunks_for(family, 3)

@@ -223,4 +223,4 @@ class TrainConfig(PolicySettings):
         check_device(self.device)
         self.eval_freq = self.eval_freq or max(1, self.steps // 10)
         self.save_freq = self.save_freq or max(1, self.steps // 5)
-        self.factorization.build()
+        self.factorization.build().check_repeats(self.repeats)

@@ -10,10 +10,11 @@ from torch import Tensor
 from anyorder.errors import ConfigError
 from anyorder.factorization.base import FactorizationConfig, LogProb, TokenFactorization
 from anyorder.factorization.categorical import uniforms
+from anyorder.factorization.chain import ChainReader, Queries, Shifted, causal
 from anyorder.factorization.checks import check_codes, require
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders, LeftToRight, Orders, RandomOrders, known_first
-from anyorder.factorization.slots import Slots, TokenNetwork
+from anyorder.factorization.slots import TokenNetwork
 from anyorder.settings import setting
 
 
@@ -23,6 +24,11 @@ class Autoregressive(TokenFactorization):
     Formula: ``log p(x | c) = sum_j log p(x[s(j)] | x[s(0)], ..., x[s(j-1)], c)`` in order s, exact. Slot j carries
     x[s(j-1)] (START for j = 0), sits at s(j-1), predicts s(j) and sees slots <= j, so training scores every
     conditional in one call.
+
+    With ``queries`` it is the same factorization with another network: tokens sit in place and predict nothing, and a
+    MASK at s(j) that sees those before it predicts s(j), as in masked diffusion, with two slots a token (the query
+    stream of XLNet, arXiv 1906.08237). The shifted slots above are those of sigma-GPT, whose double position encoding
+    says where a token sits and which one is next. The conditionals that either network can learn are the same.
 
     Left to right over DCT tokens it is FAST (arXiv 2501.09747); k fixed orders are arXiv 2507.15857 (section 3.5),
     annealed ones RAR (arXiv 2411.00776), fresh ones sigma-GPT (arXiv 2404.09562). Evaluated over several orders, the
@@ -38,6 +44,7 @@ class Autoregressive(TokenFactorization):
         target_positions: slots say which position they predict. Without (the paper's k orders) the network has to
             infer the order from the positions read so far.
         token_masking: share of sequences in which the loss hides a random share of the past from every slot.
+        queries: a MASK at each position predicts it, in place of the slot of the token before.
 
     References:
         Pertsch et al., 2025: "FAST: Efficient Action Tokenization for Vision-Language-Action Models",
@@ -47,6 +54,8 @@ class Autoregressive(TokenFactorization):
         Yu et al., 2024: "Randomized Autoregressive Visual Generation", arXiv 2411.00776.
         Pannatier, Courdier and Fleuret, 2024: "Sigma-GPTs: A New Approach to Autoregressive Models",
             arXiv 2404.09562.
+        Yang et al., 2019: "XLNet: Generalized Autoregressive Pretraining for Language Understanding",
+            arXiv 1906.08237.
 
     >>> from anyorder.factorization import Request
     >>> from anyorder.testing.toy import TabularNetwork, context
@@ -65,17 +74,21 @@ class Autoregressive(TokenFactorization):
         evaluation: Orders | None = None,
         target_positions: bool = True,
         token_masking: float = 0.0,
+        queries: bool = False,
     ) -> None:
         self.orders = orders or LeftToRight()
         self.evaluation = evaluation or LeftToRight()
         self.target_positions = target_positions
         self.token_masking = token_masking
+        self.queries = queries
         every = self.evaluation.every(1)
         self.exact = every is not None
         self.mixture = 1 if every is None else len(every)
         self.infills = "any" if every is None else "prefix" if self.mixture == 1 else None
         self.loss_scores = self.orders == self.evaluation and self.mixture == 1 and not token_masking
         self.anneals = self.orders.anneals
+        learnt = self.orders.every(1)
+        self.random_loss = learnt is None or len(learnt) > 1 or token_masking > 0
 
     @override
     def calls(self, length: int) -> int:
@@ -91,23 +104,17 @@ class Autoregressive(TokenFactorization):
             code: codes (batch, length).
             context: encoded observation.
             order: the position that comes j-th, (batch, length).
-            visible: which slots see which; all up to themselves when None.
+            visible: which rank sees which, as ``ChainReader.ask`` takes it; all up to themselves when None.
         """
-        if visible is None:
-            visible = causal(code.shape[1], code.device)
-        slots = self.slots(network, code, order)
-        answer, _ = network(slots, network.prefill(context), visible)
+        answer = self.reader(network, context, order).ask(code, 0, code.shape[1], visible)
         scores = answer.log_prob(code.gather(1, order))
         return torch.zeros_like(scores).scatter(1, order, scores)
 
-    def slots(self, network: TokenNetwork, code: Tensor, order: Tensor) -> Slots:
-        """Return the slots that score a code (batch, length) in ``order`` (batch, length)."""
-        batch, length = code.shape
-        start = code.new_full((batch, 1), network.vocab_size + 1)
-        previous = torch.cat([start, code.gather(1, order)[:, :-1]], 1)
-        positions = torch.cat([order.new_full((batch, 1), length), order[:, :-1]], 1)
-        targets = order if self.target_positions else torch.full_like(order, length)
-        return Slots(previous, positions, targets)
+    def reader(self, network: TokenNetwork, context: Tensor, order: Tensor) -> ChainReader:
+        """Return what asks the network about codes in ``order`` (batch, length)."""
+        if self.queries:
+            return Queries(network, context, order)
+        return Shifted(network, context, order, self.target_positions)
 
     @override
     def loss(
@@ -152,28 +159,22 @@ class Autoregressive(TokenFactorization):
         order = self.evaluation.draw(batch, length, draft.generator).to(context.device)
         if draft.request.known is not None:
             order = self.frozen_first(order, draft.code)
-        cache = network.prefill(context)
-        token = torch.full((batch,), network.vocab_size + 1, device=context.device)
-        place = torch.full_like(token, length)
+        reader = self.reader(network, context, order)
         for j, target in enumerate(order.unbind(1)):
             if j and draft.legal is not None and self.evaluation == LeftToRight():
                 ending = draft.legal.ended(j)
                 if ending is not None:
-                    self.fill_rest(network, cache, draft, order, ending.unsqueeze(1).expand(-1, length - j))
+                    self.fill_rest(reader, draft, ending.unsqueeze(1).expand(-1, length - j))
                     return
-            said = target if self.target_positions else torch.full_like(target, length)
-            slot = Slots(*(column.unsqueeze(1) for column in (token, place, said)))
-            answer, cache = network(slot, cache)
-            token, place = draft.fill(target, answer[:, 0], scored=True), target
+            draft.fill(target, reader.ask(draft.code, j, j + 1)[:, 0], scored=True)
 
-    def fill_rest(self, network: TokenNetwork, cache: object, draft: Draft, order: Tensor, rest: Tensor) -> None:
+    def fill_rest(self, reader: ChainReader, draft: Draft, rest: Tensor) -> None:
         """Fill all codes up with tokens (batch, left) that are the only ones legal: one call scores them all."""
         batch, left = rest.shape
-        first = draft.code.shape[1] - left
-        kept = draft.code[:, first:] >= 0
-        draft.put(first, rest)
-        slots = Slots(*(column[:, first:] for column in self.slots(network, draft.code, order)))
-        answer, _ = network(slots, cache, causal(left, rest.device))
+        length = draft.code.shape[1]
+        kept = draft.code[:, length - left :] >= 0
+        draft.put(length - left, rest)
+        answer = reader.ask(draft.code, length - left, length)
         for score in answer.log_prob(rest).masked_fill(kept, 0.0).unbind(1):
             uniforms((batch,), draft.generator)  # as many draws as without stopping
             draft.score(score)
@@ -189,11 +190,6 @@ class Autoregressive(TokenFactorization):
             allowed = "a prefix of the order, or random orders"
             raise ConfigError("known", "positions with gaps", allowed)
         return moved
-
-
-def causal(length: int, device: torch.device) -> Tensor:
-    """Return who sees whom when slots see all up to themselves, boolean (length, length)."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
 def hide_past(share: float, batch: int, length: int, generator: torch.Generator) -> Tensor:
@@ -233,12 +229,19 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
     token_masking: float = setting(
         0.0, "Share of training sequences that lose a random part of their past.", least=0, most=1
     )
+    queries: bool = setting(
+        False,
+        "A MASK at each position predicts it, as in masked diffusion, in place of the slot of the token before: two "
+        "slots a token.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.k == 1 or self.orders == "fixed", "k", self.k, "1, unless orders=fixed")
         positions = self.target_positions or self.orders in ("left_to_right", "fixed")
         require(positions, "target_positions", False, f"true, for orders={self.orders}: see RAR")
+        silent = self.queries and not self.target_positions
+        require(not silent, "target_positions", False, "true, with queries, which sit where they predict")
         annealed = self.ensemble and self.orders == "annealed"
         require(not annealed, "ensemble", True, "false, as annealed orders end left to right")
 
@@ -248,4 +251,4 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
         kinds: tuple[Orders, ...] = (LeftToRight(), fixed, RandomOrders(), AnnealedOrders())
         orders = dict(zip(ORDERS, kinds, strict=True))[self.orders]
         evaluation = orders if self.ensemble else LeftToRight()
-        return Autoregressive(orders, evaluation, self.target_positions, self.token_masking)
+        return Autoregressive(orders, evaluation, self.target_positions, self.token_masking, self.queries)

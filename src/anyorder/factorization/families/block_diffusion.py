@@ -55,6 +55,7 @@ class BlockDiffusion(TokenFactorization):
         self.sampler = sampler
         # In blocks of one token nothing is random: the bound is the likelihood.
         self.exact = block_size == 1
+        self.random_loss = not self.exact
         self.simulates = sampler.simulates or block_size == 1
 
     def blocks(self, network: TokenNetwork) -> list[Block]:

@@ -46,6 +46,7 @@ class Chunked(TokenFactorization):
     """
 
     exact = True
+    random_loss = False
     infills = "prefix"
 
     def __init__(self, sizes: tuple[int, ...], joint: bool = True) -> None:
