@@ -27,7 +27,7 @@ from peer_training import BATCH, OURS, VARIANTS
 
 from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, UserError
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import wilson_interval
 
 # Of Meta-World one task of each of the usual levels: easy, medium, hard and very hard.
 DEMOS = {
