@@ -8,9 +8,8 @@ Everybody reads the low-dimensional state only, predicts 16 actions and executes
 
 The budget is ``samples=N`` (the same steps of 64 chunks for all) or ``seconds=S`` (the same CPU time of training for
 all, with the cosine schedule ending there). Finished cells are kept, so a killed run continues, and the tables can be
-printed at any time with ``--table-only``. Under each are
-the policies paired with those of ``--against``. ``--policies`` also takes other settings of the token families.
-Prints Markdown.
+printed at any time with ``--table-only``. Under each are the policies paired with those of ``--against``.
+``--policies`` also takes other settings of the token families. Prints Markdown.
 """
 
 import argparse
