@@ -2,14 +2,14 @@
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, override
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from anyorder.factorization import Factorization, Request
+from anyorder.factorization import Factorization, Mixture, Request
 from anyorder.factorization.guidance import Guided
 from anyorder.networks import ChunkNetwork, SlotNetwork
 from anyorder.policies.checks import required
@@ -34,12 +34,16 @@ class ActingPolicy(PreTrainedPolicy):
     config: AnyOrderConfig
     codec: ActionCodec
     factorization: Factorization
-    network: SlotNetwork | ChunkNetwork
     calls: int = 0
 
     @abstractmethod
     def context(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Encode raw observations into context tokens (batch, context tokens, width)."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> list[SlotNetwork | ChunkNetwork]:
+        """The network of each member; one, where the policy is no ensemble."""
 
     def manual_seed(self, seed: int) -> None:
         """Seed the sampling of actions."""
@@ -67,20 +71,20 @@ class ActingPolicy(PreTrainedPolicy):
         if generator is None:
             generator = torch.Generator(context.device).manual_seed(self._seed)
             self._generators[context.device] = generator
-        network: Any = self.network
+        networks: Sequence[Any] = self.networks
         guided = self.config.guidance != 1
         if guided:
-            network = Guided(self.network, self.config.guidance, context.shape[1])
-        sample = self.factorization.sample(
-            network,
-            context,
-            Request(
-                generator,
-                temperature=self.config.temperature,
-                nucleus=self.config.nucleus,
-                constraint=None if self.tokenizer is None else self.tokenizer.constraint,
-            ),
+            networks = [Guided(network, self.config.guidance, context.shape[-2]) for network in networks]
+        request = Request(
+            generator,
+            temperature=self.config.temperature,
+            nucleus=self.config.nucleus,
+            constraint=None if self.tokenizer is None else self.tokenizer.constraint,
         )
+        if len(networks) > 1:
+            sample = Mixture(self.factorization, networks).sample(context, request)
+        else:
+            sample = self.factorization.sample(networks[0], context, request)
         # Guidance asks with and without the observation.
         self.calls += sample.calls * (2 if guided else 1)
         return self.codec.decode(sample.chunk, batch)

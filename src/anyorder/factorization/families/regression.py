@@ -36,6 +36,7 @@ class Regression(ValueFactorization):
     (torch.Size([2, 5, 2]), 1)
     """
 
+    deterministic = True
     random_loss = False
 
     def __init__(self, norm: str = "l1") -> None:
