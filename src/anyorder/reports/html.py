@@ -104,12 +104,7 @@ def markdown_page(runs: Sequence[RunSummary], title: str) -> str:
 
 def numbers(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
     """Return everything known about the runs, JSON-ready, without the films; not-a-number becomes null."""
-    plain = []
-    for run in runs:
-        fields = asdict(run)
-        del fields["videos"], fields["folder"]
-        plain.append(finite(fields))
-    return plain
+    return [finite({k: v for k, v in asdict(run).items() if k not in ("videos", "folder")}) for run in runs]
 
 
 def sheet_url(runs: Sequence[RunSummary]) -> str:

@@ -159,9 +159,7 @@ class UniformDiffusion(TokenFactorization):
 class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
     """Discrete diffusion with uniform noise."""
 
+    family = UniformDiffusion
+
     steps: int = setting(32, "Noise levels, and network calls per chunk.", least=1)
     auxiliary: float = setting(8.0, "Weight of the cross-entropy of the clean tokens in the training loss.", least=0)
-
-    def build(self) -> UniformDiffusion:
-        """Make the factorization."""
-        return UniformDiffusion(self.steps, self.auxiliary)
