@@ -134,9 +134,7 @@ class Draft:
         self.code = self.code.scatter(1, positions.unsqueeze(1), token.unsqueeze(1))
         return token
 
-    def fill_guessed(
-        self, positions: Tensor, answer: Conditionals, noise: Tensor, guess: Tensor
-    ) -> tuple[int, Tensor]:
+    def fill_guessed(self, positions: Tensor, answer: Conditionals, noise: Tensor, guess: Tensor) -> tuple[int, Tensor]:
         """Fill positions that follow each other, as far as what was guessed of them proves right; they are scored.
 
         What the network says of a position takes the guesses before it for granted. So the first answer holds, and a

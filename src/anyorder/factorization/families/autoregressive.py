@@ -262,8 +262,8 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
     )
     lookahead: int = setting(
         1,
-        "How many tokens one call of sampling asks for: all but the first are guessed and checked, which gives the same "
-        "sample in fewer calls.",
+        "How many tokens one call of sampling asks for: all but the first are guessed and checked, which gives the "
+        "same sample in fewer calls.",
         least=1,
     )
 
