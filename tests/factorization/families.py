@@ -16,6 +16,8 @@ VARIANTS = [
     ("autoregressive", {"queries": True, "orders": "fixed", "k": 3, "ensemble": True, "jitter": "uniform"}),
     ("autoregressive", {"queries": True, "orders": "random", "ensemble": True}),
     ("autoregressive", {"queries": True, "token_masking": 0.5}),
+    ("autoregressive", {"lookahead": 3}),
+    ("autoregressive", {"lookahead": 3, "queries": True}),
     ("chunked", {"sizes": [2], "joint": False}),
     ("chunked", {"sizes": [1, 3]}),
     ("masked_diffusion", {"sampler": "ancestral", "steps": 4, "schedule": "cosine"}),

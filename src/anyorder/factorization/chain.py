@@ -35,7 +35,7 @@ class ChainReader(ABC):
 
         Args:
             code: codes (batch, length), of which the tokens of ranks below ``last - 1`` are read. Those below ``first``
-                are final.
+                are final; those after may be guesses, which are read anew in the next call.
             first: the first rank that is asked for, higher than in any call before.
             last: where they end, excluded.
             visible: which rank sees which, (last, last) or (batch, last, last), where [j, i] says whether what asks for

@@ -42,13 +42,7 @@ class Mixture:
     networks: Sequence[Any]
 
     def loss(
-        self,
-        code: Tensor,
-        contexts: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float = 1.0,
-        repeats: int = 1,
+        self, code: Tensor, contexts: Tensor, *, generator: torch.Generator, progress: float = 1.0, repeats: int = 1
     ) -> Tensor:
         """Return the mean of the members' training losses, (batch,): each learns as if it were alone.
 
