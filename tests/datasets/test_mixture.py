@@ -102,7 +102,7 @@ def test_settings_from_the_command_line(roots):
     given = f"dataset.mix=[{{root: {roots / 'a'}, weight: 1}}, {{root: {roots / 'b'}, weight: 3, episodes: 2}}]"
     plain = compose("train", [given, f"dataset.observations=[observation.state,{PICTURE}]"])["dataset"]
     config = from_plain(DatasetConfig, plain, "dataset")
-    assert config.mix == [MixEntry(str(roots / "a")), MixEntry(str(roots / "b"), None, 3.0, 2)]
+    assert config.mix == [MixEntry(str(roots / "a")), MixEntry(str(roots / "b"), weight=3.0, episodes=2)]
     assert from_plain(DatasetConfig, to_plain(config)) == config
     train, held_out = load_chunks(config, 3)
     # From each dataset its own validation episodes: one of four, one of two.

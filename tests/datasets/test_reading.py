@@ -460,6 +460,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
         ({"episode_index": [0, 1, 2, 2]}, "rows of episode 2 in .*: two given"),
         ({"episode_index": [0, 1, 2, 4]}, r"episodes of .* without a video: \[3\] given"),
         ({"file_index": [0, 0, 0, 1]}, "video file: .*file-001.mp4' given, allowed: a file"),
+        ({"file_index": [9, 8, 7, 6]}, "video file: .*file-009.mp4' given"),  # the first episode's
     ],
 )
 def test_a_damaged_table_of_episodes_is_one_line(filmed, tmp_path, changes, message):

@@ -1,4 +1,7 @@
 import importlib.util
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +61,57 @@ def test_the_seed_alone_determines_an_episode(env):
     other, _ = env.reset(seed=8)
     assert not np.array_equal(other["environment_state"], observations[0]["environment_state"])
     assert not np.array_equal(other["agent_pos"], observations[0]["agent_pos"])
+
+
+ROLLED = """
+import hashlib
+from anyorder.envs.pusht import PushtConfig
+
+for noise, cameras, seed in ((0.0, [], 0), (0.0, [], 1), (5.0, ["top"], 0)):
+    config = PushtConfig(cameras=cameras, expert_noise=noise)
+    env, expert, seen = config.build(), config.expert(), hashlib.sha256()
+    observation, _ = env.reset(seed=seed)
+    expert.reset(env, seed)
+    for _ in range(70):
+        action = expert.act(env, observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        pictures = observation.get("pixels", {}).values()
+        for values in (action, observation["agent_pos"], observation["environment_state"], *pictures):
+            seen.update(values.tobytes())
+        seen.update(repr((reward, terminated, truncated, info)).encode())
+    print(seen.hexdigest())
+"""
+"""Prints what the expert's episodes are, to the last bit."""
+
+
+@needs_pusht
+def test_the_seed_alone_determines_an_episode_in_every_process():
+    def child(hash_seed):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return subprocess.Popen([sys.executable, "-c", ROLLED], env=environment, stdout=subprocess.PIPE, text=True)
+
+    children = [child(hash_seed) for hash_seed in ("0", "1", "random")]
+    told = [made.communicate()[0].splitlines() for made in children]
+    assert len(set(told[0])) == 3
+    assert told[0] == told[1] == told[2]
+
+
+@needs_pusht
+def test_coverage_does_not_depend_on_the_order_of_the_blocks_shapes(env, expert, monkeypatch):
+    def coverages(backwards):
+        def shapes(body):
+            return sorted(body._shapes, key=lambda shape: shape._id, reverse=backwards)
+
+        monkeypatch.setattr("pymunk.Body.shapes", property(shapes))
+        observation, _ = env.reset(seed=0)
+        expert.reset(env, 0)
+        told = []
+        for _ in range(40):
+            observation, reward, _, _, info = env.step(expert.act(env, observation))
+            told.append((reward, info["coverage"]))
+        return told
+
+    assert coverages(False) == coverages(True)
 
 
 @needs_pusht

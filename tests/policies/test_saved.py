@@ -195,3 +195,21 @@ def test_the_command_line_takes_a_name_with_options_and_the_form_on_disk(words):
 def test_options_that_are_no_settings_are_refused(given):
     with pytest.raises(ConfigError, match=r"^tokenizer_options: .* given, allowed: settings"):
         AnyOrderConfig(device="cpu", tokenizer_options=given)
+
+
+@pytest.mark.parametrize(("options", "name"), [({"steps": 8}, "steps"), ({"type": "autoregressive"}, "type")])
+def test_options_at_odds_with_the_settings_they_go_into_are_refused(options, name):
+    given = {"type": "masked_diffusion", "steps": 4}
+    with pytest.raises(
+        ConfigError, match=rf"^factorization_options\.{name}: .* given, allowed: .*, as in factoriz"
+    ) as error:
+        AnyOrderConfig(device="cpu", factorization=given, factorization_options=options)
+    assert "\n" not in str(error.value)
+
+
+def test_options_are_merged_with_the_settings_they_go_into():
+    given = {"type": "masked_diffusion", "steps": 4}
+    config = AnyOrderConfig(
+        device="cpu", factorization=given, factorization_options={"steps": 4, "sampler": "confidence"}
+    )
+    assert config.factorization == {**given, "sampler": "confidence"}

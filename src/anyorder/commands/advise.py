@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,7 @@ from anyorder.settings import Settings, setting
 
 if TYPE_CHECKING:
     from anyorder.laws.question import Question
-    from anyorder.studies.config import StudyConfig
-    from anyorder.studies.execution import Execution
-    from anyorder.studies.grid import Member
     from anyorder.studies.pilot_run import PilotConfig
-    from anyorder.studies.workers import Task
 
 LOSS = "loss_best"
 """A pilot's laws are of losses with early stopping, which those who use ``anyorder train`` follow."""
@@ -63,8 +59,7 @@ class AdviseConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pilot is not None and self.unique_tokens is not None:
-            allowed = "none with pilot=..., which learns from dataset=..."
-            raise ConfigError("unique_tokens", self.unique_tokens, allowed)
+            raise ConfigError("unique_tokens", self.unique_tokens, "none with pilot=..., which learns from dataset=...")
         either = "" if self.pilot is not None else ", or unique_tokens=... in its stead"
         for one, other, what in (
             ("laws", "pilot", "laws.json of `anyorder fit`, or pilot=MINUTES in its stead"),
@@ -125,10 +120,7 @@ def pilot_of(config: AdviseConfig) -> "PilotConfig":
 
 
 def run_pilot(config: AdviseConfig, console: Console) -> Path:
-    """Run a pilot within its budget and fit laws to it; one that was killed goes on.
-
-    Returns:
-        The folder with its laws.
+    """Run a pilot within its budget, go on with one that was killed, and fit laws to it; returns their folder.
 
     Raises:
         UserError: the dataset cannot be studied, the question lies far outside what the pilot can reach, or too few
@@ -152,15 +144,7 @@ def run_pilot(config: AdviseConfig, console: Console) -> Path:
     if info.cameras:
         console.print(f"it reads numbers alone, not {', '.join(info.cameras)}", markup=False, highlight=False)
 
-    def execute(
-        execution: "Execution",
-        study: "StudyConfig",
-        members: Sequence["Member"],
-        tasks: Sequence["Task"],
-        deadline: float,
-    ) -> None:
-        do(execution, study, members, tasks, console, deadline)
-
+    execute = partial(do, console)
     if chosen := pilot.calibration():
         console.print(f"{len(chosen)} cheap runs tell how fast this machine is", highlight=False)
         pilot.calibrate(chosen, execute)
@@ -198,7 +182,7 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     from anyorder.laws.advise import advise
     from anyorder.laws.laws_file import read_laws
     from anyorder.laws.question import tokens_of
-    from anyorder.reports.advice import TITLES, compute_lines, content, counted_line, headline, lines, rows, tokens_line
+    from anyorder.reports.advice import compute_lines, content, counted_line, headline, lines, table, tokens_line
     from anyorder.reports.text_tables import rich_table
 
     laws = read_laws(source)
@@ -220,13 +204,12 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
     for line in compute_lines(flops):
         console.print(line, markup=False, highlight=False)
     advice = advise(laws, unique_tokens, flops, question.extrapolate)
-    console.print(rich_table(TITLES, rows(advice)))
+    console.print(rich_table(table(advice)))
     console.print(headline(advice), markup=False)
     for line in lines(advice):
         console.print(f"- {line}", markup=False)
     if config.out is not None:
-        text = json.dumps(finite(content(advice)), indent=1, allow_nan=False) + "\n"
-        write_whole(Path(config.out), text)
+        write_whole(Path(config.out), json.dumps(finite(content(advice)), indent=1, allow_nan=False) + "\n")
         console.print(f"advice: {config.out}", markup=False)
 
 

@@ -41,15 +41,13 @@ def run(config: ConvertConfig, console: Console) -> None:
 
 def remarks(done: "Conversion") -> list[str]:
     """Return what is not as it was in the source, a line each."""
-    lines = []
-    if done.restamped:
-        lines.append(f"{done.restamped} videos were given new time stamps; their pictures are unchanged")
-    if done.renumbered:
-        lines.append(f"{done.renumbered} episodes have another number, as those of the source leave gaps")
-    if done.dropped_rows:
-        lines.append(f"{done.dropped_rows} rows at the ends of episodes were left out, as videos end before them")
-    if done.spare_frames:
-        lines.append(f"{done.spare_frames} frames at the ends of videos are not used, as their episodes end before")
+    counted = (
+        (done.restamped, "videos were given new time stamps; their pictures are unchanged"),
+        (done.renumbered, "episodes have another number, as those of the source leave gaps"),
+        (done.dropped_rows, "rows at the ends of episodes were left out, as videos end before them"),
+        (done.spare_frames, "frames at the ends of videos are not used, as their episodes end before"),
+    )
+    lines = [f"{count} {what}" for count, what in counted if count]
     if done.described:
         lines.append(f"statistics that the source lacks were computed: {', '.join(done.described)}")
     return lines

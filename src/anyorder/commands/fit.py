@@ -60,7 +60,7 @@ class FitCommandConfig(FitConfig):
 
 def run(config: FitCommandConfig, console: Console) -> None:
     """Fit, print the constants, write ``laws.json`` and ``report.html``."""
-    from anyorder.reports.laws import CONSTANT_TITLES, QUALITY_TITLES, constant_rows, notes, pair_text, quality_rows
+    from anyorder.reports.laws import constant_table, notes, pair_text, quality_table
 
     laws, runs, others = fit_table(config, console)
     if others:
@@ -69,8 +69,8 @@ def run(config: FitCommandConfig, console: Console) -> None:
         console.print(f"runs that equal an earlier one: {runs.repeated}, each counts", highlight=False)
     if config.law == AUTO:
         console.print(f"held-out runs choose law={laws.config.law}", markup=False, highlight=False)
-    for titles, rows in ((CONSTANT_TITLES, constant_rows(laws)), (QUALITY_TITLES, quality_rows(laws))):
-        console.print(rich_table(titles, rows))
+    for table in (constant_table(laws), quality_table(laws)):
+        console.print(rich_table(table))
     if laws.facts.protocol is not None:
         console.print(f"the losses ({config.loss}) are {PROTOCOLS[laws.facts.protocol]}", markup=False)
     for line in [*notes(laws, runs), *map(pair_text, laws.pairs)]:
@@ -79,11 +79,7 @@ def run(config: FitCommandConfig, console: Console) -> None:
 
 
 def fit_table(config: FitCommandConfig, console: Console) -> tuple["FittedLaws", "Runs", list[str]]:
-    """Fit the table of runs and write ``laws.json`` and ``report.html``.
-
-    Returns:
-        The laws, the runs, and the table's columns that were not used.
-    """
+    """Fit and write ``laws.json`` and ``report.html``; returns laws, runs, and the table's columns not used."""
     from anyorder.laws.facts import facts_of
     from anyorder.laws.laws import fit_laws
     from anyorder.laws.laws_file import LAWS_FILE, write_laws

@@ -92,9 +92,9 @@ def execute_all(
     write_study(out, to_plain(study), facts, members)
     todo = open_runs(members, execution)
     started = time.perf_counter()
-    do(execution, study, members, todo, console)
+    do(console, execution, study, members, todo)
     rollouts = open_rollouts(members, study, out)
-    do(execution, study, members, rollouts, console)
+    do(console, execution, study, members, rollouts)
     if todo or rollouts:
         more = f" and {len(rollouts)} rollouts" if rollouts else ""
         took = duration(time.perf_counter() - started)
@@ -104,11 +104,11 @@ def execute_all(
 
 
 def do(
+    console: Console,
     execution: Execution,
     study: StudyConfig,
     members: Sequence["Member"],
     tasks: Sequence["Task"],
-    console: Console,
     deadline: float | None = None,
 ) -> None:
     """Do tasks by a launcher, or here under a progress bar; here until a ``deadline``, see ``execute``."""
@@ -121,8 +121,7 @@ def do(
     if not tasks:
         return
     if execution.launcher != LOCAL and not tasks[0].success:
-        options = execution.launcher_options
-        launch(execution.launcher, options, execution.folder, execution.jobs, execution.retries)
+        launch(execution)
         return
     columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with progress_bars(*columns, console=console) as bar:
@@ -138,20 +137,20 @@ def do(
 
 def plan(members: Sequence["Member"], processes: int, console: Console) -> None:
     """Print what the study would do."""
-    from anyorder.reports.studies import PLAN_TITLES, plan_line, plan_rows
+    from anyorder.reports.studies import plan_line, plan_table
 
-    console.print(rich_table(PLAN_TITLES, plan_rows(members)))
+    console.print(rich_table(plan_table(members)))
     console.print(plan_line(members, processes), highlight=False)
 
 
 def status(execution: Execution, console: Console) -> None:
     """Print where a study stands, by family."""
-    from anyorder.reports.studies import STATE_TITLES, state_rows
+    from anyorder.reports.studies import state_table
     from anyorder.studies.collect import read_study, seconds_left, standings
 
     out = execution.folder
     found = standings(out, read_study(out).members)
-    console.print(rich_table(STATE_TITLES, state_rows(found)))
+    console.print(rich_table(state_table(found)))
     left = seconds_left(found, execution.processes)
     if left:
         line = f"about {duration(left)} left on {execution.processes} processes"

@@ -37,8 +37,7 @@ class TokenizeConfig(Settings):
         if self.output is not None:
             path = Path(self.output)
             if path.exists() or path.suffix not in FORMATS:
-                allowed = f"a new file whose name ends in {' or '.join(FORMATS)}"
-                raise ConfigError("output", self.output, allowed)
+                raise ConfigError("output", self.output, f"a new file whose name ends in {' or '.join(FORMATS)}")
             if not writable(path):
                 raise ConfigError("output", self.output, "a file in a place that can be written to")
 

@@ -1,8 +1,9 @@
-"""Keeping LeRobot's loggers silent while a block runs."""
+"""Keeping LeRobot's loggers silent, or one of its functions another one, while a block runs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 VIDEO_BACKEND = "lerobot.utils.import_utils"
 """This logger of LeRobot warns at length about a video decoder which nothing here needs."""
@@ -18,3 +19,14 @@ def quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def replaced(module: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let ``name`` in a module be another function."""
+    before = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

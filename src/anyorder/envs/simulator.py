@@ -1,15 +1,18 @@
 """What the simulated environments share: an episode's beginning and end, observations, pictures."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, override
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, override
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from anyorder.envs.base import Observation
+from anyorder.envs.base import EnvConfig, Observation
 from anyorder.envs.rendering import Renderers
+from anyorder.errors import MAX_SIDE, ConfigError
+from anyorder.settings import setting
 
 Array = npt.NDArray[Any]
 
@@ -17,13 +20,32 @@ RENDER_SIZE = (480, 360)
 """Width and height in pixels of the pictures that ``render`` gives, unless an environment says otherwise."""
 
 
-class SimulatorConfig(Protocol):
-    """The settings that every simulator's ``EnvConfig`` has."""
+def cameras_among(*names: str) -> Any:
+    """Declare the setting ``cameras`` of a simulator that has cameras of these names, the usual one first."""
+    meaning = f"Cameras to observe, the usual one first: {', '.join(names)}. Empty leaves pixels out."
+    return setting([], meaning, among=names)
 
-    task: str
-    cameras: list[str]
-    image_width: int
-    image_height: int
+
+@dataclass
+class SimulatorConfig(EnvConfig):
+    """The settings that every simulator has; a subclass says by ``cameras_among`` what cameras there are."""
+
+    cameras: list[str] = cameras_among()
+    image_width: int = setting(96, "Width of a picture, in pixels.", least=1, most=MAX_SIDE)
+    image_height: int = setting(96, "Height of a picture, in pixels.", least=1, most=MAX_SIDE)
+
+    tasks: ClassVar[Iterable[str]] = ()
+    """The names of the tasks, each of which is a preset; empty where there is one task only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ConfigError("cameras", list(self.cameras), "each camera at most once")
+
+    @classmethod
+    @override
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        return {f"{cls.choice}_{task}": {"task": task} for task in cls.tasks} or super().presets()
 
 
 class SimulatorEnv(gym.Env[Observation, Array]):

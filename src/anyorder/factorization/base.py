@@ -170,9 +170,15 @@ class TokenFactorization(Factorization):
 
 
 @dataclass
-class FactorizationConfig(Choice, ABC):
-    """Settings of a factorization; ``build()`` makes it."""
+class FactorizationConfig(Choice):
+    """Settings of a factorization; ``build()`` makes it.
 
-    @abstractmethod
+    Attributes:
+        family: the class of what is made.
+    """
+
+    family: ClassVar[type[Factorization]]
+
     def build(self) -> Factorization:
-        """Make the factorization."""
+        """Make the factorization; where ``family`` takes something else than the settings by name, a subclass does."""
+        return self.family(**vars(self))

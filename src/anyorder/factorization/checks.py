@@ -56,7 +56,7 @@ def check_sampling(
     good = finite(nucleus) and SMALLEST_NUCLEUS <= nucleus <= 1
     require(good, "nucleus", nucleus, f"a number from {SMALLEST_NUCLEUS} to 1")
     require(finite(guidance) and guidance >= 0, "guidance", guidance, "a finite number >= 0")
-    if family is not None and not family.build().draws_tokens:
+    if family is not None and not family.family.draws_tokens:
         reason = f"as {family.choice} draws no tokens"
         require(temperature == 0, "temperature", temperature, f"0, {reason}")
         require(nucleus == 1, "nucleus", nucleus, f"1, {reason}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +40,9 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         "command line, is taken, too.",
     )
     factorization_options: dict[str, Any] = setting(
-        {}, "Settings by name that go into factorization, beside a name alone or over what is there; none after that."
+        {},
+        "Settings by name that go into factorization: they add to what is given there, and change what a fitted policy "
+        "has; none after that.",
     )
     tokenizer: Any = setting(
         {TYPE_KEY: "fast"}, "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none."
@@ -76,9 +79,12 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         # LeRobot would warn of None, and takes any number of a GPU.
         self.device = device_here(self.device)
         for name in MEMBERS:
-            chosen, options = getattr(self, name), getattr(self, f"{name}_options")
+            chosen, options = member(name, getattr(self, name)), getattr(self, f"{name}_options")
             check_settings(options, f"{name}_options")
-            setattr(self, name, member(name, chosen) | options)
+            # Of a policy that was fitted all are there already, to be changed.
+            if self.fps is None:
+                check_agreement(name, chosen, options)
+            setattr(self, name, chosen | options)
             setattr(self, f"{name}_options", {})
         PreTrainedConfig.__post_init__(self)
         self.check()
@@ -205,6 +211,21 @@ def member(name: str, chosen: Any) -> dict[str, Any]:
         return {TYPE_KEY: chosen}
     check_settings(chosen, name)
     return dict(chosen)
+
+
+def check_agreement(name: str, chosen: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that say something else than the settings they go into.
+
+    Raises:
+        ConfigError: a setting has two values; it is named.
+
+    >>> check_agreement("factorization", {"type": "masked_diffusion", "steps": 4}, {"steps": 8})
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: factorization_options.steps: 8 given, allowed: 4, as in factorization
+    """
+    for key, value in options.items():
+        if key in chosen and chosen[key] != value:
+            raise ConfigError(f"{name}_options.{key}", value, f"{chosen[key]!r}, as in {name}")
 
 
 def check_sizes(field: str, given: Any) -> None:

@@ -167,7 +167,7 @@ def fit(
         batch,
         config.chunk_size,
         config.normalization_mapping["ACTION"],
-        config.tokenizer_config() if config.factorization_config().build().discrete else None,
+        config.tokenizer_config() if config.factorization_config().family.discrete else None,
         reference,
     )
     spec = None if codec.tokenizer is None else codec.tokenizer.spec()

@@ -8,6 +8,7 @@ from typing import Any
 from anyorder.datasets.read.folder import DatasetInfo
 from anyorder.laws.advise import NAMES, Advice, Outlook, outside
 from anyorder.laws.pairs import Crossing
+from anyorder.reports.text_tables import Table
 
 SURE, LIKELY = 0.95, 0.75
 """The headline says "train", or "probably", where at least these shares of the resamples agree."""
@@ -22,7 +23,6 @@ PROTOCOL_LINES = {
     "(`anyorder fit protocol=final|best` does): the two differ a lot where a family overfits.",
 }
 """Advice ends with one of these lines, by the protocol of the losses it rests on."""
-TITLES = ("family", "expected NLL", "95 % interval", "P(lowest)", "parameters", "epochs")
 
 
 def tokens_line(unique_tokens: float) -> str:
@@ -55,9 +55,9 @@ def compute_lines(flops: Mapping[str, float]) -> list[str]:
     return [f"{name} = {value:.3g} FLOPs (6 N D)" for name, value in named]
 
 
-def rows(advice: Advice) -> list[list[str]]:
-    """Return one row a family under ``TITLES``, the lowest expected loss first."""
-    return [
+def table(advice: Advice) -> Table:
+    """Return one row a family, the lowest expected loss first."""
+    rows = [
         [
             o.family,
             f"{o.nll:.4g}",
@@ -68,6 +68,7 @@ def rows(advice: Advice) -> list[list[str]]:
         ]
         for o in advice.families
     ]
+    return Table(("family", "expected NLL", "95 % interval", "P(lowest)", "parameters", "epochs"), rows)
 
 
 def headline(advice: Advice) -> str:

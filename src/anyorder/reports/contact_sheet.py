@@ -95,17 +95,9 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 150) -> bytes:
             axes = sheet.add_axes(box)
             axes.imshow(frame, aspect="auto", interpolation="antialiased")
             axes.set_axis_off()
-            axes.text(
-                0.98,
-                0.97,
-                f"{time_s:.1f} s",
-                transform=axes.transAxes,
-                color=INK,
-                fontsize=8,
-                ha="right",
-                va="top",
-                bbox={"facecolor": BACKGROUND, "alpha": 0.6, "edgecolor": "none", "pad": 1.2},
-            )
+            back = {"facecolor": BACKGROUND, "alpha": 0.6, "edgecolor": "none", "pad": 1.2}
+            place: Any = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+            axes.text(0.98, 0.97, f"{time_s:.1f} s", color=INK, fontsize=8, bbox=back, **place)
         top -= frame_height + GAP_PX
     buffer = io.BytesIO()
     sheet.savefig(buffer, format="png", facecolor=BACKGROUND)

@@ -9,17 +9,15 @@ from anyorder.laws.laws import FittedLaw, FittedLaws
 from anyorder.laws.laws_file import Sentences
 from anyorder.laws.pairs import Pair
 from anyorder.laws.runs import Runs
+from anyorder.reports.text_tables import Table
 
 DECAYS = {"R_D": "repeated tokens", "R_N": "excess parameters"}
 """These constants say how fast something decays; at infinity it does not decay."""
 VANISHING = {"E": "an irreducible loss of 0", "O": "no overfitting"}
 """These constants may be 0, and this is what 0 means."""
-CONSTANT_TITLES = ("family", "constant", "value", "95 % interval", "identified")
-QUALITY_TITLES = ("family", "runs", "objective", "R² on raw losses", "R² with no decay")
-HELD_OUT_TITLES = ("law", "mean Huber loss, held-out runs", "median relative error, %", "chosen")
 
 
-def constant_rows(laws: FittedLaws) -> list[list[str]]:
+def constant_table(laws: FittedLaws) -> Table:
     """Return one row a constant: its value, interval, and whether the runs tell it."""
     rows = []
     for family, law in laws.families.items():
@@ -30,23 +28,25 @@ def constant_rows(laws: FittedLaws) -> list[list[str]]:
                 rows.append([family, name, f"{value:.4g}", ends, "yes" if interval.identified else "no"])
             elif name in laws.config.held() and name in LAWS[laws.config.law].free:
                 rows.append([family, name, f"{value:.4g}", "held", "-"])
-    return rows
+    return Table(("family", "constant", "value", "95 % interval", "identified"), rows)
 
 
-def quality_rows(laws: FittedLaws) -> list[list[str]]:
+def quality_table(laws: FittedLaws) -> Table:
     """Return one row a family: how well its law fits."""
-    return [
+    rows = [
         [family, str(law.runs), f"{law.objective:.7g}", f"{law.r2:.4f}", f"{law.r2_no_decay:.4f}"]
         for family, law in laws.families.items()
     ]
+    return Table(("family", "runs", "objective", "R² on raw losses", "R² with no decay"), rows)
 
 
-def held_out_rows(laws: FittedLaws) -> list[list[str]]:
+def held_out_table(laws: FittedLaws) -> Table:
     """Return one row a law that was tried; none where the law was given."""
-    return [
+    rows = [
         [score.law, f"{score.loss:.4g}", f"{100 * score.median:.2f}", "yes" if score.law == laws.config.law else ""]
         for score in laws.held_out
     ]
+    return Table(("law", "mean Huber loss, held-out runs", "median relative error, %", "chosen"), rows)
 
 
 def notes(laws: FittedLaws, runs: Runs) -> list[str]:

@@ -38,12 +38,10 @@ def run_facts(run: Path, step: int | None) -> Facts:
 
 
 def write_model_card(pretrained: Path, run: Path | None = None, rollout: Path | None = None) -> Path:
-    """Write README.md beside the ``config.json`` of a policy; returns its path.
+    """Write README.md beside the ``config.json`` in a ``pretrained_model`` folder; returns its path.
 
-    Args:
-        pretrained: a ``pretrained_model`` folder.
-        run: the ``anyorder train`` run it belongs to: ``<run>/checkpoints/<step>/pretrained_model``.
-        rollout: folder of ``anyorder rollout`` with this very checkpoint, if it was run.
+    ``run`` is the ``anyorder train`` run it belongs to, as ``<run>/checkpoints/<step>/pretrained_model``, ``rollout``
+    the folder of ``anyorder rollout`` with this very checkpoint.
 
     Raises:
         UserError: there is no ``config.json``, or a file is damaged.

@@ -10,11 +10,7 @@ from anyorder.errors import ConfigError
 
 
 def page_files(output: str | Path, field: str) -> tuple[Path, Path]:
-    """Return the two files of a report: the page called ``output``, and the Markdown beside it.
-
-    Args:
-        output: where the page shall be.
-        field: what a message calls it.
+    """Return the two files of a report: the page ``output``, which a message calls ``field``, and its Markdown.
 
     Raises:
         ConfigError: it does not end in ``.html``, or is a folder.

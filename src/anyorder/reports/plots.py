@@ -10,10 +10,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from anyorder.reports.runs import RunSummary
 from anyorder.reports.style import Look, looks
-from anyorder.reports.svg import INK, dress, figure, to_svg
+from anyorder.reports.svg import INK, dress, one_panel, several_panels, to_svg
 from anyorder.reports.table import percent
 
-WIDTH_IN = 8.4
 TOKENS = "token families"
 LEGEND_CHARACTERS = 115  # as many fit beside each other
 
@@ -27,9 +26,7 @@ def success_plot(runs: Sequence[RunSummary]) -> str:
     if not shown:
         return ""
     style = looks(runs)
-    plot = figure(WIDTH_IN, 0.75 + 0.46 * len(shown))
-    axes = plot.subplots()
-    dress(axes, "success rate, %, with Wilson's 95 % interval", "")
+    plot, axes = one_panel(0.75 + 0.46 * len(shown), "success rate, %, with Wilson's 95 % interval", "")
     for row, (run, rollouts) in enumerate(shown):
         low, high = rollouts.interval
         axes.barh(row, 100 * rollouts.rate, height=0.62, color=style[run.name].color, alpha=0.78)
@@ -52,9 +49,7 @@ def nll_plot(runs: Sequence[RunSummary]) -> str:
     if not shown:
         return ""
     style = looks(runs)
-    plot = figure(WIDTH_IN, 3.7)
-    axes = plot.subplots()
-    dress(axes, "optimiser step", "validation NLL, nats per action value")
+    plot, axes = one_panel(3.7, "optimiser step", "validation NLL, nats per action value")
     for run in shown:
         scores = [score for score in run.validations if score.nll_nats_per_value is not None]
         steps = [score.step for score in scores]
@@ -110,11 +105,8 @@ def _loss_panels(kind: str, runs: Sequence[RunSummary], curves: Mapping[str, Cur
     panels: dict[str, list[RunSummary]] = {}
     for run in shown:
         panels.setdefault(TOKENS if run.exact is not None else run.family, []).append(run)
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    plot = figure(WIDTH_IN, 2.6 * lines + 0.3)
-    grid = plot.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (family, members) in zip(grid, panels.items(), strict=False):
+    plot, grid = several_panels(len(panels), 3, 2.6, 0.3)
+    for axes, (family, members) in zip(grid, panels.items(), strict=True):
         unit = ", nats per chunk" if family == TOKENS else " per value"
         dress(axes, "optimiser step", f"{kind} loss{unit}", members[0].label if len(members) == 1 else family)
         for run in members:
@@ -124,8 +116,6 @@ def _loss_panels(kind: str, runs: Sequence[RunSummary], curves: Mapping[str, Cur
                 values = moving_average(values, max(3, len(values) // 20)).tolist()
             _line(axes, steps, values, style[run.name], markers=not smooth)
         _step_axis(axes)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
     # A panel of one run has its name as the title.
     named = [run for members in panels.values() if len(members) > 1 for run in members]
     _legend(plot, [(run.label, style[run.name]) for run in named], markers=not smooth)

@@ -6,13 +6,12 @@ from matplotlib.figure import Figure
 
 from anyorder.laws.critical import best_loss
 from anyorder.laws.intervals import percentiles
-from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, Array, effective_tokens, predict
+from anyorder.laws.law import CONSTANTS, FLOPS_PER_PARAM_TOKEN, effective_tokens, predict
 from anyorder.laws.laws import FittedLaws
 from anyorder.laws.runs import Runs
 from anyorder.reports.palette import MARKERS, family_colors
-from anyorder.reports.svg import INK, dress, figure, plain_numbers, powers_of_ten, to_svg
+from anyorder.reports.svg import INK, dress, figure, one_panel, plain_numbers, powers_of_ten, several_panels, to_svg
 
-WIDTH_IN = 8.4
 SHADES = (1.0, 0.75, 0.52, 0.35, 0.22)
 NEAR = 1.5
 """Runs within this factor of a curve's compute and unique tokens are drawn with it."""
@@ -33,7 +32,7 @@ def law_plots(runs: Runs, laws: FittedLaws) -> dict[str, str]:
 
 def pareto_plot(runs: Runs) -> str:
     """Return the lowest loss at up to a compute: all runs solid, runs of one epoch alone dotted."""
-    plot, axes = one_panel(FLOPS, "validation loss, nats")
+    plot, axes = one_panel(3.9, FLOPS, "validation loss, nats")
     for family, color in family_colors(runs.families).items():
         mine = runs.of(family)
         once = mine.single_epoch
@@ -48,8 +47,8 @@ def pareto_plot(runs: Runs) -> str:
 def isoflop_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return loss over parameters at fixed compute, one panel a family, at the U with most runs."""
     families = runs.families
-    plot, panels = several_panels(len(families))
-    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=False):
+    plot, panels = several_panels(len(families), 2, 3.6)
+    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=True):
         mine, constants = runs.of(family), laws.families[family].constants
         u = common_unique(mine)
         beside = mine.where(np.abs(np.log(mine.unique_tokens / u)) < np.log(NEAR))
@@ -74,7 +73,7 @@ def isoflop_plot(runs: Runs, laws: FittedLaws) -> str:
 
 def decay_plot(laws: FittedLaws) -> str:
     """Return what a token is worth, D' / D, over epochs, with 95 % bands over the bootstrap."""
-    plot, axes = one_panel("epochs over the same data, D / U", "worth of a token, D' / D")
+    plot, axes = one_panel(3.9, "epochs over the same data, D / U", "worth of a token, D' / D")
     epochs = np.geomspace(1, 1000, 100)
     r_d = CONSTANTS.index("R_D")
     for number, (family, color) in enumerate(family_colors(laws.families).items()):
@@ -93,9 +92,9 @@ def decay_plot(laws: FittedLaws) -> str:
 def extrapolation_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return the law's lowest loss over compute for some U, repeated data solid, fresh data without end dotted."""
     families = runs.families
-    plot, panels = several_panels(len(families))
+    plot, panels = several_panels(len(families), 2, 3.6)
     flops = np.geomspace(runs.flops.min(), 100 * runs.flops.max(), 80)
-    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=False):
+    for axes, (family, color) in zip(panels, family_colors(families).items(), strict=True):
         constants = laws.families[family].constants
         dress(axes, FLOPS, "lowest loss over N, nats", family)
         axes.axvspan(runs.flops.max(), flops[-1], color=INK, alpha=0.05, linewidth=0)
@@ -110,7 +109,7 @@ def extrapolation_plot(runs: Runs, laws: FittedLaws) -> str:
 
 def critical_plot(laws: FittedLaws) -> str:
     """Return C_crit over U of every pair, E kept solid, dropped dashed, with 95 % intervals; empty without any."""
-    plot, axes = one_panel("unique tokens U", "critical compute, FLOPs")
+    plot, axes = one_panel(3.9, "unique tokens U", "critical compute, FLOPs")
     names = [" / ".join(pair.families) for pair in laws.pairs]
     drawn = False
     for pair, name in zip(laws.pairs, names, strict=True):
@@ -141,7 +140,7 @@ def critical_plot(laws: FittedLaws) -> str:
 
 def residual_plot(runs: Runs, laws: FittedLaws) -> str:
     """Return measured over predicted loss, in percent, over epochs and over parameters."""
-    plot = figure(WIDTH_IN, 3.1)
+    plot = figure(3.1)
     panels = plot.subplots(1, 2, sharey=True)
     for axes, label in zip(panels, ("epochs, D / U", "parameters"), strict=True):
         dress(axes, label, "")
@@ -168,26 +167,7 @@ def common_unique(runs: Runs) -> float:
 def some_unique(runs: Runs, count: int) -> list[float]:
     """Return up to ``count`` values of U among those of the runs, evenly spread, smallest first."""
     values = np.unique(runs.unique_tokens)
-    chosen: Array = values[np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
-    return [float(value) for value in chosen]
-
-
-def one_panel(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """Return a figure with one set of axes."""
-    plot = figure(WIDTH_IN, 3.9)
-    axes = plot.subplots()
-    dress(axes, xlabel, ylabel)
-    return plot, axes
-
-
-def several_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` sets of axes, two a row; a surplus one is hidden."""
-    rows = -(-count // 2)
-    plot = figure(WIDTH_IN, 3.6 * rows)
-    panels = plot.subplots(rows, min(2, count), squeeze=False).ravel()
-    for axes in panels[count:]:
-        axes.set_visible(False)
-    return plot, list(panels)
+    return values[np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))].tolist()
 
 
 def log_axes(axes: Axes) -> None:

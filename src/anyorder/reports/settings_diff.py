@@ -30,11 +30,8 @@ def compare_settings(runs: Sequence[RunSummary]) -> SettingsDiff:
     differing, common = [], []
     for name in dict.fromkeys(name for settings in flat for name in settings):
         values = [written(settings[name]) if name in settings else ABSENT for settings in flat]
-        bearing = [
-            value
-            for value, run in zip(values, runs, strict=True)
-            if run.exact is not None or not name.startswith("tokenizer.")
-        ]
+        unused = name.startswith("tokenizer.")
+        bearing = [value for value, run in zip(values, runs, strict=True) if run.exact is not None or not unused]
         if len(set(bearing)) > 1:
             differing.append((name, values))
         else:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from anyorder.bars import duration
+from anyorder.reports.text_tables import Table
 from anyorder.studies.collect import STATES, Standing
 from anyorder.studies.data import StudyData
 from anyorder.studies.grid import Member
-
-PLAN_TITLES = ("family", "runs", "params", "unique tokens", "epochs", "FLOPs", "one core")
-STATE_TITLES = ("family", *STATES, "FLOPs left")
 
 
 def data_line(data: StudyData) -> str:
@@ -20,8 +18,8 @@ def data_line(data: StudyData) -> str:
     )
 
 
-def plan_rows(members: Sequence[Member]) -> list[list[str]]:
-    """Return one row a family under ``PLAN_TITLES``: its runs, their sizes, and what they cost."""
+def plan_table(members: Sequence[Member]) -> Table:
+    """Return one row a family: its runs, their sizes, and what they cost."""
     rows = []
     for family in dict.fromkeys(m.family for m in members):
         mine = [m for m in members if m.family == family]
@@ -29,7 +27,7 @@ def plan_rows(members: Sequence[Member]) -> list[list[str]]:
         epochs = span([m.settings.epochs for m in mine])
         cost = sum(m.estimated_s for m in mine)
         rows.append([family, str(len(mine)), *spans, epochs, f"{sum(m.flops for m in mine):.2e}", duration(cost)])
-    return rows
+    return Table(("family", "runs", "params", "unique tokens", "epochs", "FLOPs", "one core"), rows)
 
 
 def plan_line(members: Sequence[Member], processes: int) -> str:
@@ -41,11 +39,11 @@ def plan_line(members: Sequence[Member], processes: int) -> str:
     )
 
 
-def state_rows(found: Sequence[Standing]) -> list[list[str]]:
-    """Return one row a family under ``STATE_TITLES``, and one of all where there are several."""
+def state_table(found: Sequence[Standing]) -> Table:
+    """Return one row a family, and one of all where there are several."""
     families = dict.fromkeys(s.member.family for s in found)
     rows = [state_row(name, [s for s in found if s.member.family == name]) for name in families]
-    return [*rows, state_row("all", found)] if len(rows) > 1 else rows
+    return Table(("family", *STATES, "FLOPs left"), [*rows, state_row("all", found)] if len(rows) > 1 else rows)
 
 
 def state_row(name: str, found: Sequence[Standing]) -> list[str]:

@@ -15,9 +15,28 @@ INK = "#0b0c0d"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def figure(width_in: float, height_in: float) -> Figure:
-    """Make a figure without background; pyplot's global state is not touched."""
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="none")
+def figure(height_in: float) -> Figure:
+    """Make a figure as wide as a page, without background; pyplot's global state is not touched."""
+    return Figure(figsize=(8.4, height_in), layout="constrained", facecolor="none")
+
+
+def one_panel(height_in: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a figure with one set of axes."""
+    plot = figure(height_in)
+    axes = plot.subplots()
+    dress(axes, xlabel, ylabel)
+    return plot, axes
+
+
+def several_panels(count: int, most: int, row_in: float, more_in: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Return a figure with ``count`` sets of axes, at ``most`` that many a row; those to spare are hidden."""
+    columns = min(most, count)
+    rows = -(-count // columns)
+    plot = figure(row_in * rows + more_in)
+    panels = plot.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return plot, list(panels[:count])
 
 
 def dress(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
@@ -65,10 +84,8 @@ def power_of_ten(value: float) -> str:
 def to_svg(plot: Figure, name: str, description: str) -> str:
     """Return the figure as an ``<svg>`` element.
 
-    Args:
-        plot: the figure.
-        name: prefix of the ids in it, which must differ between the figures of one page.
-        description: what it shows, for those who cannot see it.
+    Ids in it begin with ``name``, which must differ between the figures of one page; ``description`` says what it
+    shows, for those who cannot see it.
     """
     buffer = io.StringIO()
     # Text stays text (searchable, in the page's font); the salt makes the same figure the same bytes.

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from textwrap import wrap
 
 from rich import box
@@ -76,22 +77,13 @@ def success(run: RunSummary) -> str:
     return f"{rollouts.successes}/{rollouts.episodes} = {percent(rollouts.rate)} % [{low}, {high}]{mark}"
 
 
-def _nll_per_token(run: RunSummary, score: Score | None) -> str:
-    if score is None:
-        return NONE
-    return nll(run.exact, score.nll_nats_per_token, score.standard_error_nats_per_token)
+def _nll(run: RunSummary, score: Score | None, unit: str) -> str:
+    numbers = attrgetter(f"nll_nats_per_{unit}", f"standard_error_nats_per_{unit}")
+    return NONE if score is None else nll(run.exact, *numbers(score))
 
 
-def _nll_per_value(run: RunSummary, score: Score | None) -> str:
-    if score is None:
-        return NONE
-    return nll(run.exact, score.nll_nats_per_value, score.standard_error_nats_per_value)
-
-
-def _nll_per_chunk(run: RunSummary, score: Score | None) -> str:
-    if score is None:
-        return NONE
-    return nll(run.exact, score.nll_nats_per_chunk, score.standard_error_nats_per_chunk)
+def _step(score: Score | None) -> str:
+    return NONE if score is None else count(score.step)
 
 
 def _loss(score: Score | None) -> str:
@@ -112,17 +104,13 @@ def _forwards(run: RunSummary) -> str:
     return f"{run.rollouts.forwards_per_chunk:.1f}".removesuffix(".0")
 
 
-def _step(run: RunSummary, score: Score | None) -> str:
-    return NONE if score is None else count(score.step)
-
-
 POLICY = Column("policy", lambda run: run.label, number=False)
 
 COLUMNS = (
     POLICY,
     Column("params", lambda run: count(run.params)),
-    Column("NLL, nats/token", lambda run: _nll_per_token(run, run.final)),
-    Column("NLL, nats/action value", lambda run: _nll_per_value(run, run.final)),
+    Column("NLL, nats/token", lambda run: _nll(run, run.final, "token")),
+    Column("NLL, nats/action value", lambda run: _nll(run, run.final, "value")),
     Column("success [95 % interval]", success),
     Column("chunk latency, ms", _latency),
     Column("forwards/chunk", _forwards),
@@ -131,12 +119,12 @@ COLUMNS = (
 
 VALIDATION_COLUMNS = (
     POLICY,
-    Column("final: step", lambda run: _step(run, run.final)),
-    Column("NLL, nats/chunk", lambda run: _nll_per_chunk(run, run.final)),
-    Column("NLL, nats/action value", lambda run: _nll_per_value(run, run.final)),
+    Column("final: step", lambda run: _step(run.final)),
+    Column("NLL, nats/chunk", lambda run: _nll(run, run.final, "chunk")),
+    Column("NLL, nats/action value", lambda run: _nll(run, run.final, "value")),
     Column("loss", lambda run: _loss(run.final)),
-    Column("best along the way: step", lambda run: _step(run, run.best)),
-    Column("best NLL, nats/action value", lambda run: _nll_per_value(run, run.best)),
+    Column("best along the way: step", lambda run: _step(run.best)),
+    Column("best NLL, nats/action value", lambda run: _nll(run, run.best, "value")),
     Column("best loss", lambda run: _loss(run.best)),
 )
 """These columns show the last validation and, beside it, the best one along the way."""

@@ -3,14 +3,25 @@
 from rich.console import Group
 from rich.text import Text
 
-from anyorder.reports.text_tables import markdown_table, rich_table
+from anyorder.reports.text_tables import Table, markdown_table, rich_table
 from anyorder.tokenizers.rate_distortion import RateDistortion
 from anyorder.tokenizers.report import TokenizerReport
 
-SUMMARY_TITLES = ("", "")
-ERROR_TITLES = ("action error", "rmse", "p99", "max")
-WORST_TITLES = ("worst chunks", "rmse", "worst dimension", "its largest error")
-POINT_TITLES = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action")
+
+def report_contents(report: TokenizerReport) -> dict[str, Table]:
+    """Return a report's tables by name: of whole chunks, of the errors, of the worst chunks."""
+    worst = ("worst chunks", "rmse", "worst dimension", "its largest error")
+    return {
+        "summary": Table(("", ""), summary_rows(report)),
+        "errors": Table(("action error", "rmse", "p99", "max"), error_rows(report)),
+        "worst": Table(worst, worst_rows(report)),
+    }
+
+
+def curve_content(curve: RateDistortion | None) -> Table:
+    """Return the table of a curve; an empty one where it was not measured."""
+    titles = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action")
+    return Table(titles, [] if curve is None else point_rows(curve))
 
 
 def summary_rows(report: TokenizerReport) -> list[tuple[str, str]]:
@@ -58,30 +69,21 @@ def point_rows(curve: RateDistortion) -> list[tuple[str, ...]]:
 
 def report_markdown(report: TokenizerReport) -> str:
     """Return a report's tables in Markdown."""
-    tables = (
-        markdown_table(SUMMARY_TITLES, summary_rows(report)),
-        markdown_table(ERROR_TITLES, error_rows(report)),
-        markdown_table(WORST_TITLES, worst_rows(report)),
-    )
-    return "\n\n".join(tables)
+    return "\n\n".join(map(markdown_table, report_contents(report).values()))
 
 
 def curve_markdown(curve: RateDistortion) -> str:
     """Return the curve's table, and the settings left out, in Markdown."""
-    lines = [f"- left out: {line}" for line in curve.skipped]
-    return "\n\n".join([markdown_table(POINT_TITLES, point_rows(curve)), *(["\n".join(lines)] if lines else [])])
+    lines = "\n".join(f"- left out: {line}" for line in curve.skipped)
+    return "\n\n".join(filter(None, [markdown_table(curve_content(curve)), lines]))
 
 
 def report_tables(report: TokenizerReport) -> Group:
     """Return a report's tables for the terminal, below each other: side by side they need more than 80 characters."""
-    return Group(
-        rich_table(SUMMARY_TITLES, summary_rows(report), framed=True),
-        rich_table(ERROR_TITLES, error_rows(report), framed=True),
-        rich_table(WORST_TITLES, worst_rows(report), framed=True),
-    )
+    return Group(*(rich_table(content, framed=True) for content in report_contents(report).values()))
 
 
 def curve_table(curve: RateDistortion) -> Group:
     """Return the curve's table for the terminal, and the settings left out below it."""
     lines = [Text(f"left out: {line}", style="yellow") for line in curve.skipped]
-    return Group(rich_table(POINT_TITLES, point_rows(curve), framed=True), *lines)
+    return Group(rich_table(curve_content(curve), framed=True), *lines)

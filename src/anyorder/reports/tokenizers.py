@@ -11,54 +11,29 @@ from anyorder.files import finite
 from anyorder.reports.page import render
 from anyorder.reports.palette import MARKERS, PALETTE
 from anyorder.reports.settings_diff import flatten, written
-from anyorder.reports.svg import INK, dress, figure, plain_numbers, to_svg
-from anyorder.reports.tokenizer_tables import (
-    ERROR_TITLES,
-    POINT_TITLES,
-    SUMMARY_TITLES,
-    WORST_TITLES,
-    error_rows,
-    point_rows,
-    summary_rows,
-    worst_rows,
-)
+from anyorder.reports.svg import INK, dress, one_panel, plain_numbers, several_panels, to_svg
+from anyorder.reports.tokenizer_tables import curve_content, report_contents
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.rate_distortion import RateDistortion, RatePoint
 from anyorder.tokenizers.report import TokenizerReport, WorstChunk
 
-WIDTH_IN = 8.4
 TITLE_CHARACTERS = 24  # as many fit above a third of the width
 ORIGINAL_COLOR, DECODED_COLOR = PALETTE[0], PALETTE[1]
 
 
 def tokenizer_page(
-    report: TokenizerReport,
-    config: TokenizerConfig,
-    subtitle: str,
-    curve: RateDistortion | None = None,
-    title: str = "anyorder tokenize",
+    report: TokenizerReport, config: TokenizerConfig, subtitle: str, curve: RateDistortion | None = None
 ) -> str:
     """Return the page as HTML that needs no other file.
 
-    Args:
-        report: what was measured.
-        config: the tokenizer's settings; their point is marked on the curve.
-        subtitle: what it was fitted to and measured on.
-        curve: rate against distortion of several settings; left out where None.
-        title: of the page.
+    The point of the tokenizer's settings is marked on the curve of several settings, which is left out where None.
     """
-    tables = {
-        "summary": _table(SUMMARY_TITLES, summary_rows(report)),
-        "errors": _table(ERROR_TITLES, error_rows(report)),
-        "worst": _table(WORST_TITLES, worst_rows(report)),
-        "points": _table(POINT_TITLES, [] if curve is None else point_rows(curve)),
-    }
     return render(
         "tokenizer.html.j2",
-        title=title,
+        title="anyorder tokenize",
         headline=headline(report),
         subtitle=subtitle,
-        tables=tables,
+        tables={**report_contents(report), "points": curve_content(curve)},
         settings=[(name, written(value)) for name, value in flatten(config.options()).items()],
         worst_plot=Markup(worst_plot(report.worst)),
         curve_plot=Markup("" if curve is None else curve_plot(curve, config)),
@@ -78,12 +53,10 @@ def headline(report: TokenizerReport) -> str:
 
 def numbers(report: TokenizerReport, config: TokenizerConfig, curve: RateDistortion | None) -> Mapping[str, Any]:
     """Return everything on the page, JSON-ready; not-a-number becomes null."""
-    content = {
-        "settings": {"tokenizer": config.choice, **config.options()},
-        "report": report.to_dict(),
-        "curve": None if curve is None else curve.to_dict(),
-    }
-    return finite(content)
+    settings = {"tokenizer": config.choice, **config.options()}
+    return finite(
+        {"settings": settings, "report": report.to_dict(), "curve": None if curve is None else curve.to_dict()}
+    )
 
 
 def drawable(points: Sequence[RatePoint]) -> list[RatePoint]:
@@ -99,9 +72,7 @@ def curve_plot(curve: RateDistortion, chosen: TokenizerConfig) -> str:
     points = drawable(curve.points)
     if not points:
         return ""
-    plot = figure(WIDTH_IN, 4.6)
-    axes = plot.subplots()
-    dress(axes, "bits per chunk, unigram", "rmse, normalised units")
+    plot, axes = one_panel(4.6, "bits per chunk, unigram", "rmse, normalised units")
     axes.set_xscale("log")
     axes.set_yscale("log")
     # A tokenizer keeps its color whichever others are shown.
@@ -141,8 +112,7 @@ def worst_plot(worst: Sequence[WorstChunk]) -> str:
     """Return original against decoded values over time, one panel a chunk, its worst dimension; empty without."""
     if not worst:
         return ""
-    plot = figure(WIDTH_IN, 2.7)
-    panels = plot.subplots(1, len(worst), squeeze=False).ravel()
+    plot, panels = several_panels(len(worst), len(worst), 2.7)
     for axes, chunk in zip(panels, worst, strict=True):
         dress(axes, "time step", "", f"chunk {chunk.index}\n{fill(chunk.dimension, TITLE_CHARACTERS)}")
         steps = range(len(chunk.original))
@@ -154,7 +124,3 @@ def worst_plot(worst: Sequence[WorstChunk]) -> str:
     plot.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9.5, labelcolor=INK)
     described = "; ".join(f"chunk {w.index}, {w.dimension}, off by up to {w.max:.3g}" for w in worst)
     return to_svg(plot, "worst", f"Original and decoded values over time: {described}")
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    return {"titles": titles, "rows": rows}

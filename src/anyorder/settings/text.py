@@ -41,8 +41,13 @@ class Row:
         return "" if self.group else words(self.default)
 
 
-def rows(kind: type[Any], path: str = "") -> Iterator[Row]:
-    """Yield every setting that a dataclass declares, at any depth; those it inherits come after its own.
+def rows(kind: type[Any], path: str = "", own_first: bool = True) -> Iterator[Row]:
+    """Yield every setting that a dataclass declares, at any depth.
+
+    Args:
+        kind: the dataclass.
+        path: where it is inside the whole.
+        own_first: whether those it inherits come after its own, instead of before; below it they come before.
 
     >>> from anyorder.settings import Settings, setting
     >>> @dataclasses.dataclass
@@ -59,7 +64,7 @@ def rows(kind: type[Any], path: str = "") -> Iterator[Row]:
     legs.count 2 How many.
     """
     hints = hints_of(kind)
-    own = vars(kind).get("__annotations__", {})
+    own = vars(kind).get("__annotations__", {}) if own_first else hints
     for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
         here, meaning = join(path, field.name), ""
         if (declared := field.metadata.get(DECLARED)) is not None:
@@ -72,7 +77,7 @@ def rows(kind: type[Any], path: str = "") -> Iterator[Row]:
             yield Row(here, getattr(default, "choice", default), meaning, chosen=True)
         elif dataclasses.is_dataclass(hint):
             yield Row(here, None, meaning, group=True)
-            yield from rows(typing.cast(type[Any], hint), here)
+            yield from rows(typing.cast(type[Any], hint), here, own_first=False)
         else:
             yield Row(here, default_of(field), meaning)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyorder.errors import ConfigError, UserError
 from anyorder.files import whole, write_json
 from anyorder.laws.runs import DIGEST, table_digest
-from anyorder.studies.files import ERROR, PROGRESS, RESULT, STUDY, SUCCESS, check_place, read_file, run_folder
+from anyorder.studies.files import ERROR, FIELDS, PROGRESS, RESULT, STUDY, SUCCESS, check_place, read_file, run_folder
 from anyorder.studies.grid import Member, as_plain, read_member
 
 if TYPE_CHECKING:
@@ -42,13 +42,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class WrittenStudy:
-    """What ``study.json`` holds.
-
-    Attributes:
-        config: the study's settings, as nested dicts.
-        data: what its data holds, see ``data_facts``.
-        members: its runs.
-    """
+    """What ``study.json`` holds: the settings as nested dicts, what ``data_facts`` says of the data, and the runs."""
 
     config: dict[str, Any]
     data: dict[str, Any]
@@ -168,10 +162,7 @@ def row(member: Member, found: dict[str, Any], success: dict[str, Any], data: di
         "seed": member.settings.seed,
         "batch_size": member.settings.batch_size,
         "steps": found["steps"],
-        "success": success.get("success"),
-        "success_low": success.get("success_low"),
-        "success_high": success.get("success_high"),
-        "success_episodes": success.get("success_episodes"),
+        **{k: success.get(k) for k in FIELDS[SUCCESS]},
         "wall_s": found["wall_s"],
         "cpu_s": found["cpu_s"],
     }
@@ -188,24 +179,19 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    numbers = dict.fromkeys(("success", "success_low", "success_high"), pa.float64())
-    numbers["success_episodes"] = pa.int64()
+    numbers = {name: pa.int64() if kind is int else pa.float64() for name, kind in FIELDS[SUCCESS].items()}
     columns = {name: pa.array([r[name] for r in rows], type=numbers.get(name)) for name in (rows[0] if rows else {})}
     table = pa.table(columns)
+    table = table.replace_schema_metadata({DIGEST: table_digest(table)})
     with whole(path) as staged:
-        parquet.write_table(
-            table.replace_schema_metadata({DIGEST: table_digest(table)}), staged, write_page_checksum=True
-        )
+        parquet.write_table(table, staged, write_page_checksum=True)
 
 
 def data_facts(data: "StudyData") -> dict[str, Any]:
     """Return what a study's data holds, for ``study.json`` and messages."""
-    parts = {
-        name: {"episodes": chunks.episodes, "frames": chunks.frames}
-        for name, chunks in (("train", data.train), ("validation", data.validation), ("test", data.test))
-    }
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
-        **parts,
+        **{name: {"episodes": chunks.episodes, "frames": chunks.frames} for name, chunks in parts.items()},
         "unique_tokens": data.unique_tokens,
         "tokens_per_chunk": data.length,
         "values_per_token": data.values_per_token,

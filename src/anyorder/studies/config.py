@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
-from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks import EncoderConfig, HeadConfig, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.coefficients import DctConfig
-from anyorder.training.config import OptimizerConfig
+from anyorder.training.config import DatasetSettings, OptimizerConfig
 
-HELD_OUT = 2
+LEAST_HELD_OUT = 2
 """At least this many episodes validate, and as many test: their spread is the standard error."""
-LEAST_EPISODES = 3 * HELD_OUT
+LEAST_EPISODES = 3 * LEAST_HELD_OUT
 """A study needs at least this many episodes."""
 WEIGHTS = ("final", "best", "none")
 
@@ -25,33 +25,18 @@ def check_episodes(count: int) -> None:
         ConfigError: fewer than ``LEAST_EPISODES``.
     """
     if count < LEAST_EPISODES:
-        allowed = f"at least {LEAST_EPISODES}, as {HELD_OUT} choose and {HELD_OUT} report"
+        allowed = f"at least {LEAST_EPISODES}, as {LEAST_HELD_OUT} choose and {LEAST_HELD_OUT} report"
         raise ConfigError("episodes of dataset", count, allowed)
 
 
 @dataclass
-class StudyDataset(Settings):
+class StudyDataset(DatasetSettings):
     """Which demonstrations, and who is held out: the same episodes whatever a run learns from."""
 
-    root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
-    repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
-    episodes: int | list[int] | None = setting(
-        None, "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.", least=1, most=MAX_COUNT
-    )
-    seed: int = setting(0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT)
     validation_fraction: float = setting(
         0.05, "Share of the episodes that choose the best moment of a run.", above=0, below=0.5
     )
     test_fraction: float = setting(0.05, "Share of the episodes that report.", above=0, below=0.5)
-    observations: list[str] = setting(
-        [], "Features the models read, numbers only; all low-dimensional ones when empty."
-    )
-    allow_short: bool = setting(False, "Accept episodes shorter than a chunk.")
-    exclude_episodes: list[int] = setting([], "Episodes to leave out, by number.")
-    rename: dict[str, str] = setting(
-        {},
-        "Other names for features, by the dataset's own: dataset.rename='{actions: action, state: observation.state}'.",
-    )
 
 
 @dataclass
@@ -195,6 +180,11 @@ class StudyConfig(Settings):
         {},
         "What to cross, by name: NAME: {families, width, unique_tokens, epochs, weight_decay, dropout, "
         "attention_dropout, token_masking, seed, max_flops}: lists, but for the last.",
+    )
+    head: HeadConfig = setting(
+        HeadConfig,
+        "How features become a distribution over tokens, in every run.",
+        before={"distribution": "categorical"},
     )
     size: SizeConfig = setting(SizeConfig, "How a model follows from its width.")
     optimizer: OptimizerConfig = setting(OptimizerConfig, "As of `anyorder train`; lr is at width size.lr_width.")

@@ -12,12 +12,12 @@ from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.episodes import episode_borders, shuffled, tiles
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig, TokenFactorization
-from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
+from anyorder.networks import EncoderConfig, HeadConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
-from anyorder.settings import to_plain
-from anyorder.studies.config import HELD_OUT, StudyConfig, check_episodes
-from anyorder.training.config import DatasetConfig, TrainConfig
+from anyorder.settings import part_of, to_plain
+from anyorder.studies.config import LEAST_HELD_OUT, StudyConfig, check_episodes
+from anyorder.training.config import DatasetConfig, DatasetSettings, TrainConfig
 from anyorder.training.data import load_chunks
 from anyorder.training.fresh import policy_config
 from anyorder.training.order import seeded
@@ -120,21 +120,10 @@ class StudyData:
     """
 
     def __init__(self, config: StudyConfig) -> None:
-        if config.dataset.root is None and config.dataset.repo_id is None:
-            allowed = "a dataset folder (or dataset.repo_id)"
-            raise ConfigError("dataset.root", None, allowed)
         given = config.dataset
-        wanted = DatasetConfig(
-            root=given.root,
-            repo_id=given.repo_id,
-            episodes=given.episodes,
-            seed=given.seed,
-            validation_fraction=given.test_fraction,
-            observations=given.observations,
-            allow_short=given.allow_short,
-            exclude_episodes=given.exclude_episodes,
-            rename=given.rename,
-        )
+        given.check_named("dataset.repo_id", "dataset")
+        shared = vars(part_of(DatasetSettings, given))
+        wanted = DatasetConfig(**shared, validation_fraction=given.test_fraction)
         rest, self.test = load_chunks(wanted, config.chunk_size)
         if rest.cameras is not None:
             allowed = "observations of numbers: studies read no cameras"
@@ -142,12 +131,12 @@ class StudyData:
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
         for name in ("validation", "test"):
-            if getattr(self, name).episodes < HELD_OUT:
+            if getattr(self, name).episodes < LEAST_HELD_OUT:
                 total = rest.episodes + self.test.episodes
                 check_episodes(total)
                 allowed = (
-                    f"{math.ceil(100 * HELD_OUT / total) / 100:g} or more: at least {HELD_OUT} of {total} episodes, "
-                    f"whose spread is the standard error"
+                    f"{math.ceil(100 * LEAST_HELD_OUT / total) / 100:g} or more: "
+                    f"at least {LEAST_HELD_OUT} of {total} episodes, whose spread is the standard error"
                 )
                 field = f"dataset.{name}_fraction"
                 raise ConfigError(field, getattr(given, f"{name}_fraction"), allowed)
@@ -187,7 +176,7 @@ class StudyData:
         return self.template.action_size / self.tokens_per_frame
 
     def policy(
-        self, factorization: FactorizationConfig, network: TransformerConfig, encoder: EncoderConfig
+        self, factorization: FactorizationConfig, network: TransformerConfig, encoder: EncoderConfig, head: HeadConfig
     ) -> AnyOrderPolicy:
         """Make a fresh policy, its weights drawn from torch's own generator.
 
@@ -198,6 +187,7 @@ class StudyData:
             self.template,
             factorization=to_plain(factorization),
             network=network,
+            head=head,
             encoder=replace(encoder, language=self.template.encoder.language),
         )
         policy = AnyOrderPolicy(config, self.fitted)

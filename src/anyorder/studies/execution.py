@@ -36,8 +36,7 @@ class Execution(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.launcher == LOCAL and self.launcher_options:
-            allowed = "none with launcher=local"
-            raise ConfigError("launcher_options", self.launcher_options, allowed)
+            raise ConfigError("launcher_options", self.launcher_options, "none with launcher=local")
 
     @property
     def folder(self) -> Path:
@@ -69,18 +68,11 @@ def execute(
     show: Callable[[int, float | None], None],
     deadline: float | None = None,
 ) -> dict[str, str]:
-    """Do tasks of one kind in processes on this machine.
+    """Do tasks of one kind in processes on this machine; returns what went wrong, by the run's id.
 
-    Args:
-        execution: by how many processes, and where.
-        study: of the runs.
-        members: all its runs, which tell how fast they are.
-        tasks: what to do.
-        show: told now and then how many tasks are done, and how many seconds are left; None of rollouts.
-        deadline: of ``time.perf_counter()``; what still goes on then is stopped, and continues another time.
-
-    Returns:
-        What went wrong, by the run's id.
+    ``members`` are all runs of the study, which tell how fast they are. ``show`` is called now and then with how many
+    tasks are done, and how many seconds are left; None of rollouts. What still goes on at a ``deadline`` of
+    ``time.perf_counter()`` is stopped, and continues another time.
     """
     out, looked = execution.folder, 0.0
 

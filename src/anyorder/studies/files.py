@@ -35,11 +35,7 @@ def failed_runs(out: str | Path, runs: Sequence[str]) -> list[str]:
 
 
 def check_place(field: str, folder: Path) -> None:
-    """Refuse a folder that cannot be, or that holds what is not a study's.
-
-    Args:
-        field: the setting that names the folder, for messages.
-        folder: where a study shall be.
+    """Refuse a folder that cannot be, or that holds what is not a study's; a message calls it ``field``.
 
     Raises:
         ConfigError: there is a file, a dataset, or a table that would be overwritten.

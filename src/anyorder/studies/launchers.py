@@ -1,11 +1,11 @@
 """Studies through Hydra's launchers: joblib on one machine, submitit on a cluster."""
 
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from anyorder.errors import ConfigError, system_failure
+from anyorder.studies.execution import Execution
 
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
@@ -15,15 +15,10 @@ PACKAGES = {
 """These packages bring these launchers; ``basic``, one job after the other, is Hydra's own."""
 
 
-def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retries: int) -> None:
-    """Do what a study has left in ``jobs`` jobs of about the same cost; returns when all of them have ended.
+def launch(execution: Execution) -> None:
+    """Do what a study has left in jobs of about the same cost; returns when all of them have ended.
 
-    Args:
-        launcher: its name, one that Hydra finds.
-        options: its settings, as ``hydra.launcher.NAME``.
-        out: the study's folder, which every job must see.
-        jobs: how many.
-        retries: further tries of a run that fails.
+    Every job must see the study's folder.
 
     Raises:
         ConfigError: no such launcher, or it does not take the options.
@@ -35,18 +30,16 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if jobs < 1:
-        raise ConfigError("jobs", jobs, "an integer >= 1")
-    out = out.resolve()
+    launcher, out = execution.launcher, execution.folder.resolve()
     overrides = [
         f"hydra/launcher={launcher}",
-        *(f"hydra.launcher.{name}={value}" for name, value in options.items()),
+        *(f"hydra.launcher.{name}={value}" for name, value in execution.launcher_options.items()),
         f"hydra.sweep.dir={out / 'launcher'}",
         "hydra.output_subdir=null",
         f"out={out}",
-        f"jobs={jobs}",
-        f"retries={retries}",
-        f"job={','.join(map(str, range(jobs)))}",
+        f"jobs={execution.jobs}",
+        f"retries={execution.retries}",
+        f"job={','.join(map(str, range(execution.jobs)))}",
     ]
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("anyorder", create_config_search_path("pkg://anyorder.configs"))
@@ -55,8 +48,7 @@ def launch(launcher: str, options: Mapping[str, str], out: Path, jobs: int, retr
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:160]
         needed = f" (pip install {PACKAGES[launcher]})" if launcher in PACKAGES else ""
-        allowed = f"local, basic, {', '.join(PACKAGES)}{needed}: {reason}"
-        raise ConfigError("launcher", launcher, allowed) from error
+        raise ConfigError("launcher", launcher, f"local, basic, {', '.join(PACKAGES)}{needed}: {reason}") from error
     finally:
         GlobalHydra.instance().clear()
     for job in chain.from_iterable(ended):
@@ -79,7 +71,7 @@ def run_job(config: Any) -> str | None:
 def do_share(config: Any) -> None:
     """Do one job's share of a study: every ``jobs``-th of what is left, the costliest first."""
     from anyorder.files import write_json
-    from anyorder.settings import from_plain
+    from anyorder.settings import completed, from_plain
     from anyorder.studies.collect import read_study
     from anyorder.studies.config import StudyConfig
     from anyorder.studies.files import ERROR, is_open, run_folder
@@ -91,7 +83,7 @@ def do_share(config: Any) -> None:
     mine = [m for m in members[config.job :: config.jobs] if is_open(out, m.id)]
     if not mine:
         return
-    session = Session(from_plain(StudyConfig, study.config), out)
+    session = Session(from_plain(StudyConfig, completed(StudyConfig, study.config)), out)
     for member in mine:
         message: str | None = ""
         tries = 0

@@ -12,7 +12,14 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.config import SPARE_RUNS
 from anyorder.laws.law import LAWS
-from anyorder.studies.config import HELD_OUT, EvaluationConfig, GridConfig, StudyConfig, StudyDataset, check_episodes
+from anyorder.studies.config import (
+    LEAST_HELD_OUT,
+    EvaluationConfig,
+    GridConfig,
+    StudyConfig,
+    StudyDataset,
+    check_episodes,
+)
 from anyorder.studies.grid import Member
 
 FAMILIES = {"ar": "autoregressive", "masked": "masked_diffusion"}
@@ -35,12 +42,9 @@ MARGIN = 0.1
 
 
 def study_config(root: str, episodes: int, validation_fraction: float) -> StudyConfig:
-    """Return the study of a dataset, its grids still empty: they follow from the tokens it has.
+    """Return the study of the dataset in ``root``, its grids still empty: they follow from the tokens it has.
 
-    Args:
-        root: folder of the dataset.
-        episodes: how many it has.
-        validation_fraction: share of them that choose the best moment of a run; two at least.
+    ``validation_fraction`` of its episodes, two at least, choose the best moment of a run.
 
     Raises:
         ConfigError: too few episodes, or so large a share that too little is left.
@@ -48,8 +52,10 @@ def study_config(root: str, episodes: int, validation_fraction: float) -> StudyC
     check_episodes(episodes)
     if not validation_fraction < 0.5:
         raise ConfigError("validation_fraction", validation_fraction, "below 0.5 with pilot=...")
-    least = HELD_OUT / episodes
-    held_out = StudyDataset(root, None, None, 0, max(validation_fraction, least), max(TEST_FRACTION, least))
+    least = LEAST_HELD_OUT / episodes
+    held_out = StudyDataset(
+        root, validation_fraction=max(validation_fraction, least), test_fraction=max(TEST_FRACTION, least)
+    )
     families = {name: FactorizationConfig.named(kind) for name, kind in FAMILIES.items()}
     return StudyConfig(dataset=held_out, families=families, evaluation=EVALUATION, keep_weights="none")
 
@@ -106,11 +112,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 def largest(members: Sequence[Member], seconds: float, workers: int, done: Collection[str] = frozenset()) -> float:
     """Return the largest ``max_flops`` whose runs take no longer than ``seconds``; 0 where none does.
 
-    Args:
-        members: of the whole grid; ``estimated_s`` tells what they take.
-        seconds: the budget.
-        workers: runs that go on at once.
-        done: ids of runs that take no time any more.
+    ``members`` are of the whole grid, ``workers`` of them go on at once, and those ``done`` take no time any more.
     """
     found = 0.0
     for limit in map(most_flops, cells(members)):
@@ -142,11 +144,10 @@ def calibration(members: Sequence[Member], seconds: float, workers: int) -> list
 
 
 def corrected(members: Sequence[Member], took: Mapping[str, float]) -> list[Member]:
-    """Return the runs with ``estimated_s`` as this machine is: by the runs of each family that are done.
+    """Return the runs with ``estimated_s`` as this machine is, by the seconds that runs which are done ``took``, by id.
 
-    Args:
-        members: with ``estimated_s`` on any scale that is the same for a family's runs.
-        took: seconds by the id of a run that is done. A family without one takes what all of them tell.
+    Before, ``estimated_s`` may have any scale that is the same for a family's runs. A family of which none is done
+    takes what all of them tell.
     """
 
     def slower(family: str | None) -> float | None:

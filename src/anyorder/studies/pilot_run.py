@@ -92,10 +92,7 @@ class Pilot:
     Its state is what lies in its folder: runs count by the time they took, also those that a kill ended, so one that
     goes on spends what is left of its budget.
 
-    Args:
-        config: what is asked.
-        info: head of the dataset.
-        started: when its time began, by ``time.perf_counter()``.
+    Its time began at ``started`` of ``time.perf_counter()``.
 
     Attributes:
         grid: all runs that it may train, with what they are expected to take anywhere.
@@ -134,12 +131,9 @@ class Pilot:
                 raise ConfigError("pilot_out", str(self.out), allowed)
 
     def check_reach(self, members: Sequence[Member], what: str, timed: bool = True) -> None:
-        """Refuse a question that the laws of these runs would not answer, before the time is spent.
+        """Refuse a question that the laws of these runs, called ``what``, would not answer, before the time is spent.
 
-        Args:
-            members: the runs there will be.
-            what: they are.
-            timed: ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
+        Where they are ``timed``, ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
         """
         for family in dict.fromkeys(m.family for m in members):
             mine = [m for m in members if m.family == family]
@@ -175,11 +169,10 @@ class Pilot:
             raise self.cannot_learn(self.failed[0])
 
     def choose(self) -> tuple[list[Member], float | None]:
-        """Return as much as fits the time.
+        """Return the runs that fit the time, and None.
 
-        Returns:
-            The runs, and the seconds the pilot will take in all where that is more than its time, as this machine is
-            slower than when the time was named as enough; otherwise None.
+        Instead of None it returns the seconds that the pilot will take in all where that is more than its time, as this
+        machine is slower than when the time was named as enough.
 
         Raises:
             UserError: too little fits for laws.

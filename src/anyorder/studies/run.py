@@ -51,12 +51,7 @@ class HeldOut:
 class Training:
     """A run under way; everything random is a function of (seed, step), so one that was killed ends like any other.
 
-    It learns as by ``anyorder train``; the cosine ends with the run. A chunk's loss counts by the share of its actions
-    that do.
-
-    Args:
-        settings: of the run.
-        data: of the study.
+    It learns as by ``anyorder train``; the cosine ends with the run.
     """
 
     def __init__(self, settings: RunSettings, data: StudyData) -> None:
@@ -66,7 +61,7 @@ class Training:
         self.visits = token_epochs(chunks, settings.epochs, settings.seed)
         self.steps = -(-len(self.visits.rows) // settings.batch_size)
         torch.manual_seed(settings.seed)
-        policy = data.policy(settings.factorization, settings.network, settings.encoder)
+        policy = data.policy(settings.factorization, settings.network, settings.encoder, settings.head)
         schedule = Schedule(settings.optimizer, self.steps, settings.seed)
         self.learner = Learner.of(policy, schedule, self.loss)
         self.moments = {
@@ -108,8 +103,7 @@ class Training:
         check_trained(self.averaged)
         found = score_inputs(self.averaged, held_out.validation, draws=self.settings.evaluation.draws, seed=SCORE_SEED)
         if not math.isfinite(found.nll):
-            allowed = "finite: try a lower optimizer.lr"
-            raise DivergedError(f"NLL at step {self.step}", found.nll, allowed)
+            raise DivergedError(f"NLL at step {self.step}", found.nll, "finite: try a lower optimizer.lr")
         best = min((moment["nll"] for moment in self.history), default=float("inf"))
         self.history.append({"epoch": self.moments[self.step], "step": self.step, **asdict(found)})
         if found.nll < best:
@@ -149,17 +143,9 @@ class Training:
 def run_member(
     settings: RunSettings, data: StudyData, held_out: HeldOut, folder: Path, save_s: float = SAVE_S
 ) -> dict[str, Any]:
-    """Train a run, or continue it, and write its result; one that has a result is left alone.
+    """Train a run, or continue it, and write its result to its folder; one that has a result is left alone.
 
-    Args:
-        settings: of the run.
-        data: of the study.
-        held_out: what it is scored on.
-        folder: of the run.
-        save_s: seconds between states.
-
-    Returns:
-        The result: losses in nats per action token, history, seconds.
+    Its state is saved every ``save_s`` seconds. Returns the result: losses in nats per action token, history, seconds.
 
     Raises:
         DatasetError: the data is not what the run was planned with.

@@ -26,16 +26,10 @@ class Score:
 
 
 def score_inputs(policy: AnyOrderPolicy, inputs: Inputs, *, draws: int, seed: int) -> Score:
-    """Score a policy on inputs that are ready made.
+    """Score a policy of tokens, in evaluation mode afterwards, on chunks that are ready made.
 
-    A bound's draws take their count of masked tokens from strata, one for each draw of a chunk, and are the same
-    whenever ``seed`` is: what differs between two runs is the runs.
-
-    Args:
-        policy: a family of tokens; in evaluation mode afterwards.
-        inputs: the chunks.
-        draws: Monte-Carlo draws per chunk, for bounds.
-        seed: of the draws.
+    A bound is of ``draws`` Monte-Carlo draws a chunk. They take their count of masked tokens from strata, one for each
+    draw, and are the same whenever ``seed`` is: what differs between two runs is the runs.
     """
     parts = torch.arange(len(inputs.codes)).split(EVAL_BATCH)
     coded = ((inputs.codes[rows], inputs.context(policy, rows)) for rows in parts)

@@ -23,12 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """Something to do with a run: to train it, or to roll it out.
-
-    Attributes:
-        member: the run.
-        success: roll it out instead of training it.
-    """
+    """Something to do with a run: to train it, or, for its ``success``, to roll it out."""
 
     member: Member
     success: bool = False
@@ -111,20 +106,11 @@ def work(
     progress: Callable[[], None],
     deadline: float | None = None,
 ) -> dict[str, str]:
-    """Do all tasks, the costliest first; one that fails is tried again and then recorded.
+    """Do all tasks, the costliest first; returns what went wrong, by the run's id.
 
-    Args:
-        config: the study.
-        out: its folder.
-        tasks: what to do.
-        workers: processes.
-        retries: further tries of a task that fails, or whose process dies.
-        progress: called twice a second, and after each task.
-        deadline: of ``time.perf_counter()``; what still goes on then is stopped, and continues another time. The tasks
-            are done in the order given, which decides what it cuts off.
-
-    Returns:
-        What went wrong, by the run's id.
+    One that fails, or whose process dies, gets ``retries`` further tries and is then recorded in ``out``. ``progress``
+    is called twice a second, and after each task. Until a ``deadline`` of ``time.perf_counter()`` tasks are done in
+    the order given, which decides what it cuts off; what still goes on then is stopped, and continues another time.
 
     Raises:
         RuntimeError: processes die before they do anything.

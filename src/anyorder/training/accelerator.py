@@ -10,10 +10,7 @@ from anyorder.errors import ConfigError
 
 
 def make_accelerator(device: str | None) -> Accelerator:
-    """Make accelerate's handle; bf16 on CUDA, full precision elsewhere.
-
-    Args:
-        device: one of this machine's; the best one when None.
+    """Make accelerate's handle for a device, the best one when None; bf16 on CUDA, full precision elsewhere.
 
     Raises:
         ConfigError: accelerate was told to take another device, or several processes would share a GPU.

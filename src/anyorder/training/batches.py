@@ -41,11 +41,7 @@ class StepBatches(Dataset[Batch]):
 
 
 class TimedBatches:
-    """Iterator over the batches of steps that counts the seconds it kept its caller waiting.
-
-    Attributes:
-        waited_s: seconds waited since ``take_waited_s``.
-    """
+    """Iterator over the batches of steps that counts the seconds it kept its caller waiting."""
 
     def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
         self._batches = batches
@@ -72,14 +68,7 @@ def batches_of(
 
     Low-dimensional chunks and cached frames are gathered when asked for: that takes microseconds. Frames that must be
     decoded are prepared while the model trains: by a thread of this process (decoding leaves Python's lock alone), or
-    by ``workers`` processes.
-
-    Args:
-        source: the batch of a step.
-        start: first step.
-        stop: step after the last.
-        workers: processes that decode; 0 for the thread. Not used for frames in memory.
-        device: where batches shall be.
+    by ``workers`` processes where that is not 0.
     """
     steps = range(start, stop)
     cameras = source.chunks.cameras

@@ -115,9 +115,7 @@ def check_features(checkpoint: Path, policy: AnyOrderPolicy) -> None:
 def load_policy(path: str | Path, device: str | None = None) -> AnyOrderPolicy:
     """Load a policy from a checkpoint, a run folder (its last checkpoint) or a ``pretrained_model`` folder.
 
-    Args:
-        path: of one of them.
-        device: where to put it; None for the policy's own, or the best there is where this machine lacks that.
+    A ``device`` of None is the policy's own, or the best there is where this machine lacks that.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -158,8 +156,7 @@ def recorded_env(path: str | Path) -> EnvConfig:
     if env is None:
         where = "the checkpoint's data" if root is None else f"the dataset {root}"
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
-        allowed = f"env=NAME, as {where} does not name one ({hint})"
-        raise EnvError("env", None, allowed)
+        raise EnvError("env", None, f"env=NAME, as {where} does not name one ({hint})")
     return env
 
 

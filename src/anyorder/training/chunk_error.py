@@ -45,16 +45,10 @@ class ChunkError:
 
 @torch.no_grad()
 def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, seed: int) -> ChunkError | None:
-    """Compare predicted chunks with what was demonstrated; steps past an episode's end do not count.
+    """Compare predicted chunks, at most ``limit``, evenly spread, with what was demonstrated.
 
-    Args:
-        policy: in evaluation mode afterwards.
-        chunks: held-out episodes.
-        limit: chunks compared at most, evenly spread.
-        seed: of the policy's sampling.
-
-    Returns:
-        None if there is no episode, none has three frames, or no action ever changes.
+    Steps past an episode's end do not count. The policy samples by ``seed`` and is in evaluation mode afterwards.
+    Returns None if there is no episode, none has three frames, or no action ever changes.
     """
     if not chunks.frames:
         return None

@@ -11,7 +11,7 @@ from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.networks.policy_settings import PolicySettings
-from anyorder.settings import Settings, setting
+from anyorder.settings import Settings, join, part_of, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.fast import FastConfig
 
@@ -25,39 +25,64 @@ MAX_BATCH = 65_536
 
 
 @dataclass
-class MixEntry(Settings):
-    """One dataset of a mixture."""
-
-    root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
-    repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
-    weight: float = setting(1.0, "Share of the samples, relative to the other datasets' weights.", above=0)
-    episodes: int | list[int] | None = setting(None, "How many episodes to use, or a list of which; all when null.")
-    exclude_episodes: list[int] = setting([], "Episodes to leave out, by number.")
-    rename: dict[str, str] = setting({}, "Other names for its features, by the dataset's own.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.root is None and self.repo_id is None:
-            raise ConfigError("root", None, "a dataset folder (or repo_id) in every entry")
-
-
-@dataclass
-class DatasetConfig(Settings):
-    """Which demonstrations to learn from."""
+class DatasetSource(Settings):
+    """One dataset, and which of its episodes."""
 
     root: str | None = setting(None, "Folder of a LeRobot dataset (v3).")
     repo_id: str | None = setting(None, "Its name on the hub, used when root is not given.")
     episodes: int | list[int] | None = setting(
         None, "Use that many episodes, a reproducible choice, or these: [3,5]; all when null.", least=1, most=MAX_COUNT
     )
+    exclude_episodes: list[int] = setting([], "Episodes to leave out, by number, before any are chosen.")
+    rename: dict[str, str] = setting(
+        {},
+        "Other names for features, by the dataset's own: dataset.rename='{actions: action, state: observation.state}'.",
+    )
+
+    def check_named(self, others: str, place: str = "") -> None:
+        """Refuse a source that names no dataset.
+
+        Args:
+            others: what may be given in the place of ``root``, for messages.
+            place: where the source is inside the whole, for messages.
+
+        Raises:
+            ConfigError: there is neither a folder nor a name on the hub.
+        """
+        if self.root is None and self.repo_id is None:
+            raise ConfigError(join(place, "root"), None, f"a dataset folder (or {others})")
+
+
+@dataclass
+class MixEntry(DatasetSource):
+    """One dataset of a mixture."""
+
+    weight: float = setting(1.0, "Share of the samples, relative to the other datasets' weights.", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_named("repo_id")
+
+
+@dataclass
+class DatasetSettings(DatasetSource):
+    """What runs and studies alike say of their data."""
+
     seed: int = setting(0, "Seed of the choice of episodes and of which are held out.", least=0, most=MAX_COUNT)
-    validation_fraction: float = setting(0.1, "Share of the episodes held out, at least one; 0 holds none out.")
     observations: list[str] = setting(
         [],
-        "Features to read; all low-dimensional ones when empty. A real arm has joints and cameras, and no "
-        "observation.environment_state: dataset.observations=[observation.state,observation.images.front].",
+        "Features to read; all low-dimensional ones when empty. A real arm has joints and cameras (which a study does "
+        "not read), and no observation.environment_state: "
+        "dataset.observations=[observation.state,observation.images.front].",
     )
     allow_short: bool = setting(False, "Accept episodes shorter than a chunk, padded by their last action.")
+
+
+@dataclass
+class DatasetConfig(DatasetSettings):
+    """Which demonstrations to learn from."""
+
+    validation_fraction: float = setting(0.1, "Share of the episodes held out, at least one; 0 holds none out.")
     image_size: list[int] | None = setting(
         None, "[height,width] that camera frames are scaled down to; as recorded when null."
     )
@@ -76,11 +101,6 @@ class DatasetConfig(Settings):
         "dataset.mix='[{root: data/a, weight: 1}, {root: data/b, weight: 3}]'.",
     )
     missing_cameras: bool = setting(False, "A dataset of the mixture may lack a camera that another has.")
-    exclude_episodes: list[int] = setting([], "Episodes to leave out, by number, before any are chosen.")
-    rename: dict[str, str] = setting(
-        {},
-        "Other names for features, by the dataset's own: dataset.rename='{actions: action, state: observation.state}'.",
-    )
     tolerance_s: float = setting(
         TOLERANCE_S, "How far a video's frame may be from its time stamp, in seconds.", above=0
     )
@@ -97,20 +117,18 @@ class DatasetConfig(Settings):
             if getattr(self, name) and not self.mix:
                 raise ConfigError(name, True, "false, but with dataset.mix")
         if self.mix:
-            for name in ("root", "repo_id", "episodes", "exclude_episodes", "rename"):
-                if getattr(self, name) not in (None, [], {}):
-                    raise ConfigError(
-                        name, getattr(self, name), "null beside dataset.mix, whose entries have their own"
-                    )
-        elif self.root is None and self.repo_id is None:
-            raise ConfigError("root", None, "a dataset folder (or dataset.repo_id, or dataset.mix)")
+            for name, value in vars(part_of(DatasetSource, self)).items():
+                if value not in (None, [], {}):
+                    raise ConfigError(name, value, "null beside dataset.mix, whose entries have their own")
+        else:
+            self.check_named("dataset.repo_id, or dataset.mix")
 
     @property
     def entries(self) -> list[MixEntry]:
         """The datasets: those of the mixture, or the one."""
         if self.mix:
             return self.mix
-        return [MixEntry(self.root, self.repo_id, 1.0, self.episodes, self.exclude_episodes, self.rename)]
+        return [MixEntry(**vars(part_of(DatasetSource, self)))]
 
 
 @dataclass

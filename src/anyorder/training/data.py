@@ -43,8 +43,7 @@ def load_chunks(
             allowed = (", ".join(sorted(offered)) or no_observation(infos[0])) + did_you_mean(name, offered)
             raise ConfigError("dataset.observations", name, allowed)
     if config.image_size is not None and not any(name in i.cameras for name in config.observations for i in infos):
-        allowed = "null, as dataset.observations names no camera"
-        raise ConfigError("dataset.image_size", config.image_size, allowed)
+        raise ConfigError("dataset.image_size", config.image_size, "null, as dataset.observations names no camera")
     parts = [
         ActionChunks.load(
             info.root,

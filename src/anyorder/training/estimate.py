@@ -25,28 +25,16 @@ SPARE = 0.8
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoding costs, in seconds.
-
-    Attributes:
-        chunk_s: a chunk drawn at random, of all its cameras and moments.
-        frame_s: a frame of one camera, one after the other.
-    """
+    """Seconds to decode a chunk drawn at random, of all cameras and moments, and a frame of one camera, in order."""
 
     chunk_s: float
     frame_s: float
 
 
 def foretell(source: StepBatches, start: int, held_out: ActionChunks, config: TrainConfig) -> str | None:
-    """Say how long the run will take to decode frames on the fly, and which setting spares that.
+    """Say how long a run from step ``start`` will take to decode frames on the fly, and which setting spares that.
 
-    Args:
-        source: of the run's batches.
-        start: step that the run begins at.
-        held_out: validation chunks.
-        config: of the run.
-
-    Returns:
-        A line; None where frames are in memory or decoding takes less than a minute.
+    Returns None where frames are in memory or decoding takes less than a minute.
     """
     cameras = source.chunks.cameras
     if cameras is None or cameras.cache:
@@ -81,17 +69,9 @@ def measure(source: StepBatches, step: int) -> Decoding:
 
 
 def describe(cameras: Cameras, seconds: float, frame_s: float, cache_gb: float | None, free: float) -> str:
-    """Return the line of ``foretell``.
-
-    Args:
-        cameras: whose frames do not fit.
-        seconds: of decoding on the fly.
-        frame_s: of decoding a frame in order.
-        cache_gb: the run's ``dataset.cache_gb``.
-        free: bytes of memory.
-    """
+    """Return the line of ``foretell``: decoding on the fly takes ``seconds``, and ``free`` bytes of memory are left."""
     budget = cache_budget(cache_gb)
-    frames = len(cameras.shapes) * sum(map(len, cameras.readers))
+    frames = len(cameras.shapes) * len(cameras)
     told = (
         f"camera frames take {cameras.bytes / GIB:.3g} GiB and do not fit in the {budget / GIB:.3g} GiB for them, so "
         f"they are decoded while training: about {duration(seconds)} for this run"
@@ -113,7 +93,7 @@ def fitting_size(cameras: Cameras, budget: float) -> tuple[int, int] | None:
     """
     height = min(shape[1] for shape in cameras.shapes.values())
     width = min(shape[2] for shape in cameras.shapes.values())
-    count = sum(shape[0] for shape in cameras.shapes.values()) * sum(map(len, cameras.readers))
+    count = sum(shape[0] for shape in cameras.shapes.values()) * len(cameras)
     for divisor in range(1, min(height, width) // LEAST_SIDE + 1):
         size = height // divisor, width // divisor
         if count * size[0] * size[1] <= budget and size[0] * size[1] * count < cameras.bytes:

@@ -47,13 +47,8 @@ def validate(
 ) -> Validation:
     """Score a policy on at most ``limit`` chunks, evenly spread; the same ones and draws for the same ``seed``.
 
-    Args:
-        policy: in evaluation mode afterwards.
-        chunks: held-out episodes.
-        samples: Monte-Carlo draws per chunk, for bounds.
-        limit: chunks scored at most.
-        seed: of the draws.
-        progress: how far training is, from 0 to 1: the loss is that of this moment.
+    A bound is of ``samples`` Monte-Carlo draws a chunk. The loss is that of the moment when training is at
+    ``progress``, from 0 to 1. The policy is in evaluation mode afterwards.
 
     Raises:
         DivergedError: a score is not finite.

@@ -1,7 +1,5 @@
 """A fresh policy for a dataset."""
 
-from dataclasses import fields
-
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
 
@@ -10,7 +8,7 @@ from anyorder.errors import ConfigError
 from anyorder.networks.policy_settings import PolicySettings
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit_to_chunks
-from anyorder.settings import to_plain
+from anyorder.settings import part_of, to_plain
 from anyorder.training.config import TrainConfig
 from anyorder.training.data import no_observation
 
@@ -23,14 +21,13 @@ def make_policy(config: TrainConfig, chunks: ActionChunks) -> AnyOrderPolicy:
 
 def policy_config(config: TrainConfig, chunks: ActionChunks) -> AnyOrderConfig:
     """Return the settings of a policy for a dataset, nothing fitted yet."""
-    shared = {field.name: getattr(config, field.name) for field in fields(PolicySettings)}
     return AnyOrderConfig(
         input_features={name: feature(name, shape) for name, shape in observations(config, chunks).items()},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, chunks.shapes[ACTION])},
         device=config.device,
         factorization=to_plain(config.factorization),
         tokenizer=to_plain(config.tokenizer),
-        **shared,
+        **vars(part_of(PolicySettings, config)),
         optimizer_lr=config.optimizer.lr,
         optimizer_weight_decay=config.optimizer.weight_decay,
         push_to_hub=False,

@@ -24,16 +24,11 @@ Objective = Callable[..., Tensor]
 
 def policy_loss(model: Any, batch: Any, *, generator: torch.Generator, progress: float) -> Tensor:
     """Return the loss that a policy says of a raw batch."""
-    loss: Tensor = model(batch, generator=generator, progress=progress)[0]
-    return loss
+    return model(batch, generator=generator, progress=progress)[0]
 
 
 class OneDevice:
-    """Where a learner trains: on one device in full precision, with the names of accelerate's handle.
-
-    Args:
-        device: of the weights.
-    """
+    """Where a learner trains: on one device in full precision, with the names of accelerate's handle."""
 
     process_index = 0
 
@@ -115,8 +110,7 @@ class Learner:
     @property
     def rate(self) -> float:
         """The learning rate of the last step."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return self.optimizer.param_groups[0]["lr"]
 
     @property
     def averaged(self) -> AnyOrderPolicy:
@@ -124,14 +118,9 @@ class Learner:
         return cast(AnyOrderPolicy, self.average.module)
 
     def advance(self, batch: Any, step: int) -> tuple[float, float]:
-        """Take one step and average the weights.
+        """Take a step, counted from 0, and average the weights.
 
-        Args:
-            batch: what the objective reads.
-            step: its number, counted from 0.
-
-        Returns:
-            The loss over all processes, and the norm of the gradient.
+        Returns the loss over all processes, and the norm of the gradient.
 
         Raises:
             DivergedError: the loss or the gradient is not finite; no step is then taken.

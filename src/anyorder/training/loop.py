@@ -91,8 +91,7 @@ def _train(config: TrainConfig) -> TrainResult:
     check_data(run, data)
     world, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % world:
-        allowed = f"a multiple of the {world} processes"
-        raise ConfigError("batch_size", config.batch_size, allowed)
+        raise ConfigError("batch_size", config.batch_size, f"a multiple of the {world} processes")
 
     torch.manual_seed(config.seed)
     policy = make_policy(config, train_chunks)
@@ -131,7 +130,7 @@ def _train(config: TrainConfig) -> TrainResult:
             if metrics is None:
                 continue
             if done % config.log_freq == 0 or done == config.steps:
-                seen = epoch(done, config, train_chunks)
+                seen = done * config.batch_size / train_chunks.frames  # policy epochs
                 seconds = clock.means(batches.take_waited_s())
                 metrics.log(done, train_loss=loss, grad_norm=norm, lr=learner.rate, epoch=seen, **seconds)
             progress.step(done, loss)
@@ -201,11 +200,6 @@ def run_settings(config: TrainConfig, chunks: ActionChunks) -> dict[str, Any]:
     return {**to_plain(config), RECORDED_ENV: None if env is None else to_plain(env)}
 
 
-def epoch(done: int, config: TrainConfig, chunks: ActionChunks) -> float:
-    """Return how many policy epochs (every frame once as a chunk's start) have been seen."""
-    return done * config.batch_size / chunks.frames
-
-
 def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
     """Return the environment for rollouts along the way; None when they are off."""
     if not config.rollout.episodes:
@@ -214,8 +208,7 @@ def rollout_env(config: TrainConfig, chunks: ActionChunks) -> EnvConfig | None:
         return config.rollout.env
     env = Origin.shared_env(chunks.roots)
     if env is None:
-        allowed = "an environment, as the dataset does not say where it was recorded"
-        raise ConfigError("rollout.env", None, allowed)
+        raise ConfigError("rollout.env", None, "an environment, as the dataset does not say where it was recorded")
     return env
 
 

@@ -13,11 +13,7 @@ METRICS = "metrics.jsonl"
 class Metrics:
     """Appends one JSON object a line, each with its ``step`` and flushed at once.
 
-    Args:
-        run: folder of the run.
-        resume_step: lines beyond this step, left by a killed run, are dropped, as they will be written again.
-        wandb: tracking settings.
-        settings: the run's settings, for the tracker.
+    Lines beyond ``resume_step``, left by a killed run, are dropped, as they will be written again.
     """
 
     def __init__(self, run: Path, resume_step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
@@ -57,9 +53,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             raise CheckpointError(f"{path}, line {number}: {bad_value(name, line.get(name), allowed)}")
         kind = (line["step"], *sorted(line))
         if kind in seen:
-            raise CheckpointError(
-                f"{path}, line {number}: {bad_value('step', line['step'], 'each number of a step once')}"
-            )
+            twice = bad_value("step", line["step"], "each number of a step once")
+            raise CheckpointError(f"{path}, line {number}: {twice}")
         seen.add(kind)
     return lines
 

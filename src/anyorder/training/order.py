@@ -20,17 +20,10 @@ class BatchOrder:
     """Which frames a step sees, as a function of (seed, step) alone, so that resuming is exact.
 
     Epoch e visits every frame once, in an order drawn from (seed, e); batches run on across epochs.
-
-    Args:
-        frames: number of frames.
-        batch_size: frames per step.
-        seed: of the orders.
     """
 
     def __init__(self, frames: int, batch_size: int, seed: int) -> None:
-        self.frames = frames
-        self.batch_size = batch_size
-        self.seed = seed
+        self.frames, self.batch_size, self.seed = frames, batch_size, seed
         self._drawn: dict[int, Tensor] = {}
 
     def rows(self, step: int) -> Tensor:
@@ -53,18 +46,13 @@ class MixtureOrder:
 
     Every sample is drawn on its own: first its dataset, in proportion to the weights, then one of its frames.
 
-    Args:
-        dataset: (frames,) int64, each frame's dataset, in order.
-        weights: one a dataset.
-        batch_size: frames per step.
-        seed: of the draws.
+    ``dataset`` (frames,) int64 is each frame's dataset, in order; ``weights`` has one number a dataset.
     """
 
     def __init__(self, dataset: Tensor, weights: Sequence[float], batch_size: int, seed: int) -> None:
         self.frames = torch.bincount(dataset.cpu(), minlength=len(weights))
         self.weights = torch.tensor(weights, dtype=torch.float64)
-        self.batch_size = batch_size
-        self.seed = seed
+        self.batch_size, self.seed = batch_size, seed
 
     def rows(self, step: int) -> Tensor:
         """Return the frames of a step, counted from 0: (batch size,) int64."""

@@ -42,8 +42,7 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
     if not run.exists():
         return None
     if not config.resume:
-        allowed = "a new folder, or resume=true to continue the run in it"
-        raise ConfigError("output_dir", str(run), allowed)
+        raise ConfigError("output_dir", str(run), "a new folder, or resume=true to continue the run in it")
     saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
         before, now = dotted(saved), dotted(as_json(to_plain(config)))
@@ -107,5 +106,4 @@ def read_settings(run: Path) -> dict[str, Any] | None:
 
 def as_json(plain: dict[str, Any]) -> dict[str, Any]:
     """Return settings as a JSON file gives them back, so that they compare."""
-    found: dict[str, Any] = json.loads(json.dumps(plain, default=str))
-    return found
+    return json.loads(json.dumps(plain, default=str))

@@ -43,8 +43,7 @@ def score(
 
     Args:
         policy: in evaluation mode afterwards.
-        coded: of each batch, what the codec gives (batch, ...) and the encoded observations (batch, context tokens,
-            width).
+        coded: of each batch, the code (batch, ...) and the encoded observations (batch, context tokens, width).
         samples: Monte-Carlo draws per chunk, for bounds.
         generator: source of what is drawn: of the loss, then of the likelihood, batch by batch.
         progress: the loss at this moment of training, from 0 to 1, is scored, too; no loss is when None.

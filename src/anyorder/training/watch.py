@@ -1,7 +1,6 @@
 """A training that diverges ends in one line that says how to go on; what was saved before stays."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from torch import nn
@@ -15,25 +14,19 @@ from anyorder.weights import check_state
 class Watch:
     """Around a training's steps: says of a loss or a weight that is not finite at which step, and what to do.
 
-    Args:
-        run: folder of the run.
-        config: its settings.
-
     Attributes:
         step: the present one, counted from 1.
     """
 
+    step = 0
+
     def __init__(self, run: Path, config: TrainConfig) -> None:
-        self.run = run
-        self.config = config
-        self.step = 0
+        self.run, self.config = run, config
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DivergedError):
             last = last_checkpoint(self.run)
             there = "begins again, as there is no checkpoint yet"

@@ -32,10 +32,8 @@ class Cameras:
     shapes: dict[str, tuple[int, int, int]]
     cache: dict[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, reader: FrameReader) -> "Cameras":
-        """Return the cameras of one dataset."""
-        return cls([reader], reader.shapes)
+    def __len__(self) -> int:
+        return sum(map(len, self.readers))
 
     @property
     def missing(self) -> dict[str, Tensor]:
@@ -46,27 +44,24 @@ class Cameras:
     @property
     def bytes(self) -> int:
         """Return the size of all frames, decoded."""
-        return sum(math.prod(shape) for shape in self.shapes.values()) * sum(map(len, self.readers))
+        return sum(math.prod(shape) for shape in self.shapes.values()) * len(self)
 
     def fill(self, cache_gb: float | None = None, progress: Progress | None = None) -> bool:
-        """Decode every frame into memory, in order, if that fits.
+        """Decode every frame into memory, in order, if that fits; returns whether it did.
 
         Args:
             cache_gb: how many GiB may be used; None for half of the free memory, 0 for no cache.
             progress: called with (finished, wanted) frames.
-
-        Returns:
-            Whether the frames are in memory.
 
         Raises:
             DatasetError: a file cannot be decoded.
         """
         if self.bytes > cache_budget(cache_gb):
             return False
-        wanted, finished = len(self.shapes) * sum(map(len, self.readers)), 0
+        wanted, finished = len(self.shapes) * len(self), 0
         for key, shape in self.shapes.items():
             # Zeros cost no memory until they are written, so a camera that a dataset lacks takes none.
-            frames = torch.zeros((sum(map(len, self.readers)), *shape), dtype=torch.uint8)
+            frames = torch.zeros((len(self), *shape), dtype=torch.uint8)
             start = 0
             for reader in self.readers:
                 for rows in torch.arange(len(reader)).split(BLOCK):
@@ -95,22 +90,15 @@ class Cameras:
 
 @dataclass(frozen=True)
 class CameraRows:
-    """What the cameras saw at the rows of some episodes.
-
-    Attributes:
-        cameras: read the frames, and keep them.
-        numbers: (rows,) int64, each row's number among the frames of ``cameras``.
-    """
+    """What the cameras saw at the rows of some episodes, by each row's number among their frames, (rows,) int64."""
 
     cameras: Cameras
     numbers: Tensor
 
     def frames(self, rows: Tensor, *, raw: bool) -> dict[str, Tensor]:
-        """Return the frames of every camera at ``rows``, (*rows.shape, channels, height, width).
+        """Return the frames of every camera at ``rows`` int64, (*rows.shape, channels, height, width).
 
-        Args:
-            rows: int64, of any shape.
-            raw: uint8 instead of float32 in [0, 1].
+        They are uint8 if ``raw``, else float32 in [0, 1].
         """
         numbers = self.numbers[rows].cpu()
         found = {}

@@ -12,9 +12,7 @@ from anyorder.files import Words
 def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> None:
     """Raise a DatasetError that names feature, episode and frame of the first NaN or infinite value.
 
-    Args:
-        columns: (frames, *shape) each, those that are used.
-        index: ``episode_index`` and ``frame_index`` of the same frames.
+    ``columns`` are (frames, *shape) each, those that are used; ``index`` has ``episode_index`` and ``frame_index``.
     """
     for key, values in columns.items():
         if not values.is_floating_point() or not len(values):
@@ -28,18 +26,14 @@ def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> 
         hint = f"dataset.exclude_episodes=[{episode}] leaves it out"
         if key.startswith("observation."):
             hint += ", dataset.observations may name fewer features"
-        field = f"{key} in episode {episode}, frame {frame}"
-        raise DatasetError(field, bad, f"finite numbers; {hint}")
+        raise DatasetError(f"{key} in episode {episode}, frame {frame}", bad, f"finite numbers; {hint}")
 
 
 def check_order(columns: Mapping[str, Tensor]) -> None:
-    """Check that each episode's rows lie one after the other, in the order of its frames.
+    """Check by ``episode_index`` and ``frame_index`` (frames,) that each episode's rows lie in the order of its frames.
 
     Chunks are made of rows that follow one another, so that two episodes of one number, as datasets joined by hand
     have them, would run into each other.
-
-    Args:
-        columns: ``episode_index`` and ``frame_index`` of the rows, (frames,) each.
 
     Raises:
         DatasetError: names the episode.
@@ -58,22 +52,15 @@ def check_order(columns: Mapping[str, Tensor]) -> None:
 
 
 def check_lengths(episodes: Sequence[int], lengths: Tensor, horizon: int, allow_short: bool) -> None:
-    """Raise a DatasetError if episodes are shorter than the horizon.
+    """Raise a DatasetError if ``episodes``, of ``lengths`` (episodes,) int64 frames, are shorter than the horizon.
 
     With ``allow_short`` that is fine (they are padded) unless all of them are.
-
-    Args:
-        episodes: their numbers, for the message.
-        lengths: (episodes,) int64 frames.
-        horizon: frames of a chunk.
-        allow_short: accept short episodes.
     """
     short = (lengths < horizon).nonzero().flatten().tolist()
     if not short or (allow_short and len(short) < len(lengths)):
         return
     if allow_short:
-        allowed = f"at most {int(lengths.max())}, the frames of the longest episode"
-        raise DatasetError("chunk_size", horizon, allowed)
+        raise DatasetError("chunk_size", horizon, f"at most {int(lengths.max())}, the frames of the longest episode")
     field = f"frames of episode {episodes[short[0]]}"
     allowed = (
         f"at least chunk_size={horizon}; {len(short)} of {len(lengths)} episodes are shorter "

@@ -119,18 +119,14 @@ class ActionChunks(NamedEpisodes):
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)
             reader.check()
-            chunks = replace(chunks, pictures=CameraRows(Cameras.of(reader), torch.arange(chunks.frames)))
+            chunks = replace(chunks, pictures=CameraRows(Cameras([reader], reader.shapes), torch.arange(chunks.frames)))
         return chunks
 
     def cache(self, cache_gb: float | None = None, progress: Progress | None = None) -> bool:
         """Decode all camera frames into memory if they fit, for these chunks and all taken from them.
 
-        Args:
-            cache_gb: GiB of memory that they may take; None for half of what is free.
-            progress: called with (finished, wanted) while frames are decoded.
-
-        Returns:
-            Whether frames are in memory (or there are no cameras), so that batches cost next to nothing.
+        They may take ``cache_gb`` GiB, half of what is free when None; ``progress`` is called with (finished, wanted).
+        Returns whether frames are in memory (or there are no cameras), so that batches cost next to nothing.
         """
         return self.cameras is None or self.cameras.fill(cache_gb, progress)
 

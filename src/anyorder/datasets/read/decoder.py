@@ -163,38 +163,30 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             waiting.put(line)
         os._exit(0)  # even in the middle of a frame
 
+    def answer(*parts: bytes | memoryview) -> None:
+        for part in parts:
+            answers.write(part)
+        answers.flush()
+
     threading.Thread(target=listen, daemon=True).start()
-    answers.write(b"ready\n")
+    answer(b"ready\n")
     while True:
         request = json.loads(waiting.get())
         try:
             frames = decode_here(Path(request.pop("path")), **request)
         except DecoderError as error:
-            answers.write(json.dumps({"error": str(error)}).encode() + b"\n")
+            answer(json.dumps({"error": str(error)}).encode() + b"\n")
             continue
-        answers.write(json.dumps({"shape": list(frames.shape)}).encode() + b"\n")
-        answers.write(memoryview(frames.contiguous().numpy()).cast("B"))
+        shape = json.dumps({"shape": list(frames.shape)}).encode() + b"\n"
+        answer(shape, memoryview(frames.contiguous().numpy()).cast("B"))
 
 
 def main() -> None:
     """Serve on standard input and output; what libraries print goes elsewhere."""
     # Ctrl-C is the parent's to handle; this process ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     torch.set_num_threads(1)
     with quiet(VIDEO_BACKEND):
-        serve(sys.stdin.buffer, WholeWrites(answers))  # type: ignore[arg-type]
-
-
-class WholeWrites:
-    """A file without a buffer that writes all it is given."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Write until nothing is left."""
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        serve(sys.stdin.buffer, answers)

@@ -29,14 +29,12 @@ class Episodes:
     @property
     def starts(self) -> Tensor:
         """Return the first row of every episode, (episodes,) int64."""
-        starts: Tensor = torch.unique_consecutive(self.begins)
-        return starts
+        return torch.unique_consecutive(self.begins)
 
     @property
     def lengths(self) -> Tensor:
         """Return the frames of every episode, (episodes,) int64."""
-        ends: Tensor = torch.unique_consecutive(self.ends)
-        return ends - self.starts
+        return torch.unique_consecutive(self.ends) - self.starts
 
     @property
     def episode_ids(self) -> list[int]:
@@ -85,8 +83,7 @@ def window(rows: Tensor, offsets: Tensor, begins: Tensor, ends: Tensor) -> tuple
     Args:
         rows: (B,) int64.
         offsets: (n,) int64 frames, negative for the past.
-        begins: (frames,) int64, as ``episode_borders`` gives.
-        ends: likewise.
+        begins, ends: (frames,) int64, as ``episode_borders`` gives.
 
     Returns:
         Both (B, n): rows int64 and padding bool.
@@ -133,8 +130,7 @@ def split_episodes(held: list[int], validation_fraction: float, seed: int) -> tu
 def check_fraction(validation_fraction: float) -> None:
     """Raise a DatasetError unless it is a share that leaves something to learn from."""
     if not 0 <= validation_fraction < 1:
-        allowed = "a number in [0, 1), 0 to hold none out"
-        raise DatasetError("validation_fraction", validation_fraction, allowed)
+        raise DatasetError("validation_fraction", validation_fraction, "a number in [0, 1), 0 to hold none out")
 
 
 def shuffled(held: list[int], seed: int) -> list[int]:

@@ -14,13 +14,8 @@ def fingerprint(*parts: ActionChunks) -> dict[str, Any]:
     """Describe the data in some chunks, so that any change of it shows.
 
     Columns count by their values, in order. The pictures of cameras count by what their files are called, how large
-    these are and where in them an episode begins: to read them all would take minutes.
-
-    Args:
-        parts: the splits of one dataset or mixture, in an order that the caller keeps.
-
-    Returns:
-        JSON-ready values by name: counts as they are, digests of the rest.
+    these are and where in them an episode begins: to read them all would take minutes. ``parts`` are the splits of one
+    dataset or mixture, in an order that the caller keeps. Returns counts as they are and digests of the rest, by name.
     """
     first = parts[0]
     found: dict[str, Any] = {
@@ -37,7 +32,8 @@ def fingerprint(*parts: ActionChunks) -> dict[str, Any]:
         for part in parts:
             hashed.update(part.columns[key].contiguous().cpu().numpy().tobytes())
         found[f"values of {key}"] = hashed.hexdigest()
-    found["tasks"] = digest([first.tasks[i] for i in sorted(_tasks(parts))])
+    tasks = {int(task) for part in parts for task in part.columns["task_index"].unique()}
+    found["tasks"] = digest([first.tasks[i] for i in sorted(tasks)])
     if first.cameras is not None:
         for key in first.cameras.shapes:
             files = [_files(reader, key) for reader in first.cameras.readers]
@@ -46,12 +42,7 @@ def fingerprint(*parts: ActionChunks) -> dict[str, Any]:
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
-    """Compare two fingerprints.
-
-    Args:
-        before: as the run began.
-        now: as it wants to go on.
-        run: what a message calls it.
+    """Compare the fingerprint ``before``, as ``run`` began, with the one as it wants to go on.
 
     Raises:
         DatasetError: names the first difference.
@@ -62,10 +53,6 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], run: str)
             given, there = (now[name], f"{before[name]}, ") if counts else (Words("something else"), "")
             allowed = f"{there}as when {run} began; with another output_dir a new run learns from it"
             raise DatasetError(f"{name} in the dataset", given, allowed)
-
-
-def _tasks(parts: tuple[ActionChunks, ...]) -> set[int]:
-    return {int(task) for part in parts for task in part.columns["task_index"].unique()}
 
 
 def _files(reader: FrameReader, key: str) -> list[Any]:

@@ -64,23 +64,17 @@ class DatasetInfo:
         return self.sources.get(key, key)
 
     def renamed(self, names: Mapping[str, str], setting: str = "dataset.rename") -> "DatasetInfo":
-        """Return it with other names for some features.
-
-        Args:
-            names: new name by the dataset's own.
-            setting: what a message calls them.
+        """Return it with new names for some features, by the dataset's own; a message calls them ``setting``.
 
         Raises:
             DatasetError: there is no such feature, or two get one name.
         """
         for old, new in names.items():
             if old not in self.features:
-                allowed = ", ".join(self.features) + did_you_mean(old, self.features)
-                raise DatasetError(setting, old, allowed)
+                raise DatasetError(setting, old, ", ".join(self.features) + did_you_mean(old, self.features))
             taken = [key for key in self.features if names.get(key, key) == new]
             if len(taken) > 1 or not new or {old, new} & set(INDEX_COLUMNS):
-                allowed = f"a name of its own, beside {', '.join(self.features)}"
-                raise DatasetError(f"{setting} of {old}", new, allowed)
+                raise DatasetError(f"{setting} of {old}", new, f"a name of its own, beside {', '.join(self.features)}")
         features = {names.get(key, key): feature for key, feature in self.features.items()}
         sources = {new: self.source(old) for old, new in names.items()}
         return dataclasses.replace(self, features=features, sources={**self.sources, **sources})
@@ -97,8 +91,7 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool, 
     if root is not None:
         return Path(root)
     if repo_id is None:
-        allowed = "a dataset folder, or dataset.repo_id with its name on the hub"
-        raise DatasetError("dataset.root", None, allowed)
+        raise DatasetError("dataset.root", None, "a dataset folder, or dataset.repo_id with its name on the hub")
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -123,17 +116,11 @@ def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:
     path = root / "meta" / "info.json"
     if not root.is_dir():
         raise DatasetError(field, str(root), "the folder of a LeRobot dataset")
-    try:
-        info = load_info(path)
-    except ValueError as error:
-        reason = error if path.is_file() else "it is not there"
-        allowed = f"a LeRobot dataset of version v3.0 (its meta/info.json cannot be read: {reason})"
-        raise DatasetError(field, str(root), allowed) from error
+    info = load_info(root, field, "v3.0")
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
         older = f"; {' and '.join(OLD_VERSIONS)} become it by: anyorder convert source={root} root=<new folder>"
-        allowed = f"v3.0{older if version in OLD_VERSIONS else ''}"
-        raise DatasetError("dataset version", version, allowed)
+        raise DatasetError("dataset version", version, f"v3.0{older if version in OLD_VERSIONS else ''}")
     pattern = info.get("video_path") or ""
     if not isinstance(pattern, str):
         raise DatasetError(f"video_path in {path}", pattern, "text, or null")
@@ -189,12 +176,8 @@ def read_columns(info: DatasetInfo, keys: Sequence[str], partial: bool = False) 
 def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     """Return which rows belong to the dataset's episodes: (rows,) bool.
 
-    Episodes may have any numbers, as long as they are as many as the metadata says.
-
-    Args:
-        info: the dataset.
-        episode: (rows,) int64 number of each row's episode.
-        partial: accept that rows are missing.
+    ``episode`` (rows,) int64 holds any numbers, as long as they are as many as the metadata says. ``partial`` accepts
+    that rows are missing.
 
     Raises:
         DatasetError: frames are missing, or there are too many.
@@ -213,8 +196,8 @@ def rows_of(info: DatasetInfo, episode: Array, partial: bool) -> Array:
     return keep
 
 
-def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
-    """Return which numbers between those there are missing, in words, the first ``most`` of them.
+def missing_numbers(numbers: Sequence[int]) -> str:
+    """Return which numbers between those there are missing, in words, the first eight of them.
 
     >>> missing_numbers([0, 1, 2, 5, 6, 9])
     '3, 4, 7, 8'
@@ -222,10 +205,10 @@ def missing_numbers(numbers: Sequence[int], most: int = 8) -> str:
     there, found = set(numbers), list[int]()
     for number in sorted(there):
         missing = number + 1
-        while missing not in there and number < max(there) and len(found) <= most:
+        while missing not in there and number < max(there) and len(found) <= 8:
             found.append(missing)
             missing += 1
-    return ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
+    return ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
 
 
 def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
@@ -237,23 +220,17 @@ def vector_keys(info: DatasetInfo, features: Sequence[str] | None) -> list[str]:
     if "action" not in info.vectors:
         close = [key for key in info.vectors if key.startswith("action")]
         hint = f" (dataset.rename={{{close[0]}: action}} calls {close[0]} so)" if close else ""
-        allowed = f"features with an 'action' of numbers{hint}"
-        raise DatasetError("dataset features", sorted(info.features), allowed)
+        raise DatasetError("dataset features", sorted(info.features), f"features with an 'action' of numbers{hint}")
     if features is None:
         return info.vectors
     for key in features:
         if key not in info.vectors:
-            allowed = ", ".join(info.vectors) + did_you_mean(key, info.vectors)
-            raise DatasetError("feature", key, allowed)
+            raise DatasetError("feature", key, ", ".join(info.vectors) + did_you_mean(key, info.vectors))
     return [key for key in info.vectors if key in features or key == "action"]
 
 
 def named_info(dataset: str, rename: Mapping[str, str]) -> DatasetInfo:
-    """Return the head of a dataset with actions: a folder, or a name on the hub.
-
-    Args:
-        dataset: the folder or the name.
-        rename: other names for features, by the dataset's own.
+    """Return the head of a dataset with actions, a folder or a name on the hub, some features renamed.
 
     Raises:
         UserError: there is none, or it has no actions.

@@ -167,8 +167,7 @@ class FrameReader:
         if frames.shape[1:] != self.recorded[key]:
             (channels, height, width), (c, h, w) = self.recorded[key], frames.shape[1:]
             allowed = f"{height} x {width} with {channels} channels, as its meta/info.json says"
-            given = Words(f"{h} x {w} with {c} channels")
-            raise DatasetError(f"frame size (height x width) of {key}", given, allowed)
+            raise DatasetError(f"frame size (height x width) of {key}", Words(f"{h} x {w} with {c} channels"), allowed)
         return frames if self.size is None else downscale(frames, self.size)
 
     def __getstate__(self) -> dict[str, object]:
@@ -250,8 +249,7 @@ def downscale(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """
     from torchvision.transforms.v2 import functional
 
-    scaled: Tensor = functional.resize(frames, list(size), antialias=True)
-    return scaled
+    return functional.resize(frames, list(size), antialias=True)
 
 
 def video_backend() -> str:

@@ -20,21 +20,24 @@ LONGEST_NAME, LONGEST_PATH = 255, 2_000
 """Names and paths in a dataset may have at most this many bytes; file systems take no more, and no dataset needs it."""
 
 
-def load_info(path: Path) -> dict[str, Any]:
-    """Read the JSON object of ``meta/info.json``.
+def load_info(root: Path, field: str, version: str) -> dict[str, Any]:
+    """Read the JSON object of ``meta/info.json`` of the dataset in ``root``, which a message calls ``field``.
 
     Raises:
-        ValueError: says why that is not possible.
+        DatasetError: says why that is not possible, and of which version it should be.
     """
-    if is_pointer(path):
-        raise ValueError("Git LFS has not fetched it: `git lfs pull` does")
+    path = root / "meta" / "info.json"
     try:
+        if is_pointer(path):
+            raise ValueError("Git LFS has not fetched it: `git lfs pull` does")
         # A byte order mark, which some editors of Windows write, is skipped.
         info = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(info, dict):
+            raise ValueError(f"it holds JSON of {type(info).__name__}, not an object")
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())[:160]) from error
-    if not isinstance(info, dict):
-        raise ValueError(f"it holds JSON of {type(info).__name__}, not an object")
+        reason = " ".join(str(error).split())[:160] if path.is_file() else "it is not there"
+        allowed = f"a LeRobot dataset of version {version} (its meta/info.json cannot be read: {reason})"
+        raise DatasetError(field, str(root), allowed) from error
     return info
 
 
@@ -95,15 +98,10 @@ def check_shape(feature: Mapping[str, Any], field: str) -> tuple[int, ...]:
 
 
 def file_of(root: Path, pattern: str, field: str, **values: str | int) -> Path:
-    """Return the path below ``root`` that a pattern of a dataset's metadata means.
+    """Return the path below ``root`` that a pattern of a dataset's metadata means; a message calls it ``field``.
 
-    Only the fields in ``values`` are filled in, each plainly or, a number, with a width of two digits at most.
-
-    Args:
-        root: the dataset.
-        pattern: such as ``videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4``.
-        field: what a message calls the pattern.
-        values: by field.
+    It is like ``videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4``. Only what ``values`` names is
+    filled in, each plainly or, a number, with a width of two digits at most.
 
     Raises:
         DatasetError: the pattern asks for something else, or leads out of ``root``.

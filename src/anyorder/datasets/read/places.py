@@ -23,13 +23,10 @@ class VideoPlace:
 def video_places(
     info: DatasetInfo, camera: str, partial: bool = False, episodes: Collection[int] | None = None
 ) -> dict[int, VideoPlace]:
-    """Read from the episode tables in which video file, and from when on, each episode is.
+    """Read from the episode tables in which video file of a camera, and from when on, each episode is.
 
-    Args:
-        info: the dataset.
-        camera: the feature's name.
-        partial: leave out the episodes whose file is not there, as where only some were downloaded.
-        episodes: those that are needed; None for as many as the dataset has.
+    ``partial`` leaves out the episodes whose file is not there, as where only some were downloaded; ``episodes`` are
+    those that are needed, None for as many as the dataset has.
 
     Raises:
         DatasetError: a table is damaged or says nothing about this camera, or a video file is missing.
@@ -50,11 +47,10 @@ def video_places(
             path = file_of(info.root, info.video_path, f"video_path in {info.root / 'meta' / 'info.json'}", **keys)
             place = VideoPlace(path, float(start_s))
             if places.setdefault(episode, place) != place:
-                allowed = "one row an episode"
-                raise DatasetError(f"rows of episode {episode} in {file}", Words("two"), allowed)
+                raise DatasetError(f"rows of episode {episode} in {file}", Words("two"), "one row an episode")
     if partial:
         return {episode: place for episode, place in places.items() if place.path.is_file()}
-    for path in {place.path for place in places.values()}:
+    for path in dict.fromkeys(place.path for place in places.values()):
         if not path.is_file():
             raise DatasetError("video file", str(path), "a file, which the dataset's tables name")
     missing = sorted(needed - set(places))

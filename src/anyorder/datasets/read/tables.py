@@ -30,13 +30,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def damaged(path: Path, what: str, reason: str) -> DatasetError:
-    """Return the error of a file that cannot be read.
-
-    Args:
-        path: of the file.
-        what: it should be.
-        reason: why it cannot be read.
-    """
+    """Return the error of a file that cannot be read, ``what`` it should be, and the reason."""
     if is_pointer(path):
         reason = "Git LFS has not fetched it: `git lfs pull` does"
     return DatasetError("dataset file", str(path), f"{what} ({' '.join(reason.split())[:160]})")
@@ -80,15 +74,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def stack(column: pa.ChunkedArray, shape: Sequence[int], where: str) -> Array:
-    """Turn a (nested) list column into an array (frames, *shape); (frames,) for the shape (1,).
+    """Turn a (nested) list column of numbers or booleans into an array (frames, *shape); (frames,) for the shape (1,).
 
-    Args:
-        column: numbers or booleans.
-        shape: of each row.
-        where: column and file, for messages.
-
-    Returns:
-        float32, int64 or bool, the types that LeRobot's loader makes of them.
+    It is float32, int64 or bool, the types that LeRobot's loader makes of them. A message calls the column ``where``.
 
     Raises:
         DatasetError: rows of another length, missing ones, no numbers, or an integer that int64 does not hold.
@@ -137,20 +125,19 @@ def entries(table: pa.Table, name: str, path: Path) -> list[Any]:
         DatasetError: one cannot be read, as text that is no UTF-8.
     """
     try:
-        found: list[Any] = table.column(name).to_pylist()
+        return table.column(name).to_pylist()
     except UNREADABLE as error:
         raise damaged(path, "a whole parquet file", str(error)) from error
-    return found
 
 
-def whole_numbers(table: pa.Table, name: str, path: Path, most: int = 2**31) -> list[int]:
-    """Return a column of integers, 0 ... ``most``.
+def whole_numbers(table: pa.Table, name: str, path: Path) -> list[int]:
+    """Return a column of integers, 0 ... 2^31.
 
     Raises:
         DatasetError: it holds something else.
     """
     values = entries(table, name, path)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise DatasetError(f"{name} in {path}", value, f"integers, 0 to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 2**31:
+            raise DatasetError(f"{name} in {path}", value, f"integers, 0 to {2**31}")
     return values

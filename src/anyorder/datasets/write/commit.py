@@ -101,9 +101,9 @@ def check_recorded_videos(root: Path, files: Iterable[Path]) -> set[Path]:
         DatasetError: a file is not what was written.
     """
     listed = read_sums(root, DatasetError)
-    known = {path for path in files if path.relative_to(root).as_posix() in listed}
-    check_sums(root, sorted(path.relative_to(root).as_posix() for path in known), DatasetError, LIST_HINT)
-    return known
+    known = {name: path for path in files if (name := path.relative_to(root).as_posix()) in listed}
+    check_sums(root, sorted(known), DatasetError, LIST_HINT)
+    return set(known.values())
 
 
 def files_below(folder: Path) -> list[str]:
@@ -118,18 +118,13 @@ def _move_pending(root: Path) -> None:
     if listed:
         # While files move, both the old and the new ones are what was written.
         allow_sums(root, pending, names)
-    for name in sorted(names, key=lambda name: _move_order(Path(name))):
+    # ``info.json`` comes last, the episode table before it.
+    for name in sorted(names, key=lambda name: (name == str(INFO_PATH), name.startswith("meta/"), name)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(pending / name, root / name)
     if listed:
         settle_sums(root)
     shutil.rmtree(pending)
-
-
-def _move_order(file: Path) -> tuple[int, str]:
-    if file == INFO_PATH:
-        return 2, ""
-    return int(file.parts[0] == "meta"), str(file)
 
 
 def _append_to_last_files(root: Path, staging: Path) -> None:

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from anyorder.datasets.quiet import quiet
+from anyorder.datasets.quiet import quiet, replaced
 from anyorder.datasets.read.episodes import episode_borders
 from anyorder.datasets.read.folder import INDEX_COLUMNS, read_columns, read_info
 from anyorder.datasets.read.images import TOLERANCE_S, FrameReader, is_depth
@@ -130,8 +129,7 @@ def check_places(source: Path, root: Path, staging: Path) -> None:
 def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
     """Lay out a v2.1 dataset in ``staged`` that points to the source where it is as LeRobot's functions need it.
 
-    Returns:
-        The largest correction of time stamps in seconds, and the features whose statistics were computed.
+    Returns the largest correction of time stamps in seconds, and the features whose statistics were computed.
     """
     (staged / "meta").mkdir(parents=True)
     info, fps = old.info, old.info["fps"]
@@ -171,15 +169,11 @@ def stage(old: OldDataset, staged: Path) -> tuple[float, list[str]]:
     tables = [staged / DATA.format(i // PER_CHUNK, i) for i in range(len(old.episodes))]
     stats, described = statistics(old, tables)
     count = len(old.episodes)
-    lengths = [episode.length for episode in old.episodes]
-    rows = [
-        {**e.about, "episode_index": i, "length": e.length, "tasks": e.about["tasks"]}
-        for i, e in enumerate(old.episodes)
-    ]
+    rows = [{**e.about, "episode_index": i, "length": e.length} for i, e in enumerate(old.episodes)]
     write_lines(staged, "episodes", rows)
     write_lines(staged, "episodes_stats", [{"episode_index": i, "stats": s} for i, s in enumerate(stats)])
     write_lines(staged, "tasks", [{"task_index": i, "task": old.tasks[n]} for n, i in task_numbers.items()])
-    counts = {"total_episodes": count, "total_frames": sum(lengths), "total_tasks": len(old.tasks)}
+    counts = {"total_episodes": count, "total_frames": start, "total_tasks": len(old.tasks)}
     counts |= {"total_chunks": 1, "total_videos": count * len(old.videos)}
     paths = {"data_path": DATA, "video_path": VIDEO if old.videos else None, "splits": {"train": f"0:{count}"}}
     (staged / "meta" / "info.json").write_text(json.dumps({**info, **counts, **paths}, indent=1))
@@ -212,8 +206,7 @@ def stage_rows(episode: OldEpisode, place: Path, wanted: Mapping[str, Array]) ->
 
 def write_lines(staged: Path, name: str, rows: list[dict[str, Any]]) -> None:
     """Write ``meta/<name>.jsonl``."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (staged / "meta" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    (staged / "meta" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def check_new(new: Path) -> None:
@@ -237,10 +230,11 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
     from datasets.exceptions import DatasetsError
     from lerobot.datasets.utils import DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB
     from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
+    from lerobot.utils.utils import SuppressProgressBars
 
     try:
         # It would warn about fields of the old version.
-        with quiet("lerobot"), without_bars():
+        with quiet("lerobot"), SuppressProgressBars(), replaced(lerobot.tqdm, "tqdm", lambda items, **_: items):
             lerobot.convert_info(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB, DEFAULT_VIDEO_FILE_SIZE_IN_MB)
             lerobot.convert_tasks(old, new)
             data = lerobot.convert_data(old, new, DEFAULT_DATA_FILE_SIZE_IN_MB)
@@ -250,18 +244,3 @@ def run_lerobot(old: Path, new: Path, source: Path) -> None:
         reason = " ".join(str(error.__cause__ or error).split())[:160]
         allowed = f"one that LeRobot's converter takes ({type(error).__name__}: {reason})"
         raise DatasetError("source", str(source), allowed) from error
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Hide the progress bars of LeRobot's steps."""
-    from lerobot.scripts import convert_dataset_v21_to_v30 as lerobot
-    from lerobot.utils.utils import SuppressProgressBars
-
-    shown = lerobot.tqdm.tqdm
-    lerobot.tqdm.tqdm = lambda items, **_: items
-    try:
-        with SuppressProgressBars():
-            yield
-    finally:
-        lerobot.tqdm.tqdm = shown

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 
+from anyorder.datasets.quiet import replaced
 from anyorder.datasets.write.commit import INFO_PATH, last_episode, staging_folder
 
 if TYPE_CHECKING:
@@ -21,58 +20,36 @@ def write_episode(
 ) -> None:
     """Write the episode that follows those of the dataset in ``root`` into its staging folder.
 
-    Args:
-        root: the dataset's folder, which is only read; it need not exist.
-        repo_id: LeRobot's name of the dataset.
-        env: the environment that was recorded.
-        features: what LeRobot is to know of each value of a frame.
-        frames: the values of every step by feature.
+    ``root`` is only read and need not exist. ``features`` say what LeRobot is to know of each value of a frame;
+    ``frames`` are the values of every step of ``env`` by feature.
     """
+    from lerobot.datasets import dataset_writer
     from lerobot.utils.utils import SuppressProgressBars
 
     base: Any = env.unwrapped
     # Without it the encoder prints twenty lines a video.
     os.environ.setdefault("SVT_LOG", "1")
     dataset = staging_dataset(root, repo_id, env, features)
-    with SuppressProgressBars(), no_needless_embedding(features), no_lost_pictures():
+    # LeRobot 0.6.1 embeds images row by row also where no column holds images: that takes half of the time to save.
+    pictures = any(feature["dtype"] == "image" for feature in features.values())
+    embed_images = dataset_writer.embed_images if pictures else lambda dataset: dataset
+    with (
+        SuppressProgressBars(),
+        replaced(dataset_writer, "embed_images", embed_images),
+        replaced(dataset_writer, "write_image", write_image),
+    ):
         for frame in frames:
             dataset.add_frame({**frame, "task": base.task_description})
         dataset.save_episode(parallel_encoding=False)
         dataset.finalize()
 
 
-@contextmanager
-def no_needless_embedding(features: dict[str, dict[str, Any]]) -> Iterator[None]:
-    """Skip LeRobot 0.6.1's pass that embeds images row by row where no column holds images.
+def write_image(image: np.ndarray, path: Path, compress_level: int = 1) -> None:
+    """Write a picture or raise; LeRobot 0.6.1 logs what went wrong and goes on: a video would lack the frame."""
+    from lerobot.datasets import image_writer
 
-    It changes nothing then and takes half of the time to save an episode.
-    """
-    from lerobot.datasets import dataset_writer
-
-    embed_images = dataset_writer.embed_images
-    if not any(feature["dtype"] == "image" for feature in features.values()):
-        dataset_writer.embed_images = lambda dataset: dataset
-    try:
-        yield
-    finally:
-        dataset_writer.embed_images = embed_images
-
-
-@contextmanager
-def no_lost_pictures() -> Iterator[None]:
-    """Raise where LeRobot 0.6.1 logs that a picture could not be written and goes on: a video would lack the frame."""
-    from lerobot.datasets import dataset_writer, image_writer
-
-    def write_image(image: np.ndarray, path: Path, compress_level: int = 1) -> None:
-        picture = image_writer.image_array_to_pil_image(image)
-        picture.save(path, **image_writer.save_kwargs_for_path(path, compress_level))
-
-    write_logging = dataset_writer.write_image
-    dataset_writer.write_image = write_image
-    try:
-        yield
-    finally:
-        dataset_writer.write_image = write_logging
+    picture = image_writer.image_array_to_pil_image(image)
+    picture.save(path, **image_writer.save_kwargs_for_path(path, compress_level))
 
 
 def staging_dataset(root: Path, repo_id: str, env: gym.Env, features: dict[str, dict[str, Any]]) -> "LeRobotDataset":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from anyorder.datasets.read.folder import OLD_VERSIONS
 from anyorder.datasets.read.metadata import check_features, check_shape, file_of, load_info
 from anyorder.datasets.read.tables import Array, damaged, read_schema, read_table, stack, whole_numbers
 from anyorder.datasets.write.old_videos import OldVideo, read_video
@@ -17,7 +18,6 @@ from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
 from anyorder.folders import inside
 
-VERSIONS = ("v2.0", "v2.1")
 SPARE_S = 0.2
 """A video may be longer or shorter than its episode by this many seconds, as recorders stop one by one."""
 RECORDED_TIME = "recorded_timestamp"
@@ -52,13 +52,8 @@ class OldEpisode:
 
 @dataclass(frozen=True)
 class OldDataset:
-    """A dataset of version 2 that is converted.
-
-    Attributes:
-        info: its ``meta/info.json``.
-        episodes: by number.
-        tasks: sentences by task index.
-        videos: camera -> a video an episode.
+    """A dataset of version 2: ``meta/info.json``, episodes by number, sentences by task index, and a video an episode
+    by camera.
     """
 
     info: dict[str, Any]
@@ -89,17 +84,12 @@ def read_old(source: Path, folders: Mapping[str, Path]) -> OldDataset:
 
 def read_old_info(source: Path) -> dict[str, Any]:
     """Read ``meta/info.json`` and check its version, and what paths are made from."""
-    path = source / "meta" / "info.json"
-    try:
-        info = load_info(path)
-    except ValueError as error:
-        reason = error if path.is_file() else "it is not there"
-        allowed = f"a LeRobot dataset of version {' or '.join(VERSIONS)} (its meta/info.json cannot be read: {reason})"
-        raise DatasetError("source", str(source), allowed) from error
+    path, versions = source / "meta" / "info.json", " or ".join(OLD_VERSIONS)
+    info = load_info(source, "source", versions)
     version = info.get("codebase_version")
-    if version not in VERSIONS:
+    if version not in OLD_VERSIONS:
         hint = "; this one needs no conversion" if str(version).startswith("v3.") else ""
-        raise DatasetError("source version", version, f"{' or '.join(VERSIONS)}{hint}")
+        raise DatasetError("source version", version, f"{versions}{hint}")
     fps, chunk = info.get("fps"), info.setdefault("chunks_size", 1000)
     if isinstance(fps, bool) or not isinstance(fps, int | float) or fps != int(fps) or not 1 <= fps <= 10_000:
         raise DatasetError("source fps", fps, "an integer >= 1, as version v3 needs")
@@ -208,8 +198,7 @@ def read_videos(
     cameras = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     for key in folders:
         if key not in cameras:
-            allowed = (", ".join(cameras) or "no camera") + did_you_mean(key, cameras)
-            raise DatasetError("videos", key, allowed)
+            raise DatasetError("videos", key, (", ".join(cameras) or "no camera") + did_you_mean(key, cameras))
     videos: dict[str, list[OldVideo]] = {}
     spare = max(1, int(SPARE_S * info["fps"]))
     for key in cameras:
@@ -233,8 +222,7 @@ def read_videos(
             videos[key].append(video)
         formats = {video.format for video in videos[key]}
         if len(formats) != 1:
-            given = Words(", ".join(sorted(map(str, formats))))
-            raise DatasetError(f"videos of {key}", given, "one format for all")
+            raise DatasetError(f"videos of {key}", Words(", ".join(sorted(map(str, formats)))), "one format for all")
         (found,) = formats
         feature = info["features"][key]
         feature["shape"] = [found.height, found.width, channels(feature)]

@@ -26,11 +26,8 @@ def measure(feature: dict[str, Any], key: str, file: Path) -> None:
 def statistics(old: OldDataset, files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the statistics of every episode, and the features for which they were computed.
 
-    The source's are kept for a feature if every episode has them and none was cut.
-
-    Args:
-        old: the source.
-        files: each episode's rows, as they will be.
+    The source's are kept for a feature if every episode has them and none was cut. ``files`` hold each episode's rows,
+    as they will be.
     """
     from lerobot.datasets.compute_stats import get_feature_stats
 

@@ -55,11 +55,8 @@ class OldVideo:
 def read_video(path: Path, rows: int, fps: int, sample: bool = False) -> OldVideo:
     """Decode a whole video, which is the only way to know that it can be.
 
-    Args:
-        path: of the file.
-        rows: of its episode; a frame beyond has no place to be at.
-        fps: control rate in Hz.
-        sample: keep some frames, for statistics.
+    Its episode has ``rows``, at ``fps`` Hz; a frame beyond has no place to be at. ``sample`` keeps some frames, for
+    statistics.
 
     Raises:
         DatasetError: it cannot be decoded.
@@ -104,8 +101,7 @@ def restamp(video: OldVideo, target: Path, fps: int) -> None:
         times = [packet.pts for packet in packets]
         if None in times or len(set(times)) < len(times):
             if has_b_frames(video.path):
-                allowed = "frames with times of their own, or without B-frames"
-                raise DatasetError("video file", str(video.path), allowed)
+                raise DatasetError("video file", str(video.path), "frames with times of their own, or without B-frames")
             order = list(range(len(times)))
         else:
             order = np.argsort(np.argsort(np.array(times))).tolist()

@@ -73,8 +73,7 @@ class Origin:
         """
         import anyorder.envs  # noqa: F401  (its members join EnvConfig when imported)
 
-        found: EnvConfig = from_plain(EnvConfig, self.env, "env")
-        return found
+        return from_plain(EnvConfig, self.env, "env")
 
     @property
     def next_seed(self) -> int:

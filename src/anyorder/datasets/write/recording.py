@@ -169,8 +169,7 @@ def _open(root: Path, origin: Origin, resume: bool) -> Origin:
         raise DatasetError("root", str(root), "a dataset that anyorder recorded, to resume it")
     for name in ("env", "seed", "only_successful"):
         if getattr(found, name) != getattr(origin, name):
-            allowed = f"{getattr(found, name)!r}, as in the recording to resume"
-            raise DatasetError(name, getattr(origin, name), allowed)
+            raise DatasetError(name, getattr(origin, name), f"{getattr(found, name)!r}, as in the recording to resume")
     del found.episodes[read_info(root, "root").total_episodes :]
     return found
 

@@ -10,8 +10,8 @@ from typing import Any, override
 import gymnasium as gym
 import numpy as np
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
-from anyorder.envs.simulator import Array, SimulatorEnv
+from anyorder.envs.base import Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorConfig, SimulatorEnv, cameras_among
 from anyorder.errors import MAX_COUNT
 from anyorder.settings import setting
 
@@ -20,7 +20,6 @@ _SENTENCES = {
     "insertion": "Pick up the peg and the socket and insert the peg into the socket.",
 }
 _OBJECTS = {"transfer_cube": ("cube",), "insertion": ("peg", "socket")}
-_CAMERAS = ("top", "angle", "front_close", "left_wrist", "right_wrist")
 _SUCCESS_REWARD = 4
 
 FPS = 50
@@ -30,23 +29,15 @@ FULL_QPOS = 16
 
 
 @dataclass
-class AlohaConfig(EnvConfig, choice="aloha"):
+class AlohaConfig(SimulatorConfig, choice="aloha"):
     """Settings of the ALOHA tasks."""
 
     task: str = setting("transfer_cube", "What to do.", among=_SENTENCES)
-    cameras: list[str] = setting(
-        [], "Any of the model's cameras (top is the usual one); empty leaves pixels out.", among=_CAMERAS
-    )
-    image_width: int = setting(96, "Width of a picture, in pixels.")
-    image_height: int = setting(96, "Height of a picture, in pixels.")
+    cameras: list[str] = cameras_among("top", "angle", "front_close", "left_wrist", "right_wrist")
     max_episode_steps: int = setting(
         400, "Steps of 1/50 s before truncation; the expert needs up to 400.", least=1, most=MAX_COUNT
     )
-
-    @classmethod
-    @override
-    def presets(cls) -> dict[str, dict[str, Any]]:
-        return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
+    tasks = _SENTENCES
 
     @override
     def build(self) -> gym.Env:

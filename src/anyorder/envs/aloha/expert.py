@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from anyorder.envs.aloha.env import ARM_JOINTS, FULL_QPOS
 from anyorder.envs.base import Observation
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ Array = npt.NDArray[np.float64]
 
 PLAN_STEPS = 400
 _SUBSTEPS = 10
-_ARM_QPOS = 8  # six joints, two fingers
-_JOINTS = 6
 _WELD_STIFFNESS = 0.9
 """The welds that pull the grippers along are this stiff. As shipped (0.25), friction in the joints leaves them up to 40
 degrees behind and nearly every plan fails; with 0.9 nearly every one succeeds."""
@@ -145,11 +144,11 @@ class AlohaExpert:
         hands = self._hand_path(object_poses)
         model, data = self._model, self._data
         _start_state(model, data, object_poses)
-        path = np.empty((PLAN_STEPS, 2, _JOINTS + 1))
+        path = np.empty((PLAN_STEPS, 2, ARM_JOINTS + 1))
         for step in range(PLAN_STEPS):
-            arms = data.qpos[: 2 * _ARM_QPOS].reshape(2, _ARM_QPOS)
-            path[step, :, :_JOINTS] = arms[:, :_JOINTS]
-            path[step, :, _JOINTS] = _opening(data.ctrl[::2])
+            arms = data.qpos[:FULL_QPOS].reshape(2, -1)
+            path[step, :, :ARM_JOINTS] = arms[:, :ARM_JOINTS]
+            path[step, :, ARM_JOINTS] = _opening(data.ctrl[::2])
             data.mocap_pos[:], data.mocap_quat[:] = hands[step, :, :3], hands[step, :, 3:7]
             fingers = _finger_position(hands[step, :, 7])
             data.ctrl[:] = np.stack([fingers, -fingers], axis=1).ravel()
@@ -174,8 +173,8 @@ def _start_state(model: "mujoco.MjModel", data: "mujoco.MjData", object_poses: A
     from gym_aloha.constants import START_ARM_POSE
 
     mujoco.mj_resetData(model, data)
-    data.qpos[: 2 * _ARM_QPOS] = START_ARM_POSE
-    data.qpos[2 * _ARM_QPOS :] = object_poses
+    data.qpos[:FULL_QPOS] = START_ARM_POSE
+    data.qpos[FULL_QPOS:] = object_poses
     data.mocap_pos[:] = _HANDS_START
     data.mocap_quat[:] = _STRAIGHT
     closed = _finger_position(np.zeros(2))

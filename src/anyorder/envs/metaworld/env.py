@@ -7,8 +7,8 @@ from typing import Any, override
 import gymnasium as gym
 import numpy as np
 
-from anyorder.envs.base import EnvConfig, Expert, Observation, require_simulator
-from anyorder.envs.simulator import Array, SimulatorEnv
+from anyorder.envs.base import Expert, Observation, require_simulator
+from anyorder.envs.simulator import Array, SimulatorConfig, SimulatorEnv, cameras_among
 from anyorder.errors import ConfigError, did_you_mean
 from anyorder.settings import setting
 
@@ -64,7 +64,6 @@ _SENTENCES = {
     "window-close-v3": "Close the window.",
     "window-open-v3": "Open the window.",
 }
-_CAMERAS = ("topview", "corner", "corner2", "corner3", "behindGripper", "gripperPOV")
 _UPSIDE_DOWN = ("corner2",)
 _STATE_SIZE = 4
 _FPS = 80
@@ -72,15 +71,11 @@ BENCHMARK_STEPS = 500
 
 
 @dataclass
-class MetaworldConfig(EnvConfig, choice="metaworld"):
+class MetaworldConfig(SimulatorConfig, choice="metaworld"):
     """Settings of the Meta-World tasks."""
 
     task: str = setting("pick-place-v3", "One of the 50 tasks.")
-    cameras: list[str] = setting(
-        [], "Any of the model's cameras (corner2 is the usual one); empty leaves pixels out.", among=_CAMERAS
-    )
-    image_width: int = setting(96, "Width of a picture, in pixels.")
-    image_height: int = setting(96, "Height of a picture, in pixels.")
+    cameras: list[str] = cameras_among("corner2", "topview", "corner", "corner3", "behindGripper", "gripperPOV")
     max_episode_steps: int = setting(
         BENCHMARK_STEPS,
         "Steps of 1/80 s before truncation; the benchmark's own are 500, and no more work.",
@@ -90,17 +85,13 @@ class MetaworldConfig(EnvConfig, choice="metaworld"):
     expert_noise: float = setting(
         0.0, "Standard deviation of white noise on the expert's actions, which lie in [-1, 1].", least=0, most=1
     )
+    tasks = _SENTENCES
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task not in _SENTENCES:
             allowed = "a Meta-World v3 task such as pick-place-v3" + did_you_mean(self.task, _SENTENCES)
             raise ConfigError("task", self.task, allowed)
-
-    @classmethod
-    @override
-    def presets(cls) -> dict[str, dict[str, Any]]:
-        return {f"{cls.choice}_{task}": {"task": task} for task in _SENTENCES}
 
     @override
     @classmethod

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from anyorder.envs.pusht.env import BLOCK_KEYPOINTS, GOAL_POSE, WORKSPACE
-
-Array = npt.NDArray[Any]
+from anyorder.envs.simulator import Array
 
 CENTER_OF_MASS = 45j
 """The block's center of mass in gym-pusht's frame, whose origin is the middle of the bar's outer edge."""

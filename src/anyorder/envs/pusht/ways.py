@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from anyorder.envs.pusht.env import WORKSPACE
 from anyorder.envs.pusht.planner import BOXES, CLEARANCE, Pose
-
-Array = npt.NDArray[Any]
+from anyorder.envs.simulator import Array
 
 _MARGIN = CLEARANCE - 2.0
 """Lines that come nearer than this (px) to the block are blocked."""

@@ -8,31 +8,27 @@ from typing import Any, override
 
 import gymnasium as gym
 
-from anyorder.envs.base import EnvConfig, Expert
+from anyorder.envs.base import Expert
+from anyorder.envs.simulator import SimulatorConfig, cameras_among
 from anyorder.envs.so101.tasks import TASKS, camel
-from anyorder.errors import MAX_COUNT, MAX_SIDE, ConfigError
+from anyorder.errors import MAX_COUNT
 from anyorder.settings import setting
-
-_CHOICES = {"task": TASKS, "servo": ("soft", "stiff"), "randomization": ("none", "mild", "strong")}
-_CAMERAS = ("front", "wrist")
 
 
 @dataclass
-class So101Config(EnvConfig, choice="so101"):
+class So101Config(SimulatorConfig, choice="so101"):
     """Settings of the SO-101 tasks."""
 
-    task: str = setting("lift", "What to do; either lifts one of two identical cubes.", among=_CHOICES["task"])
+    task: str = setting("lift", "What to do; either lifts one of two identical cubes.", among=TASKS)
     servo: str = setting(
-        "soft", "soft lags and sags as the real servo does, stiff tracks almost exactly.", among=_CHOICES["servo"]
+        "soft", "soft lags and sags as the real servo does, stiff tracks almost exactly.", among=("soft", "stiff")
     )
-    cameras: list[str] = setting([], "Any of front and wrist; empty leaves pixels out of the observation.")
-    image_width: int = setting(96, "Width of a picture, in pixels.", least=16, most=MAX_SIDE)
-    image_height: int = setting(96, "Height of a picture, in pixels.", least=16, most=MAX_SIDE)
+    cameras: list[str] = cameras_among("front", "wrist")
     randomization: str = setting(
         "none",
         "none, mild or strong changes of mass, friction, servos, latency, light and cameras from episode to episode. "
         "Object places are random at every level.",
-        among=_CHOICES["randomization"],
+        among=("none", "mild", "strong"),
     )
     max_episode_steps: int = setting(
         0, "Steps of 1/30 s before truncation, 0 for the task's own default.", least=0, most=MAX_COUNT
@@ -44,16 +40,7 @@ class So101Config(EnvConfig, choice="so101"):
         most=10,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        unknown = any(camera not in _CAMERAS for camera in self.cameras)
-        if unknown or len(set(self.cameras)) < len(self.cameras):
-            raise ConfigError("cameras", list(self.cameras), "each of front, wrist at most once")
-
-    @classmethod
-    @override
-    def presets(cls) -> dict[str, dict[str, Any]]:
-        return {f"{cls.choice}_{task}": {"task": task} for task in TASKS}
+    tasks = TASKS
 
     @override
     def build(self) -> gym.Env:

@@ -1,7 +1,7 @@
 """Moves that the experts' scripts are made of, as stretches of waypoints."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,13 @@ def lift_cube(scene: Scene, index: int) -> Script:
         x_m, y_m, _ = scene.cube_m(index)
         yaw_rad = grasp_yaw_rad(scene, index)
         yield [Waypoint((x_m, y_m, 0.05), yaw_rad, CLOSED, 0.3), Waypoint((x_m, y_m, 0.09), yaw_rad, CLOSED, 0.3)]
+
+
+def carry_cube(scene: Scene, index: int, target_m: Callable[[], tuple[float, float, float]]) -> Script:
+    """Grasp a cube, bring its center to where ``target_m`` then says and let go, again where it fell."""
+    while True:
+        yield from grasp(scene, index)
+        yield deliver(scene, index, target_m())
 
 
 def grasp(scene: Scene, index: int) -> Script:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -11,9 +12,12 @@ from anyorder.envs.so101.servo import Servo, add_servos
 
 PAN_AXIS_X_M = 0.0388353  # the shoulder pans about this vertical line; distances of objects count from it
 GOAL_RADIUS_M = 0.02
+LIFTED_M = 0.05
+"""A cube whose center is this far above its place on the table is up."""
 
 _ARM_DOF = 6
 _TABLE_BIT, _ARM_BIT = 2, 1
+_SOLID: dict[str, Any] = {"contype": _TABLE_BIT, "conaffinity": _TABLE_BIT | _ARM_BIT, "friction": [0.5, 0.005, 0.0001]}
 
 
 def polar(x_m: float, y_m: float) -> tuple[float, float]:
@@ -42,13 +46,7 @@ def build_model(cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int
     spec = mujoco.MjSpec.from_string(arm)
     add_servos(spec, servo)
     spec.worldbody.add_geom(
-        name="table",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[0.75, 0.75, 0.05],
-        rgba=[0.74, 0.72, 0.69, 1.0],
-        contype=_TABLE_BIT,
-        conaffinity=_TABLE_BIT | _ARM_BIT,
-        friction=[0.5, 0.005, 0.0001],
+        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.75, 0.75, 0.05], rgba=[0.74, 0.72, 0.69, 1.0], **_SOLID
     )
     for cube in cubes:
         body = spec.worldbody.add_body(name=cube.name, pos=[0.2, 0.0, cube.half_size_m])
@@ -59,9 +57,7 @@ def build_model(cubes: tuple[Cube, ...], *, goal: bool, servo: Servo, width: int
             size=[cube.half_size_m] * 3,
             mass=cube.mass_kg,
             rgba=cube.rgba,
-            contype=_TABLE_BIT,
-            conaffinity=_TABLE_BIT | _ARM_BIT,
-            friction=[0.5, 0.005, 0.0001],
+            **_SOLID,
         )
     if goal:
         spec.worldbody.add_site(
@@ -196,3 +192,17 @@ class Scene:
         cube = self._cube_body[index]
         pairs = self.model.geom_bodyid[self.data.contact.geom].tolist()
         return any(cube in pair and any(body in self._arm_bodies for body in pair) for pair in pairs)
+
+    def is_released(self, index: int) -> bool:
+        """Whether a cube is at rest and the arm does not touch it."""
+        return self.cube_speed_m_s(index) < 0.01 and not self.is_touched(index)
+
+    def is_up(self, index: int) -> bool:
+        """Whether a cube is ``LIFTED_M`` above the table."""
+        return self.cube_m(index)[2] > LIFTED_M + self.cubes[index].half_size_m
+
+    def is_on_goal(self, index: int, slack_m: float) -> bool:
+        """Whether a cube's center is over the goal mark, the cube less than ``slack_m`` above the table."""
+        x_m, y_m, z_m = self.cube_m(index)
+        over = math.dist((x_m, y_m), self.goal_m()) < GOAL_RADIUS_M
+        return over and z_m < self.cubes[index].half_size_m + slack_m

@@ -1,5 +1,6 @@
 """What a task of the SO-101 is: what lies on the table and where, when the job is done, how the expert does it."""
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,20 +13,20 @@ from anyorder.envs.so101.scene import PAN_AXIS_X_M, Cube, Scene, polar
 
 RED = (0.86, 0.16, 0.16, 1.0)
 BLUE = (0.16, 0.36, 0.80, 1.0)
-LIFTED_M = 0.05
-"""A cube whose center is this far above its place on the table is up."""
 
 
 @dataclass(frozen=True)
 class Spawn:
     """Where things may lie: a ring sector about the pan axis, yaw measured from the line to the pan axis.
 
-    The yaw stays short of 45 degrees, where two faces of a cube would be equally good to grasp.
+    The yaw stays short of 45 degrees, where two faces of a cube would be equally good to grasp. The distance of
+    two things lies in ``gap_m``, whose default leaves room for the open gripper.
     """
 
     radius_m: tuple[float, float] = (0.15, 0.245)
     azimuth_rad: float = 0.7
     yaw_rad: float = 0.6
+    gap_m: tuple[float, float] = (0.09, 1.0)
 
     def sample(self, rng: np.random.Generator) -> tuple[float, float, float]:
         """Return x and y in metres and yaw in radians."""
@@ -33,6 +34,14 @@ class Spawn:
         azimuth_rad = rng.uniform(-self.azimuth_rad, self.azimuth_rad)
         yaw_rad = azimuth_rad + rng.uniform(-self.yaw_rad, self.yaw_rad)
         return PAN_AXIS_X_M + radius_m * math.cos(azimuth_rad), radius_m * math.sin(azimuth_rad), yaw_rad
+
+    def places(self, count: int, rng: np.random.Generator) -> list[tuple[float, float, float]]:
+        """Return ``count`` places as ``sample`` draws them, drawn again until all are ``gap_m`` apart."""
+        while True:
+            places = [self.sample(rng) for _ in range(count)]
+            gaps_m = [math.dist(one[:2], two[:2]) for one, two in itertools.combinations(places, 2)]
+            if all(self.gap_m[0] <= gap_m <= self.gap_m[1] for gap_m in gaps_m):
+                return places
 
 
 class Task(ABC):
@@ -64,9 +73,12 @@ class Task(ABC):
         """Yield what the expert does, stretch by stretch; before each one it looks at the scene again."""
 
     def arrange(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Lay the objects out for a new episode."""
-        x_m, y_m, yaw_rad = self.spawn.sample(rng)
-        scene.place_cube(0, x_m, y_m, yaw_rad)
+        """Lay the cubes and the mark, if there is one, out for a new episode."""
+        places = self.spawn.places(len(self.cubes) + self.has_goal, rng)
+        for index in range(len(self.cubes)):
+            scene.place_cube(index, *places[index])
+        if self.has_goal:
+            scene.place_goal(*places[-1][:2])
 
     def environment_names(self) -> list[str]:
         """Return one name per dimension of ``environment_state``."""
@@ -80,11 +92,3 @@ class Task(ABC):
         for index in range(1, len(self.cubes)):
             state += scene.cube_features(index)
         return [*state, *polar(*scene.goal_m())] if self.has_goal else state
-
-
-def two_apart(spawn: Spawn, rng: np.random.Generator, gap_m: tuple[float, float]) -> list[tuple[float, float, float]]:
-    """Draw two places (x and y in m, yaw in rad) whose distance lies in ``gap_m``."""
-    while True:
-        first, second = spawn.sample(rng), spawn.sample(rng)
-        if gap_m[0] <= math.dist(first[:2], second[:2]) <= gap_m[1]:
-            return [first, second]

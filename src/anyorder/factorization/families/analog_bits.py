@@ -91,6 +91,8 @@ def to_bits(tokens: Tensor, bits: int) -> Tensor:
 class AnalogBitsConfig(FactorizationConfig, choice="analog_bits"):
     """Analog bits."""
 
+    family = AnalogBits
+
     train_steps: int = setting(100, "Noise levels in training.", least=1)
     inference_steps: int = setting(20, "Network calls per chunk; they divide train_steps.", least=1)
 

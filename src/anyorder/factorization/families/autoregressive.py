@@ -216,6 +216,8 @@ ORDERS = ("left_to_right", "fixed", "random", "annealed")
 class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
     """Autoregression in one order or several."""
 
+    family = Autoregressive
+
     orders: str = setting(
         "left_to_right",
         "Which orders are learnt: left_to_right, fixed (k of them), random (a fresh one per sequence) or annealed "

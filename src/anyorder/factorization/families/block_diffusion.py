@@ -130,6 +130,8 @@ class BlockDiffusion(TokenFactorization):
 class BlockDiffusionConfig(UnmaskingConfig, choice="block_diffusion"):
     """Block diffusion."""
 
+    family = BlockDiffusion
+
     block_size: int = setting(6, "Tokens per block, one after the other.", least=1)
 
     def build(self) -> BlockDiffusion:

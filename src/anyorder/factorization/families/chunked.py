@@ -97,6 +97,8 @@ def repeat_last(sizes: tuple[int, ...], length: int) -> tuple[int, ...]:
 class ChunkedConfig(FactorizationConfig, choice="chunked"):
     """Chunked autoregression."""
 
+    family = Chunked
+
     sizes: list[int] = setting([6], "Tokens of each block; the last number repeats to the end of the code.", least=1)
     joint: bool = setting(True, "Positions predicted together attend to each other.")
 

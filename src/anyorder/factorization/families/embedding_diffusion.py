@@ -113,13 +113,11 @@ def scaled(table: Tensor) -> Tensor:
 class EmbeddingDiffusionConfig(FactorizationConfig, choice="embedding_diffusion"):
     """Diffusion of token embeddings."""
 
+    family = EmbeddingDiffusion
+
     train_steps: int = setting(100, "Noise levels in training.", least=1)
     inference_steps: int = setting(20, "Network calls per chunk; they divide train_steps.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self.train_steps, self.inference_steps)
-
-    def build(self) -> EmbeddingDiffusion:
-        """Make the factorization."""
-        return EmbeddingDiffusion(self.train_steps, self.inference_steps)

@@ -72,8 +72,6 @@ class FlowMatching(ValueFactorization):
 class FlowMatchingConfig(FactorizationConfig, choice="flow_matching"):
     """Flow matching."""
 
-    inference_steps: int = setting(10, "Network calls per chunk.", least=1)
+    family = FlowMatching
 
-    def build(self) -> FlowMatching:
-        """Make the factorization."""
-        return FlowMatching(self.inference_steps)
+    inference_steps: int = setting(10, "Network calls per chunk.", least=1)

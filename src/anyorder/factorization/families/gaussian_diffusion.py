@@ -148,6 +148,8 @@ class GaussianDiffusion(ValueFactorization):
 class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
     """Gaussian diffusion."""
 
+    family = GaussianDiffusion
+
     scheduler: str = setting(
         "ddim",
         "How noise is removed: ddim (deterministic, few steps), dpm_solver (second order, fewer still) or ddpm (noise "
@@ -168,10 +170,6 @@ class GaussianDiffusionConfig(FactorizationConfig, choice="gaussian_diffusion"):
         given = f"{self.inference_steps} of {self.train_steps}"
         solves = self.scheduler != "dpm_solver" or self.inference_steps < self.train_steps
         require(solves, "inference_steps", given, "fewer than train_steps, for dpm_solver")
-
-    def build(self) -> GaussianDiffusion:
-        """Make the factorization."""
-        return GaussianDiffusion(self.scheduler, self.train_steps, self.inference_steps, self.prediction)
 
 
 def check_steps(train_steps: int, inference_steps: int) -> None:

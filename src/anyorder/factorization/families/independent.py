@@ -49,6 +49,4 @@ class Independent(Chunked):
 class IndependentConfig(FactorizationConfig, choice="independent"):
     """Independent tokens; it has no settings of its own."""
 
-    def build(self) -> Independent:
-        """Make the factorization."""
-        return Independent()
+    family = Independent

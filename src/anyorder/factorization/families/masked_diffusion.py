@@ -121,6 +121,8 @@ class MaskedDiffusion(ExactCounts):
 class MaskedDiffusionConfig(UnmaskingConfig, choice="masked_diffusion"):
     """Masked diffusion."""
 
+    family = MaskedDiffusion
+
     loss: str = setting(
         "exact_count",
         "exact_count (least noise) or bernoulli (each token masked by chance, as MDLM and LLaDA train).",

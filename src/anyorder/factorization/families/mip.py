@@ -69,11 +69,9 @@ class MinimalIterativePolicy(ValueFactorization):
 class MinimalIterativePolicyConfig(FactorizationConfig, choice="mip"):
     """Two-step regression."""
 
+    family = MinimalIterativePolicy
+
     t: float = setting(0.9, "Share of the data in the second step's input; published: 0.9.", above=0, below=1)
     weighted: bool = setting(
         False, "Take the released code's weights, 1 / t^2 and 1 / (1 - t)^2, in place of the paper's 1 and 1."
     )
-
-    def build(self) -> MinimalIterativePolicy:
-        """Make the factorization."""
-        return MinimalIterativePolicy(self.t, self.weighted)

@@ -75,6 +75,8 @@ TOKENIZERS = {"frequencies": "such as dct", "scales": "such as multiscale_vq"}
 class NextFrequencyConfig(FactorizationConfig, choice="next_frequency"):
     """Next-frequency prediction, over the ``dct`` tokenizer; it has no settings of its own."""
 
+    family = NextLevel
+
     def build(self) -> NextLevel:
         """Make the factorization."""
         return NextLevel("frequencies")
@@ -83,6 +85,8 @@ class NextFrequencyConfig(FactorizationConfig, choice="next_frequency"):
 @dataclass
 class NextScaleConfig(FactorizationConfig, choice="next_scale"):
     """Next-scale prediction, over the ``multiscale_vq`` tokenizer; it has no settings of its own."""
+
+    family = NextLevel
 
     def build(self) -> NextLevel:
         """Make the factorization."""

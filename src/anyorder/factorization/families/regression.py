@@ -57,10 +57,8 @@ class Regression(ValueFactorization):
 class RegressionConfig(FactorizationConfig, choice="regression"):
     """Regression."""
 
+    family = Regression
+
     norm: str = setting(
         "l1", "Norm of the error: l1, whose optimum is the median, or l2, the mean.", among=("l1", "l2")
     )
-
-    def build(self) -> Regression:
-        """Make the factorization."""
-        return Regression(self.norm)

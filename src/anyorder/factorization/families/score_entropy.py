@@ -78,6 +78,4 @@ class ScoreEntropy(ExactCounts):
 class ScoreEntropyConfig(FactorizationConfig, choice="score_entropy"):
     """Score entropy; it has no settings of its own."""
 
-    def build(self) -> ScoreEntropy:
-        """Make the factorization."""
-        return ScoreEntropy()
+    family = ScoreEntropy

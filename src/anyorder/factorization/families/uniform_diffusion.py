@@ -138,6 +138,8 @@ NOISES: dict[str, type[Transitions]] = {"uniform": Uniform, "gaussian": Discreti
 class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
     """Discrete diffusion that ends in uniform noise."""
 
+    family = UniformDiffusion
+
     steps: int = setting(32, "Noise levels, and network calls per chunk.", least=1)
     auxiliary: float = setting(8.0, "Weight of the cross-entropy of the clean tokens in the training loss.", least=0)
     noise: str = setting(
@@ -147,6 +149,7 @@ class UniformDiffusionConfig(FactorizationConfig, choice="uniform_diffusion"):
         among=NOISES,
     )
 
+    @override
     def build(self) -> UniformDiffusion:
         """Make the factorization."""
         return UniformDiffusion(NOISES[self.noise](self.steps), self.auxiliary)

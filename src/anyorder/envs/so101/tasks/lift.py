@@ -6,7 +6,7 @@ import numpy as np
 
 from anyorder.envs.so101.moves import Script, lift_cube
 from anyorder.envs.so101.scene import Scene
-from anyorder.envs.so101.task import LIFTED_M, Task
+from anyorder.envs.so101.task import Task
 
 
 class Lift(Task):
@@ -17,7 +17,7 @@ class Lift(Task):
     @override
     def is_done(self, scene: Scene) -> bool:
         """Whether the cube's center is high enough."""
-        return scene.cube_m(0)[2] > LIFTED_M + self.cubes[0].half_size_m
+        return scene.is_up(0)
 
     @override
     def script(self, scene: Scene, rng: np.random.Generator) -> Script:

@@ -6,8 +6,8 @@ from typing import override
 import numpy as np
 
 from anyorder.envs.so101.moves import GRASP_ABOVE_CENTER_M, Script, least_turn_rad
-from anyorder.envs.so101.scene import GOAL_RADIUS_M, Scene
-from anyorder.envs.so101.task import Spawn, Task, two_apart
+from anyorder.envs.so101.scene import Scene
+from anyorder.envs.so101.task import Spawn, Task
 from anyorder.envs.so101.trajectory import Waypoint
 
 # The closed jaws seen from above: a block of this half width, whose center lies this far from the tool center
@@ -21,21 +21,20 @@ class Push(Task):
 
     description = "Push the red cube onto the green spot without lifting it."
     has_goal = True
-    spawn = Spawn(radius_m=(0.16, 0.225), azimuth_rad=0.6)
+    spawn = Spawn(radius_m=(0.16, 0.225), azimuth_rad=0.6, gap_m=(0.07, 0.13))
 
     @override
     def arrange(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Lay out a cube and a mark within a short straight push."""
-        (x_m, y_m, _), (goal_x_m, goal_y_m, _) = two_apart(self.spawn, rng, (0.07, 0.13))
+        """Lay out a cube and a mark within a short straight push, the cube nearly turned towards it."""
+        super().arrange(scene, rng)
+        (x_m, y_m, _), (goal_x_m, goal_y_m) = scene.cube_m(0), scene.goal_m()
         ahead_rad = math.atan2(goal_y_m - y_m, goal_x_m - x_m)
         scene.place_cube(0, x_m, y_m, ahead_rad + rng.uniform(-0.35, 0.35))
-        scene.place_goal(goal_x_m, goal_y_m)
 
     @override
     def is_done(self, scene: Scene) -> bool:
         """Whether the cube's center is over the mark and the cube on the table."""
-        x_m, y_m, z_m = scene.cube_m(0)
-        return math.dist((x_m, y_m), scene.goal_m()) < GOAL_RADIUS_M and z_m < self.cubes[0].half_size_m + 0.004
+        return scene.is_on_goal(0, 0.004)
 
     @override
     def script(self, scene: Scene, rng: np.random.Generator) -> Script:

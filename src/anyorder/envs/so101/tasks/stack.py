@@ -5,9 +5,9 @@ from typing import override
 
 import numpy as np
 
-from anyorder.envs.so101.moves import Script, deliver, grasp
+from anyorder.envs.so101.moves import Script, carry_cube
 from anyorder.envs.so101.scene import Cube, Scene
-from anyorder.envs.so101.task import BLUE, RED, Task, two_apart
+from anyorder.envs.so101.task import BLUE, RED, Task
 
 
 class Stack(Task):
@@ -18,29 +18,19 @@ class Stack(Task):
     max_episode_steps = 200
 
     @override
-    def arrange(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Lay both cubes out, far enough apart for the open gripper."""
-        for index, place in enumerate(two_apart(self.spawn, rng, (0.09, 1.0))):
-            scene.place_cube(index, *place)
-
-    @override
     def is_done(self, scene: Scene) -> bool:
         """Whether the red cube rests on the blue one, untouched."""
         x_m, y_m, z_m = scene.cube_m(0)
-        base_x_m, base_y_m, base_z_m = scene.cube_m(1)
-        rise_m = self.cubes[0].half_size_m + self.cubes[1].half_size_m
-        return (
-            abs(z_m - base_z_m - rise_m) < 0.003
-            and math.dist((x_m, y_m), (base_x_m, base_y_m)) < self.cubes[1].half_size_m
-            and scene.cube_speed_m_s(0) < 0.01
-            and not scene.is_touched(0)
-        )
+        *over_m, top_m = self._on_top_m(scene)
+        placed = abs(z_m - top_m) < 0.003 and math.dist((x_m, y_m), over_m) < self.cubes[1].half_size_m
+        return placed and scene.is_released(0)
 
     @override
     def script(self, scene: Scene, rng: np.random.Generator) -> Script:
         """Carry the red cube onto the blue one and let go, again where it fell."""
-        while True:
-            yield from grasp(scene, 0)
-            x_m, y_m, z_m = scene.cube_m(1)
-            rise_m = scene.cubes[0].half_size_m + scene.cubes[1].half_size_m
-            yield deliver(scene, 0, (x_m, y_m, z_m + rise_m))
+        yield from carry_cube(scene, 0, lambda: self._on_top_m(scene))
+
+    def _on_top_m(self, scene: Scene) -> tuple[float, float, float]:
+        """Return where the center of a red cube is that lies on the blue one."""
+        x_m, y_m, z_m = scene.cube_m(1)
+        return x_m, y_m, z_m + (self.cubes[0].half_size_m + self.cubes[1].half_size_m)
