@@ -50,11 +50,13 @@ class Factorization(ABC):
             joint, else another law than the conditional of samples without ``known``; ``approximate`` (any, by
             overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
+        deterministic: nothing is drawn: an observation has one chunk, whatever the seed.
         anneals: what is learnt changes along training, so that ``loss`` asks for its progress.
     """
 
     discrete: ClassVar[bool]
     draws_tokens: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = False
     exact: bool | None
     simulates: bool = True
     infills: str | None = None
