@@ -90,7 +90,7 @@ class DecodeConfig(Settings):
         1.0, "Their temperature, in the place of the policy's own.", least=SMALLEST_TEMPERATURE
     )
     bandwidth: float = setting(
-        0.2,
+        0.15,
         "Distance, a root mean square in normalized units, within which samples are of one cluster.",
         least=0,
         most=1_000,
