@@ -180,7 +180,7 @@ def held_out(cell: Cell, folder: Path) -> HeldOut:
 
 def success(cell: Cell, folder: Path) -> str:
     """Return a cell's success with its Wilson interval."""
-    from anyorder.rollouts.results import wilson_interval
+    from anyorder.rollouts.statistics import wilson_interval
 
     summary = json.loads((cell.folder(folder) / "rollout/summary.json").read_text())
     low, high = wilson_interval(summary["successes"], summary["episodes"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from cells import Cell, HeldOut, arguments, held_out, measure
 
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import wilson_interval
 
 HEADS: dict[str, dict[str, Any]] = {"softmax": {"distribution": "categorical"}, "ordinal": {"distribution": "ordinal"}}
 FAMILIES = ("autoregressive", "next_frequency", "masked_diffusion", "independent")
