@@ -18,8 +18,8 @@ from yaml import safe_load
 from anyorder.errors import ConfigError, UserError
 from anyorder.factorization import DecodeConfig
 from anyorder.policies import AnyOrderPolicy
-from anyorder.rollouts.results import wilson_interval
 from anyorder.rollouts.rollout import chunk_latency_ms, rollout
+from anyorder.rollouts.statistics import wilson_interval
 from anyorder.settings import Settings, from_plain, setting, to_plain
 from anyorder.training.checkpoint import load_policy, recorded_env
 from anyorder.training.chunk_error import chunk_error
