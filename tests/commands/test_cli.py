@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import typing
 
@@ -265,7 +266,10 @@ def test_tokenize_writes_a_page_with_the_curve(lift_root, tmp_path, monkeypatch,
     assert page.count("<svg") == 2
     assert "shoulder_pan.pos" in page
     assert cli.main([*words, f"output={tmp_path / 'tokens.md'}"]) == 0
-    assert "| bins | bins=1024 |" in (tmp_path / "tokens.md").read_text()
+    written = (tmp_path / "tokens.md").read_text()
+    assert "| bins | bins=1024 |" in written
+    assert re.search(r"\| overlap rate of neighbours \| 0\.\d{3} \|", written)
+    assert re.search(r"\| jitter entropy, nats per value \| \d\.\d{3} \|", written)
     assert "bins=1024" in capsys.readouterr().out
 
 

@@ -50,6 +50,13 @@ def test_every_family_decides_over_samples(family, rule):
     assert torch.equal(policy.predict_action_chunk(observation(3)), chunk)
 
 
+@pytest.mark.parametrize("family", ["autoregressive", "flow_matching", "regression"])
+def test_an_ensemble_decides_over_samples_of_its_members(family):
+    chunk = make(family, ensemble=2, decode=DecodeConfig("mean", samples=4)).predict_action_chunk(observation(3))
+    assert chunk.shape == (3, HORIZON, ACTIONS)
+    assert torch.isfinite(chunk).all()
+
+
 @every_family
 def test_one_sample_is_a_sample(family):
     draws = family not in ("regression", "mip", "gaussian_diffusion", "flow_matching", "analog_bits")

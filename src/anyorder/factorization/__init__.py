@@ -8,6 +8,7 @@ from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.decision import DecodeConfig
 from anyorder.factorization.draft import Draft, Request, Sample
 from anyorder.factorization.joint import Joint
+from anyorder.factorization.mixture import Mixture
 from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
 from anyorder.settings import import_members
 
@@ -24,6 +25,7 @@ __all__ = [
     "Joint",
     "LegalTokens",
     "LogProb",
+    "Mixture",
     "Request",
     "Sample",
     "Slots",

@@ -1,5 +1,6 @@
 """Several samples of each row of a context, which is encoded once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -53,12 +54,17 @@ def sample_repeated(family: Factorization, network: Any, context: Tensor, reques
         ConfigError: the family cannot do what is asked.
         NotFiniteError: as of ``family.sample``; its rows are those of the batch.
     """
+    asked = network if times == 1 else Repeated(network, times)
+    return repeated(lambda many, wanted: family.sample(asked, many, wanted), context, request, times)
+
+
+def repeated(draw: Callable[[Tensor, Request], Sample], context: Tensor, request: Request, times: int) -> Sample:
+    """Call ``draw`` for each row of a context ``times`` times; see ``sample_repeated``."""
     if times == 1:
-        return family.sample(network, context, request)
+        return draw(context, request)
     known = None if request.known is None else request.known.repeat_interleave(times, 0)
-    many = context.repeat_interleave(times, 0)
     try:
-        return family.sample(Repeated(network, times), many, replace(request, known=known))
+        return draw(context.repeat_interleave(times, 0), replace(request, known=known))
     except NotFiniteError as error:
         bad = torch.zeros(len(context), dtype=torch.bool)
         bad[[row // times for row in error.rows] or slice(None)] = True

@@ -2,16 +2,16 @@
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, override
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from anyorder.factorization import Factorization, Request
+from anyorder.factorization import Factorization, Mixture, Request
 from anyorder.factorization.guidance import Guided
-from anyorder.factorization.repeated import sample_repeated
+from anyorder.factorization.repeated import repeated, sample_repeated
 from anyorder.networks import ChunkNetwork, SlotNetwork
 from anyorder.policies.checks import required
 from anyorder.policies.codec import WITHIN, ActionCodec
@@ -36,12 +36,16 @@ class ActingPolicy(PreTrainedPolicy):
     config: AnyOrderConfig
     codec: ActionCodec
     factorization: Factorization
-    network: SlotNetwork | ChunkNetwork
     calls: int = 0
 
     @abstractmethod
     def context(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Encode raw observations into context tokens (batch, context tokens, width)."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> list[SlotNetwork | ChunkNetwork]:
+        """The network of each member; one, where the policy is no ensemble."""
 
     def manual_seed(self, seed: int) -> None:
         """Seed the sampling of actions."""
@@ -71,10 +75,10 @@ class ActingPolicy(PreTrainedPolicy):
             generator = torch.Generator(context.device).manual_seed(self._seed)
             self._generators[context.device] = generator
         decode, rule = self.config.decode, self.config.decode.build_rule()
-        network: Any = self.network
+        networks: Sequence[Any] = self.networks
         guided = self.config.guidance != 1
         if guided:
-            network = Guided(self.network, self.config.guidance, context.shape[1])
+            networks = [Guided(network, self.config.guidance, context.shape[-2]) for network in networks]
         request = Request(
             generator,
             temperature=self.config.temperature if rule is None else decode.temperature,
@@ -84,7 +88,10 @@ class ActingPolicy(PreTrainedPolicy):
         )
         # Where nothing is drawn all samples are one.
         times = 1 if rule is None or self.factorization.deterministic else decode.samples
-        sample = sample_repeated(self.factorization, network, context, request, times)
+        if len(networks) > 1:
+            sample = repeated(Mixture(self.factorization, networks).sample, context, request, times)
+        else:
+            sample = sample_repeated(self.factorization, networks[0], context, request, times)
         # Guidance asks with and without the observation.
         self.calls += sample.calls * (2 if guided else 1)
         values = self.codec.values(sample.chunk)

@@ -2,14 +2,25 @@
 
 from dataclasses import replace
 
+from torch import nn
+
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization, TokenFactorization
-from anyorder.networks import ChunkNetwork, OrdinalHead, SlotNetwork
+from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork
 from anyorder.networks.heads import HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
 from anyorder.settings import TYPE_KEY
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
+
+
+class Member(nn.Module):
+    """A further member of an ensemble: the encoder and the network that it has of its own."""
+
+    def __init__(self, encoder: ObservationEncoder, network: SlotNetwork | ChunkNetwork) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.network = network
 
 
 def make_network(
