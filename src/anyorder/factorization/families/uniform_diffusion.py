@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig, TokenFactorization
-from anyorder.factorization.categorical import inverse_cdf, probabilities, uniforms
+from anyorder.factorization.categorical import inverse_cdf, uniforms
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.noise_time import with_time
@@ -124,7 +124,7 @@ class UniformDiffusion(TokenFactorization):
             if t == 1 and draft.legal is not None:
                 draft.fill_part(0, frozen < 0, answer, noise)
             else:
-                clean = probabilities(answer.logits, draft.temperature, draft.nucleus)
+                clean = draft.law(answer)
                 law = self.noise.posterior(noisy.to(clean.device), clean, times)
                 noisy = inverse_cdf(law, noise).to(context.device)
         draft.put(0, torch.where(draft.code >= 0, draft.code, noisy))
