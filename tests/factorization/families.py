@@ -12,6 +12,7 @@ VARIANTS = [
     ("autoregressive", {"orders": "random", "ensemble": True}),
     ("autoregressive", {"orders": "annealed"}),
     ("autoregressive", {"token_masking": 0.5}),
+    ("autoregressive", {"lookahead": 3}),
     ("chunked", {"sizes": [2], "joint": False}),
     ("chunked", {"sizes": [1, 3]}),
     ("masked_diffusion", {"sampler": "ancestral", "steps": 4, "schedule": "cosine"}),

@@ -138,6 +138,39 @@ class Draft:
         self.code = self.code.scatter(1, positions.unsqueeze(1), token.unsqueeze(1))
         return token
 
+    def fill_guessed(self, positions: Tensor, answer: Conditionals, noise: Tensor, guess: Tensor) -> tuple[int, Tensor]:
+        """Fill positions that follow each other, as far as what was guessed of them proves right; they are scored.
+
+        What the network says of a position takes the guesses before it for granted. So the first answer holds, and a
+        later one where each guess before it, in all rows, is the token that is drawn there.
+
+        Args:
+            positions: in the order of the draws, (batch, asked), int64.
+            answer: what the network says of them, (batch, asked).
+            noise: the uniforms to draw by, (batch, asked).
+            guess: the tokens that the network was given, (batch, asked).
+
+        Returns:
+            How many positions are filled, at least one; and what is drawn at all of them, (batch, asked): the tokens
+            of those, and better guesses at the others, be they legal or not.
+        """
+        count, there = 0, self.code.gather(1, positions)
+        if self.legal is None:
+            drawn = draw(answer.logits, self.temperature, self.nucleus, noise)
+            drawn = torch.where(there < 0, drawn, there)
+            right = int((drawn == guess).all(0).cumprod(0).sum())
+            count = min(right + 1, guess.shape[1])
+            tokens, where = drawn[:, :count], positions[:, :count]
+            self.code = self.code.scatter(1, where, tokens)
+            self.score(answer[:, :count].log_prob(tokens).masked_fill(there[:, :count] >= 0, 0.0).sum(1))
+            return count, drawn
+        columns: list[Tensor] = []
+        while not columns or (count < guess.shape[1] and torch.equal(columns[-1], guess[:, count - 1])):
+            columns.append(self.fill(positions[:, count], answer[:, count], noise[:, count], scored=True))
+            count += 1
+        others = draw(answer[:, count:].logits, self.temperature, self.nucleus, noise[:, count:])
+        return count, torch.cat([torch.stack(columns, 1), others], 1)
+
     def fill_part(
         self, first: int, marked: Tensor, answer: Conditionals, noise: Tensor | None = None, *, scored: bool = False
     ) -> None:

@@ -37,7 +37,7 @@ GIVEN_BY_LEROBOT = ("type", "output_features")
 """LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""
 SAMPLING: dict[type, tuple[str, ...]] = {
     UnmaskingConfig: ("sampler", "steps", "sampling_schedule", "threshold", "remask_rate"),
-    AutoregressiveConfig: ("ensemble", "token_masking"),
+    AutoregressiveConfig: ("ensemble", "token_masking", "lookahead"),
     GaussianDiffusionConfig: ("scheduler", "inference_steps"),
     FlowMatchingConfig: ("inference_steps",),
     AnalogBitsConfig: ("inference_steps",),
