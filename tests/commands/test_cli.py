@@ -221,6 +221,22 @@ def test_a_policy_that_refuses_the_first_observations_is_counted_all_the_same(tr
     assert (summary["chunk_latency_ms"], summary["single_chunk_latency_ms"]) == (None, None)
 
 
+def test_a_rollout_decides_over_samples_and_blends_chunks(tmp_path, capsys):
+    folder = save(policy("autoregressive"), tmp_path / "policy")
+    words = ["rollout", f"policy={folder}", f"output={tmp_path / 'out'}", "env=so101_lift"]
+    said = fails(capsys, *words, "decode.rule=best")
+    assert "decode.rule: 'best' given, allowed: sample, mean, medoid, cluster" in said
+    said = fails(capsys, *words, "decode.sample=3")
+    assert "decode.sample: 3 given" in said
+    assert "did you mean 'samples'?" in said
+    said = fails(capsys, *words, "blend=3")
+    assert "blend: 3 given, allowed: 0 to chunk_size - n_action_steps = 2" in said
+    assert "decode: 'mean' given, allowed: settings by name" in fails(capsys, *words, "decode=mean")
+    assert not (tmp_path / "out").exists()
+    asked = cli.settings("rollout", [*words[1:], "decode.rule=mean", "decode.samples=8", "blend=2"])
+    assert (asked.decode, asked.blend) == ({"rule": "mean", "samples": 8}, 2)
+
+
 def test_a_policy_that_draws_no_tokens_takes_no_temperature(tmp_path, capsys):
     folder = save(policy("regression"), tmp_path / "policy")
     words = ["rollout", f"policy={folder}", f"output={tmp_path / 'out'}", "env=so101_lift"]

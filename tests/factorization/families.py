@@ -32,6 +32,8 @@ VARIANTS = [
     ("block_diffusion", {"block_size": 3, "sampler": "remasking", "steps": 5}),
     ("block_diffusion", {"block_size": 2, "sampler": "confidence", "steps": 1}),
     ("uniform_diffusion", {"steps": 3, "auxiliary": 0.0}),
+    ("uniform_diffusion", {"noise": "gaussian"}),
+    ("uniform_diffusion", {"noise": "gaussian", "steps": 3, "auxiliary": 0.0}),
     ("gaussian_diffusion", {"prediction": "sample", "scheduler": "ddpm"}),
     ("gaussian_diffusion", {"prediction": "v_prediction", "scheduler": "dpm_solver"}),
     ("gaussian_diffusion", {"scheduler": "dpm_solver"}),

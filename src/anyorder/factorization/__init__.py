@@ -5,6 +5,7 @@ from anyorder.factorization.base import Factorization, FactorizationConfig, LogP
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.decision import DecodeConfig
 from anyorder.factorization.draft import Draft, Request, Sample
 from anyorder.factorization.joint import Joint
 from anyorder.factorization.mixture import Mixture
@@ -17,6 +18,7 @@ __all__ = [
     "UNKNOWN",
     "Categorical",
     "Conditionals",
+    "DecodeConfig",
     "Draft",
     "Factorization",
     "FactorizationConfig",

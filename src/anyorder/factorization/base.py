@@ -51,6 +51,7 @@ class Factorization(ABC):
             overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
         deterministic: nothing is drawn: an observation has one chunk, whatever the seed.
+        needs_numbers: every token must be a number, as those of the ``dct``, ``bins`` and ``bspline`` tokenizers.
         anneals: what is learnt changes along training, so that ``loss`` asks for its progress.
         random_loss: ``loss`` draws something (masks, orders, noise), so that the mean of several draws is less noisy.
     """
@@ -62,6 +63,7 @@ class Factorization(ABC):
     simulates: bool = True
     infills: str | None = None
     needs_levels: bool = False
+    needs_numbers: bool = False
     anneals: bool = False
     random_loss: bool = True
 

@@ -29,7 +29,8 @@ def make_network(
     """Make a tokenizer whose state is still to be loaded, and a network with fresh weights.
 
     Raises:
-        ConfigError: the factorization models tokens, and the settings do not hold a fitted tokenizer's sizes.
+        ConfigError: the factorization models tokens, and the settings do not hold a fitted tokenizer's sizes; or it
+            needs tokens that are numbers, and the tokenizer's are not.
     """
     trunk = config.network.build()
     if not family.discrete:
@@ -38,6 +39,9 @@ def make_network(
     if config.tokenizer_spec is None:
         raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
     tokenizer = TokenizerConfig.load(config.tokenizer[TYPE_KEY], config.tokenizer_spec)
+    if family.needs_numbers and (tokenizer.digits is None or len(tokenizer.digits) != 1):
+        allowed = "dct, bins, bspline or another each of whose tokens is one number: the noise moves to near ones"
+        raise ConfigError("tokenizer", config.tokenizer[TYPE_KEY], allowed)
     length, vocab = tokenizer.length, tokenizer.vocab_size
     if not family.draws_tokens:
         # Values that stand for tokens: the digits of their numbers.
