@@ -202,21 +202,17 @@ class AnyOrderPolicy(ActingPolicy):
     def losses(self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the training loss of each chunk, (batch,): nats for token families, else the mean error per value.
 
-        In training it is the mean of as many draws as the setting ``repeats`` says.
-
         Args:
             code: what ``codec.encode`` gives.
             context: the observations, encoded.
-            generator: source of the loss's randomness.
+            generator: source of the loss's randomness, of which training makes as many draws as ``repeats`` says.
             progress: how far training is, from 0 to 1.
         """
         repeats = self.config.repeats if self.training else 1
+        options: Any = {"generator": generator, "progress": progress, "repeats": repeats}
         if self.others:
-            mixture = Mixture(self.factorization, self.networks)
-            return mixture.loss(code, context, generator=generator, progress=progress, repeats=repeats)
-        return self.factorization.repeated_loss(
-            self.network, code, context, generator=generator, progress=progress, repeats=repeats
-        )
+            return Mixture(self.factorization, self.networks).loss(code, context, **options)
+        return self.factorization.repeated_loss(self.network, code, context, **options)
 
     def forward(
         self,
@@ -248,8 +244,7 @@ class AnyOrderPolicy(ActingPolicy):
         context = self.context(batch, noise, dropout, generator)
         code = self.codec.encode(batch)
         loss = self.losses(code, context, generator=generator, progress=1.0 if progress is None else progress)
-        mean = loss.mean()
-        if not bool(mean.isfinite()):
+        if not bool((mean := loss.mean()).isfinite()):
             raise DivergedError("loss", mean.item(), "a finite number, as a lower learning rate gives")
         return (mean if reduction == "mean" else loss), {"loss": mean.item()}
 
