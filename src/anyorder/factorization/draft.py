@@ -156,8 +156,7 @@ class Draft:
         """
         count, there = 0, self.code.gather(1, positions)
         if self.legal is None:
-            drawn = draw(answer.logits, self.temperature, self.nucleus, noise)
-            drawn = torch.where(there < 0, drawn, there)
+            drawn = torch.where(there < 0, self._token(answer, noise), there)
             right = int((drawn == guess).all(0).cumprod(0).sum())
             count = min(right + 1, guess.shape[1])
             tokens, where = drawn[:, :count], positions[:, :count]
@@ -168,7 +167,7 @@ class Draft:
         while not columns or (count < guess.shape[1] and torch.equal(columns[-1], guess[:, count - 1])):
             columns.append(self.fill(positions[:, count], answer[:, count], noise[:, count], scored=True))
             count += 1
-        others = draw(answer[:, count:].logits, self.temperature, self.nucleus, noise[:, count:])
+        others = self._token(answer[:, count:], noise[:, count:])
         return count, torch.cat([torch.stack(columns, 1), others], 1)
 
     def fill_part(
