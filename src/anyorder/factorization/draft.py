@@ -38,9 +38,9 @@ class Request:
     generator: torch.Generator
     temperature: float = 1.0
     nucleus: float = 1.0
-    point: Point | None = None
     constraint: TokenAutomaton | None = None
     known: Tensor | None = None
+    point: Point | None = None
 
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.nucleus)
