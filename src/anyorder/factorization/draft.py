@@ -23,13 +23,13 @@ class Request:
         generator: the only source of randomness; it may be on another device than the network.
         temperature: 1 samples the model, 0 takes the most likely token (token families).
         nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
-        point: at temperature 0 a token is the nearest to this number of its law, where tokens are ordered numbers; None
-            for the most likely token.
         constraint: only sequences it accepts are drawn (token families). Each conditional is renormalized over the
             tokens that some legal sequence still has, which is not p(x | x is legal): mass that runs into places with
             few legal sequences stays there.
         known: frozen positions: tokens (batch, length), ``UNKNOWN`` where free; for continuous families values
             (batch, horizon, action size), NaN where free.
+        point: at temperature 0 a token is the nearest to this number of its law, where tokens are ordered numbers; None
+            for the most likely token.
 
     Raises:
         ConfigError: temperature or nucleus cannot be used.
