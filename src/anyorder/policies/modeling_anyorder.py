@@ -13,6 +13,7 @@ from anyorder.devices import check_device
 from anyorder.errors import ConfigError, DivergedError
 from anyorder.factorization import LogProb, TokenFactorization
 from anyorder.factorization.noise import fractions, normals
+from anyorder.factorization.teaching import Taught
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.acting import ActingPolicy
@@ -22,7 +23,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import make_network, resolved
+from anyorder.policies.networks import lesson_of, make_network, resolved
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -72,6 +73,7 @@ class AnyOrderPolicy(ActingPolicy):
         self.factorization = family
         self.encoder = ObservationEncoder(spec, config.network.width, config.encoder)
         self.tokenizer, self.network = make_network(config, family)
+        self.lesson = lesson_of(config.head, family, self.tokenizer)
         if not family.discrete:
             self.register_load_state_dict_post_hook(take_limit)
         family.check(self.network)
@@ -186,13 +188,18 @@ class AnyOrderPolicy(ActingPolicy):
     def losses(self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the training loss of each chunk, (batch,): nats for token families, else the mean error per value.
 
+        In training mode, what the head's settings add to the likelihood counts, too.
+
         Args:
             code: what ``codec.encode`` gives.
             context: the observations, encoded.
             generator: source of the loss's randomness.
             progress: how far training is, from 0 to 1.
         """
-        return self.factorization.loss(self.network, code, context, generator=generator, progress=progress)
+        network: Any = self.network
+        if self.training and self.lesson is not None:
+            network = Taught(network, self.lesson)
+        return self.factorization.loss(network, code, context, generator=generator, progress=progress)
 
     def forward(
         self,
