@@ -4,6 +4,7 @@ import argparse
 import json
 import multiprocessing
 import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ class Cell:
         options: its settings.
         tokenizer: of its actions.
         seed: of its training.
+        training: further settings of ``anyorder train``, nested as in a run's ``train_config.json``.
     """
 
     task: str
@@ -31,11 +33,19 @@ class Cell:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     tokenizer: str = "fast"
     seed: int = 0
+    training: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
         """The family and what differs from its defaults."""
-        return " ".join([self.family, *(f"{key}={value}" for key, value in self.options.items())])
+        return " ".join([self.family, *(f"{key}={value}" for key, value in (self.options | self.changed).items())])
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The further settings by dotted name."""
+        from anyorder.settings import dotted
+
+        return dotted(self.training)
 
     def folder(self, parent: Path) -> Path:
         """Where its run is kept."""
@@ -53,21 +63,28 @@ def arguments(description: str, folder: str, steps: int) -> argparse.ArgumentPar
     return parser
 
 
+DONE = "trained.json"
+"""File in a cell's folder that says its training is over, and what it cost."""
+
 TEST_SEED = 1_000_000
 """Of the first episode of a rollout that reports, ``anyorder rollout``'s own."""
 
 
 def measure(
     cells: list[Cell], folder: Path, steps: int, episodes: int, workers: int, first_seed: int = TEST_SEED
-) -> None:
-    """Record, train and roll out every cell that is not on disk yet; ``first_seed`` is the first episode's."""
+) -> dict[Path, int]:
+    """Record, train and roll out every cell that is not on disk yet; return the successes of each by its folder.
+
+    ``first_seed`` is the first episode's; with ``episodes`` 0 nothing is rolled out.
+    """
     for task in dict.fromkeys(cell.task for cell in cells):
         record(folder, task, max(cell.demos for cell in cells if cell.task == task))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         jobs = [pool.submit(work, cell, folder, steps, episodes, first_seed) for cell in cells]
         for cell, job in zip(cells, jobs, strict=True):
-            print(cell.task, cell.demos, cell.name, *job.result(), flush=True)
+            print(cell.task, cell.demos, cell.name, cell.seed, *job.result(), flush=True)
+        return {cell.folder(folder): job.result()[0] for cell, job in zip(cells, jobs, strict=True)}
 
 
 def record(folder: Path, task: str, count: int) -> None:
@@ -94,47 +111,76 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
     import torch
 
     from anyorder.commands import rollout, train
-    from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARIZED
-    from anyorder.factorization import FactorizationConfig
-    from anyorder.networks import TransformerConfig
-    from anyorder.tokenizers import TokenizerConfig
-    from anyorder.training.config import DatasetConfig, TrainConfig
+    from anyorder.settings import from_plain
+    from anyorder.training.config import TrainConfig
 
     torch.set_num_threads(1)
     run = cell.folder(folder)
     summary = run / "rollout" / "summary.json"
-    if not summary.exists():
+    if not (summary if episodes else run / DONE).exists():
         shutil.rmtree(run / "rollout", ignore_errors=True)
-        regularised = cell.family in REGULARIZED
-        settings = TrainConfig(
-            output_dir=str(run),
-            dataset=DatasetConfig(root=str(folder / "data" / cell.task), episodes=cell.demos, allow_short=True),
-            factorization=FactorizationConfig.named(cell.family, **cell.options),
-            tokenizer=TokenizerConfig.named(cell.tokenizer),
-            network=TransformerConfig(dropout=DROPOUT if regularised else 0.0),
-            observation_noise=OBSERVATION_NOISE if regularised else 0.0,
-            steps=steps,
-            eval_freq=steps,
-            seed=cell.seed,
-            device="cpu",
-            resume=True,
-            progress=False,
-        )
-        train.run(settings, Console(quiet=True))
+        plain = {
+            **cell.training,
+            "output_dir": str(run),
+            "dataset": {"root": str(folder / "data" / cell.task), "episodes": cell.demos, "allow_short": True},
+            "factorization": {"type": cell.family, **cell.options},
+            "tokenizer": {"type": cell.tokenizer},
+            "steps": steps,
+            "eval_freq": steps,
+            "seed": cell.seed,
+            "device": "cpu",
+            "resume": True,
+            "progress": False,
+        }
+        started = time.process_time()
+        train.run(from_plain(TrainConfig, plain), Console(quiet=True))
+        (run / DONE).write_text(json.dumps({"steps": steps, "cpu_s": time.process_time() - started}))
+    if episodes and not summary.exists():
         rollout.run(
             rollout.RolloutConfig(policy=str(run), episodes=episodes, seed=first_seed, videos=0, device="cpu"),
             Console(quiet=True),
         )
-    found = json.loads(summary.read_text())
     trained = json.loads((run / "train_config.json").read_text())["steps"]
+    if not episodes:
+        return 0, 0
+    found = json.loads(summary.read_text())
     if (trained, found["episodes"]) != (steps, episodes):
         raise SystemExit(f"{run}: {trained} steps and {found['episodes']} episodes, {steps} and {episodes} asked")
     return found["successes"], found["episodes"]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What a trained cell says of the episodes that were held out.
+
+    Attributes:
+        nll: nats an action value, or an upper bound; None where the family has no likelihood.
+        error: mean absolute error of the actions, in half their range.
+        train_nll: nats a chunk in the last logged training steps.
+        cpu_s: CPU seconds of training and validation.
+    """
+
+    nll: float | None
+    error: float
+    train_nll: float
+    cpu_s: float
+
+
+def held_out(cell: Cell, folder: Path) -> HeldOut:
+    """Return a cell's last validation."""
+    run = cell.folder(folder)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    def last(key: str) -> Any:
+        return next((line[key] for line in reversed(lines) if key in line), None)
+
+    cpu_s = json.loads((run / DONE).read_text())["cpu_s"]
+    return HeldOut(last("val_nll_nats_per_value"), last("chunk_error"), last("train_loss"), cpu_s)
+
+
 def success(cell: Cell, folder: Path) -> str:
     """Return a cell's success with its Wilson interval."""
-    from anyorder.rollouts.results import wilson_interval
+    from anyorder.rollouts.statistics import wilson_interval
 
     summary = json.loads((cell.folder(folder) / "rollout/summary.json").read_text())
     low, high = wilson_interval(summary["successes"], summary["episodes"])

@@ -1,8 +1,7 @@
 """Heads crossed with encoders: the same demonstrations of Lift read as object poses, or by two cameras.
 
 Every cell is `anyorder train` and `anyorder rollout` with the model of the README's camera policy; joints are read in
-both columns, and the autoregressive policies alone are regularised, as in the demo. The last checkpoint is rolled
-out. Finished cells are kept, so a killed run continues. Prints Markdown.
+both columns. The last checkpoint is rolled out. Finished cells are kept, so a killed run continues. Prints Markdown.
 """
 
 import json
@@ -16,8 +15,6 @@ from typing import Any
 
 from cells import arguments
 from peers import success
-
-from anyorder.commands.demo import DROPOUT, OBSERVATION_NOISE, REGULARIZED
 
 HEADS = ("regression", "mip", "autoregressive", "gaussian_diffusion", "masked_diffusion")
 ENCODERS = {
@@ -66,8 +63,6 @@ def cell(data: Path, head: str, encoder: str, options: Any) -> dict[str, Any]:
         settings = [f"dataset.root={data}", f"factorization={head}", *SETTINGS, *MEASURING]
         settings += [f"dataset.observations=[{','.join(ENCODERS[encoder])}]"]
         settings += [f"steps={options.steps}", f"seed={options.seed}", f"output_dir={folder}"]
-        if head in REGULARIZED:
-            settings += [f"network.dropout={DROPOUT}", f"observation_noise={OBSERVATION_NOISE}"]
         run("train", *settings)
         rolling = [f"episodes={options.episodes}", "batch_size=25", "videos=0", "device=cpu"]
         run("rollout", f"policy={folder}", *rolling)

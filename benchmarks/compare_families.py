@@ -1,8 +1,8 @@
 """Every factorization on three tasks: success with Wilson intervals, and what sampling costs.
 
-Every cell is `anyorder train` and `anyorder rollout` with the same network, steps, data and seeds; the autoregressive
-policies alone are regularised, as in the demo. Finished cells are kept, so a killed run continues. Prints Markdown.
-Likelihoods compare where the tokenizer is the same; of bounds the truth is below.
+Every cell is `anyorder train` and `anyorder rollout` with the same network, steps, data and seeds. Finished cells are
+kept, so a killed run continues. Prints Markdown. Likelihoods compare where the tokenizer is the same; of bounds the
+truth is below.
 """
 
 import json

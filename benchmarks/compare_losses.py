@@ -11,9 +11,8 @@ import json
 from pathlib import Path
 
 from cells import Cell, arguments, measure
-from scipy.stats import binomtest
 
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import mcnemar_p, wilson_interval
 
 CHOOSING_SEED = 500_000
 TASKS = {"so101_lift": 25, "so101_pick_place": 100}
@@ -39,7 +38,7 @@ def main() -> None:
             alone = [
                 sum(a and not b for a, b in zip(one, other, strict=True)) for one, other in (results, results[::-1])
             ]
-            p = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.0
+            p = mcnemar_p(*alone)
             for arm, result, only in zip(pair, results, alone, strict=True):
                 name = cells(task, *arm)[0].name
                 low, high = wilson_interval(sum(result), len(result))

@@ -137,6 +137,7 @@ def work(cell: Cell) -> dict[str, Any]:
         "demos": chunks.episodes + held_out.episodes,
         "episodes": cell.episodes,
         "successes": found.successes,
+        "outcomes": [episode.success for episode in found.episodes],
         "mean_length": found.mean_length,
         "mean_max_reward": found.mean_max_reward,
         "step_limit": step_limit(env),

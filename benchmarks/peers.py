@@ -8,8 +8,8 @@ Everybody reads the low-dimensional state only, predicts 16 actions and executes
 
 The budget is ``samples=N`` (the same steps of 64 chunks for all) or ``seconds=S`` (the same CPU time of training for
 all, with the cosine schedule ending there). Finished cells are kept, so a killed run continues, and the tables can be
-printed at any time with ``--table-only``. ``--policies`` also takes other settings of the token families. Prints
-Markdown.
+printed at any time with ``--table-only``. Under each are the policies paired with those of ``--against``.
+``--policies`` also takes other settings of the token families. Prints Markdown.
 """
 
 import argparse
@@ -22,12 +22,13 @@ from typing import Any
 
 from cells import record
 from peer_cells import Cell, budget_of, run_cell, sweep_cell
+from peer_pairs import paired_table, seed_interval
 from peer_policies import PEERS
 from peer_training import BATCH, OURS, VARIANTS
 
 from anyorder.envs import EnvConfig
 from anyorder.errors import ConfigError, UserError
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import wilson_interval
 
 # Of Meta-World one task of each of the usual levels: easy, medium, hard and very hard.
 DEMOS = {
@@ -79,7 +80,10 @@ def main() -> None:
         failed = [] if options.table_only else measure(cells, options.workers)
         print(overview(cells, offered, options.policies), flush=True)
         for task in offered:
-            print(table(task, [cell for cell in cells if cell.task == task], options.policies), flush=True)
+            here = [cell for cell in cells if cell.task == task]
+            print(table(task, here, options.policies), flush=True)
+            for baseline in options.against:
+                print(paired(here, options.policies, baseline), flush=True)
     except UserError as error:
         parser.exit(2, f"{error}\n")
     if failed:
@@ -92,6 +96,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--budget", default="samples=64000", help="samples=N or seconds=S, of training")
     parser.add_argument("--tasks", nargs="+", default=list(DEMOS), help="names as of anyorder record env=")
     parser.add_argument("--policies", nargs="+", default=POLICIES, choices=(*POLICIES, *VARIANTS))
+    parser.add_argument(
+        "--against",
+        nargs="*",
+        default=("mip", "act"),
+        choices=(*POLICIES, *VARIANTS),
+        help="pair all others with these",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="of training")
     parser.add_argument("--episodes", type=int, default=50, help="rollouts a training seed")
     parser.add_argument("--workers", type=int, default=2, help="cells at a time, one thread each")
@@ -178,14 +189,25 @@ def table(task: str, cells: list[Cell], policies: list[str]) -> str:
         f"episodes of at most {first['step_limit']} steps\n",
         f"| policy | params | success [95 % Wilson] | by seed |{graded} NLL, nats/value | steps | training CPU s "
         "| samples/s |"
-        " chunk latency, CPU ms | memory of training, MiB |",
-        f"|---|---:|---|---|{rule}---:|---:|---:|---:|---:|---:|",
+        " chunk latency, CPU ms | memory of training, MiB | 95 % over episodes and training seeds |",
+        f"|---|---:|---|---|{rule}---:|---:|---:|---:|---:|---:|---|",
     ]
     for policy in policies:
         results = [result for result in found if result["policy"] == policy]
         if results:
             lines.append(row(policy, results))
     return "\n".join(lines)
+
+
+def paired(cells: list[Cell], policies: list[str], baseline: str) -> str:
+    """Return a task's policies paired with one of them; nothing without two policies on disk."""
+    results = {name: [r for cell in cells if cell.policy == name and (r := cell.result())] for name in policies}
+    results = {name: found for name, found in results.items() if found}
+    if len(results) < 2:
+        return ""
+    if baseline not in results:
+        return f"\n{label(baseline)} has no cell of this task, so nothing is paired with it."
+    return paired_table(results, baseline, {name: label(name) for name in results})
 
 
 def row(policy: str, results: list[dict[str, Any]]) -> str:
@@ -199,7 +221,7 @@ def row(policy: str, results: list[dict[str, Any]]) -> str:
     return (
         f"| {label(policy)} | {mean('params'):,.0f} | {success(results)} | {by_seed} |{graded} {nll} "
         f"| {mean('steps'):,.0f} | {mean('train_cpu_s'):.0f} | {mean('samples_per_s'):.0f} "
-        f"| {mean('chunk_latency_ms'):.1f} | {mean('training_memory_mib'):.0f} |"
+        f"| {mean('chunk_latency_ms'):.1f} | {mean('training_memory_mib'):.0f} | {seed_interval(results)} |"
     )
 
 

@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from anyorder.datasets import ActionChunks
 from anyorder.errors import ConfigError
+from anyorder.rollouts.statistics import paired_interval
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -159,6 +160,38 @@ def test_a_table_pools_the_seeds(tmp_path):
     assert "| 10/20 = 50% [30%, 70%] | 10%, 90% | 0.500 |" in line
     lines = peers.overview(cells, ["pusht", "lift"], ["mip", "act"]).splitlines()
     assert lines[-1] == "| mip | 10/20 = 50% [30%, 70%] |  |"  # no line for a policy without a cell
+
+
+def write_cell(folder, policy, seed, outcomes, **changes):
+    cell = Cell(folder, "pusht", policy, seed, "samples=64", len(outcomes))
+    cell.path.parent.mkdir(parents=True, exist_ok=True)
+    found = {"policy": policy, "seed": seed, "episodes": len(outcomes), "successes": sum(outcomes)}
+    cell.path.write_text(json.dumps({**found, "outcomes": outcomes, **changes}))
+    return cell
+
+
+def test_policies_are_paired_by_training_seed_and_episode(tmp_path):
+    cells = [write_cell(tmp_path, "mip", seed, [True] * (10 - seed) + [False] * seed) for seed in range(3)]
+    cells += [write_cell(tmp_path, "act", seed, [False] * 4 + [True] * 6) for seed in range(2)]
+    text = peers.paired(cells, ["mip", "act"], "mip")
+    *_, line = text.splitlines()
+    low, high = (100 * limit for limit in paired_interval(1, 8, 20))
+    assert line.startswith(f"| LeRobot act | -35.0 [{low:+.1f}, {high:+.1f}] |")
+    assert line.endswith("| 1 | 8 | 20 | 0.039 | 0.039 |")  # of the two training seeds that both have
+    assert "minus mip, points [95 % Tango]" in text
+
+
+def test_cells_of_an_earlier_version_are_read_but_not_paired(tmp_path):
+    cells = [write_cell(tmp_path, "mip", 0, [True, False])]
+    cells.append(write_cell(tmp_path, "act", 0, [True, True]))
+    old = json.loads(cells[1].path.read_text())
+    del old["outcomes"]
+    cells[1].path.write_text(json.dumps(old))
+    text = peers.paired(cells, ["mip", "act"], "mip")
+    assert "- LeRobot act: a cell of an earlier version without the outcome of each episode" in text
+    assert "| p |" not in text
+    assert "has no cell of this task" in peers.paired(cells, ["mip", "act"], "regression")
+    assert peers.paired(cells[:1], ["mip", "act"], "mip") == ""
 
 
 @pytest.mark.parametrize("text", ["samples", "samples=", "minutes=3", "seconds=0", "seconds=-1", "seconds=nan"])

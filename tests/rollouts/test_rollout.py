@@ -7,13 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
 
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import ConfigError, EnvError, NotFiniteError
 from anyorder.folders import staged_folder
 from anyorder.reports.rollouts import read_summary
-from anyorder.rollouts.results import wilson_interval
 from anyorder.rollouts.rollout import rollout
 
 STARTED = []  # the seeds of all resets, in order
@@ -191,14 +189,6 @@ def test_what_a_killed_rollout_left_is_not_in_the_way(tmp_path):
     rollout(CountdownConfig(), RightPolicy(), episodes=2, seed=0, output=output)
     assert [path.name for path in tmp_path.iterdir()] == ["rollout"]
     assert len((output / "episodes.jsonl").read_text().splitlines()) == 2
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (8, 10), (50, 50), (381, 1000)])
-def test_wilson_interval(successes, trials):
-    z, p = norm.ppf(0.975), successes / trials
-    middle = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
-    np.testing.assert_allclose(wilson_interval(successes, trials), (middle - half, middle + half), atol=1e-12)
 
 
 def test_videos_of_chosen_episodes(tmp_path):

@@ -1,6 +1,7 @@
 """Studies: what is expanded, what a token epoch is, that a killed run ends like any other, that reruns do nothing."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -23,6 +24,8 @@ from anyorder.errors import ConfigError, DatasetError, UserError
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import read_json, write_json
 from anyorder.laws.runs import read_runs
+from anyorder.networks import HeadConfig
+from anyorder.settings import completed, from_plain, to_plain
 from anyorder.studies import collect
 from anyorder.studies.collect import TIMES, read_study, standing, standings, table
 from anyorder.studies.config import EvaluationConfig, GridConfig, StudyConfig, StudyDataset
@@ -67,6 +70,19 @@ def held_out(data):
     return HeldOut.of(data, 16, 16)
 
 
+def test_runs_from_before_there_were_heads_keep_their_ids_and_their_softmax(data, lift_root):
+    softmax = study(lift_root, head=HeadConfig("categorical"))
+    member = expand(softmax, data)[0]
+    plain = as_plain(member)
+    del plain["settings"]["head"]
+    text = json.dumps(plain["settings"], sort_keys=True)
+    assert member.id == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert read_member(plain) == member
+    older = to_plain(softmax)
+    del older["head"]
+    assert from_plain(StudyConfig, completed(StudyConfig, older)) == softmax
+
+
 def test_every_combination_once(config, data, lift_root):
     members = expand(config, data)
     assert len({m.id for m in members}) == len(members) == 8
@@ -99,6 +115,9 @@ def test_an_id_is_what_decides_a_run(config, data, lift_root):
         assert other.id == first.id
         grid = replace(GridConfig(["ar"], [16], [200], [1]), **changes)
         assert expand(study(lift_root, grids={"g": grid}), data)[0].id != first.id, changes
+    assert first.settings.head.distribution == "ordinal"
+    softmax = study(lift_root, grids={"g": GridConfig(["ar"], [16], [200], [1])}, head=HeadConfig("categorical"))
+    assert expand(softmax, data)[0].id != first.id
     assert read_member(json.loads(json.dumps(as_plain(first)))) == first
     assert read_member(as_plain(first)).settings.id == first.id
 

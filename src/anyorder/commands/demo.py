@@ -20,20 +20,15 @@ from anyorder.errors import MAX_COUNT, ConfigError, UserError, system_failure
 from anyorder.factorization import FactorizationConfig
 from anyorder.files import write_whole
 from anyorder.folders import owned, staged_folder
-from anyorder.networks import TransformerConfig
 from anyorder.processes import Child
 from anyorder.rollouts.results import EPISODES
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.tokenizers.fast import FastConfig
+from anyorder.tokenizers.coefficients import DctConfig
 from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "mip", "regression")
 POLL_S = 0.5
-# The autoregressive policy overfits within the demo's steps and the masked one does not, so it alone is regularized.
-REGULARIZED = ("autoregressive",)
-DROPOUT = 0.05
-OBSERVATION_NOISE = 0.01
 
 
 @dataclass
@@ -41,7 +36,7 @@ class DemoConfig(Settings):
     """Settings of ``anyorder demo``."""
 
     env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
-    tokenizer: TokenizerConfig = setting(FastConfig, "What makes tokens of actions; see the list of tokenizers below.")
+    tokenizer: TokenizerConfig = setting(DctConfig, "What makes tokens of actions; see the list of tokenizers below.")
     output_dir: str = setting("outputs/demo", "A folder without a finished demo; an interrupted one continues.")
     episodes: int = setting(400, "Demonstrations.", least=1, most=MAX_COUNT)
     policies: list[str] = setting(list(POLICIES), "The factorizations to train.")
@@ -200,15 +195,12 @@ def work(training: TrainConfig, rolling: rollout.RolloutConfig) -> None:
 
 
 def train_config(config: DemoConfig, folder: Path, name: str) -> TrainConfig:
-    """Return the training settings of one policy: the factorization differs, and its regularization."""
-    regularized = name in REGULARIZED
+    """Return the training settings of one policy: only the factorization differs."""
     return TrainConfig(
         output_dir=str(folder / name),
         dataset=DatasetConfig(root=str(folder / "dataset"), allow_short=True),
         factorization=FactorizationConfig.named(name),
         tokenizer=config.tokenizer,
-        network=TransformerConfig(dropout=DROPOUT if regularized else 0.0),
-        observation_noise=OBSERVATION_NOISE if regularized else 0.0,
         steps=config.steps,
         seed=config.seed,
         device="cpu",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import wilson_interval
 from anyorder.settings import TYPE_KEY
 
 if TYPE_CHECKING:

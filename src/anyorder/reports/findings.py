@@ -33,14 +33,14 @@ def headline(runs: Sequence[RunSummary]) -> str:
     overlapping = [run.label for run, rollouts in rest if rollouts.overlaps(best)]
     apart = [run.label for run, rollouts in rest if not rollouts.overlaps(best)]
     if len(tops) > 1:
-        names = _listed([run.label for run, _ in tops])
+        names = listed([run.label for run, _ in tops])
         return f"No winner: {names} share the highest success rate, {percent(best_rate)} %."
     if not overlapping:
         others = f"the interval of {apart[0]}" if len(apart) == 1 else f"those of all {len(apart)} others"
         return f"{top.label} succeeds most often, in {_counted(best)}; its 95 % interval lies entirely above {others}."
     return (
         f"No winner: {top.label} has the highest observed success rate, {_counted(best)}, but its interval "
-        f"overlaps {'that' if len(overlapping) == 1 else 'those'} of {_listed(overlapping)}{_below(apart)}."
+        f"overlaps {'that' if len(overlapping) == 1 else 'those'} of {listed(overlapping)}{_below(apart)}."
     )
 
 
@@ -60,7 +60,7 @@ def likelihood_line(runs: Sequence[RunSummary]) -> str:
     sentence = f"Lowest validation NLL: {run.label} with {written} nats per action value ({kind}; ± standard error)."
     bounded = [other.label for other, _, _ in shown if other.exact is False and other is not run]
     if bounded:
-        sentence += f" Of {_listed(bounded)} only an upper bound is known: the true NLL may be lower."
+        sentence += f" Of {listed(bounded)} only an upper bound is known: the true NLL may be lower."
     return sentence
 
 
@@ -142,7 +142,7 @@ def _counted(rollouts: Rollouts) -> str:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Join names; a long list becomes its length, as the table has the names."""
     if len(names) > NAMED:
         return f"{len(names)} runs"
@@ -152,4 +152,4 @@ def _listed(names: Sequence[str]) -> str:
 def _below(names: Sequence[str]) -> str:
     if not names:
         return ""
-    return f"; only {_listed(names)} {'lies' if len(names) == 1 else 'lie'} clearly below"
+    return f"; only {listed(names)} {'lies' if len(names) == 1 else 'lie'} clearly below"

@@ -16,6 +16,7 @@ from anyorder.files import finite, write_whole
 from anyorder.reports.contact_sheet import contact_sheet, read_strip
 from anyorder.reports.findings import cautions, headline, likelihood_line
 from anyorder.reports.page import page_files, render
+from anyorder.reports.paired import PairedComparison, compare_pairs
 from anyorder.reports.plots import nll_plot, success_plot, training_loss_plot, validation_loss_plot
 from anyorder.reports.rollouts import Video
 from anyorder.reports.runs import RunSummary, read_runs
@@ -39,31 +40,39 @@ class PageVideo:
     source: str
 
 
-def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE) -> Path:
+def write_report(runs: Iterable[str | Path], out: str | Path, title: str = TITLE, baseline: str | None = None) -> Path:
     """Write the report of run folders to ``out`` and its Markdown beside it, under the same name with ``.md``.
 
     The page needs no other file, unless the films weigh more than 8 MB together: then it links to them where they
     are. Both files appear whole or not at all; an earlier report of that name is replaced.
 
+    Args:
+        runs: their folders.
+        out: where the page goes.
+        title: of the page.
+        baseline: the folder of the run that the others are paired with; the one that succeeds most often where None.
+
     Returns:
         The path of the page.
 
     Raises:
-        ConfigError: a folder is no run, ``out`` does not end in ``.html``, or another Markdown file has the name.
+        ConfigError: a folder is no run, ``out`` does not end in ``.html``, another Markdown file has the name, or
+            ``baseline`` is none of the runs.
     """
     page, markdown = page_files(out, "output")
     summaries = read_runs(runs)
-    text = markdown_page(summaries, title)
+    paired = compare_pairs(summaries, baseline)
+    text = markdown_page(summaries, title, paired)
     # It alone is what a kill leaves of this report, or somebody's.
     if markdown.exists() and not page.exists() and markdown.read_bytes() != text.encode():
         allowed = "a name whose .md is free, too: the page's Markdown stands beside it"
         raise ConfigError("output", str(markdown), allowed)
     write_whole(markdown, text)
-    write_whole(page, html_page(summaries, title, page.resolve().parent))
+    write_whole(page, html_page(summaries, title, page.resolve().parent, paired))
     return page
 
 
-def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
+def html_page(runs: Sequence[RunSummary], title: str, folder: Path, paired: PairedComparison | None) -> str:
     """Return the page; links to films too heavy to embed are relative to ``folder``."""
     return render(
         "report.html.j2",
@@ -77,7 +86,9 @@ def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
             "comparison": _table(runs, COLUMNS),
             "validation": _table(runs, VALIDATION_COLUMNS),
             "data": _table(runs, DATA_COLUMNS),
+            "paired": _table(paired.runs, paired.columns) if paired else None,
         },
+        paired=paired,
         success_plot=Markup(success_plot(runs)),
         nll_plot=Markup(nll_plot(runs)),
         validation_loss_plot=Markup(validation_loss_plot(runs)),
@@ -89,17 +100,30 @@ def html_page(runs: Sequence[RunSummary], title: str, folder: Path) -> str:
     )
 
 
-def markdown_page(runs: Sequence[RunSummary], title: str) -> str:
+def markdown_page(runs: Sequence[RunSummary], title: str, paired: PairedComparison | None) -> str:
     """Return the report without pictures."""
     parts = [f"# {markdown_cell(title)}", f"**{markdown_cell(headline(runs))}**"]
     if line := likelihood_line(runs):
         parts.append(markdown_cell(line))
+    if paired and paired.finding:
+        parts.append(markdown_cell(paired.finding))
     parts.append(to_markdown(runs))
     parts.append("`=` exact NLL, `≤` upper bound, ± standard error; intervals are Wilson's at 95 %.")
     if notes := cautions(runs):
         parts.append("\n".join(f"- {markdown_cell(note)}" for note in notes))
+    if paired:
+        parts += _paired_markdown(paired)
     parts += ["## Validation", to_markdown(runs, VALIDATION_COLUMNS), "## Data", to_markdown(runs, DATA_COLUMNS)]
     return "\n\n".join(parts) + "\n"
+
+
+def _paired_markdown(paired: PairedComparison) -> list[str]:
+    parts = [f"## Paired comparison with {markdown_cell(paired.baseline.label)}"]
+    if paired.runs:
+        parts.append(to_markdown(paired.runs, paired.columns))
+    if paired.notes:
+        parts.append("\n".join(f"- {markdown_cell(note)}" for note in paired.notes))
+    return parts
 
 
 def numbers(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:

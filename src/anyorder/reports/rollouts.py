@@ -9,7 +9,7 @@ from typing import Any
 
 from anyorder.errors import ConfigError, bad_value
 from anyorder.files import read_json, read_lines
-from anyorder.rollouts.results import wilson_interval
+from anyorder.rollouts.statistics import wilson_interval
 from anyorder.settings import TYPE_KEY, checked
 
 FOLDER = "rollout"
@@ -23,7 +23,7 @@ SUMMARY_FIELDS = {
     "env": dict[str, Any] | None,
     "seed": int | None,
 }
-EPISODE_FIELDS = {"index": int, "success": bool, "length": int, "forwards": int | None}
+EPISODE_FIELDS = {"index": int, "seed": int | None, "success": bool, "length": int, "forwards": int | None}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Rollouts:
         latency_batch: episodes served by such a call at the start; None if not recorded.
         forwards_per_chunk: mean network calls per policy call; None if not recorded.
         settings: environment and the first seed, as far as recorded.
+        outcomes: success by the episode's reset seed; empty unless all episodes are recorded with theirs.
     """
 
     successes: int
@@ -49,6 +50,7 @@ class Rollouts:
     latency_batch: int | None = None
     forwards_per_chunk: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    outcomes: dict[int, bool] = field(default_factory=dict, repr=False)
 
     @property
     def rate(self) -> float:
@@ -93,14 +95,16 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
     per_chunk = summary.get("n_action_steps", settings.get("n_action_steps"))
     # One episode at a time is what a robot waits for; rollouts from Python may know only the time of batches.
     single_ms = summary.get("single_chunk_latency_ms")
+    lines = read_episodes(run)
     return Rollouts(
         successes,
         episodes,
         interval,
         chunk_latency_ms=summary.get("chunk_latency_ms") if single_ms is None else single_ms,
         latency_batch=summary.get("batch_size") if single_ms is None else 1,
-        forwards_per_chunk=forwards_per_chunk(read_episodes(run), per_chunk),
+        forwards_per_chunk=forwards_per_chunk(lines, per_chunk),
         settings={key: summary[key] for key in ("env", "seed") if key in summary},
+        outcomes=outcomes_by_seed(lines) if len(lines) == episodes else {},
     )
 
 
@@ -147,11 +151,23 @@ def read_episodes(run: Path) -> list[dict[str, Any]]:
     lines = read_lines(path, ConfigError)
     for line in lines:
         checked(EPISODE_FIELDS, line, path, ConfigError)
-    numbers = [line["index"] for line in lines]
-    if len(set(numbers)) < len(numbers):
-        twice = max(numbers, key=numbers.count)
-        raise ConfigError(f"{path}: {bad_value('index', twice, 'each episode once')}")
+    for key in ("index", "seed"):
+        numbers = [line[key] for line in lines if line.get(key) is not None]
+        if len(set(numbers)) < len(numbers):
+            twice = max(numbers, key=numbers.count)
+            raise ConfigError(f"{path}: {bad_value(key, twice, 'each episode once')}")
     return lines
+
+
+def outcomes_by_seed(episodes: Sequence[dict[str, Any]]) -> dict[int, bool]:
+    """Return success by the reset seed of each episode; empty if an episode does not say its seed.
+
+    >>> outcomes_by_seed([{"seed": 7, "success": True}, {"seed": 8, "success": False}])
+    {7: True, 8: False}
+    """
+    if any(line.get("seed") is None for line in episodes):
+        return {}
+    return {line["seed"]: line["success"] for line in episodes}
 
 
 def forwards_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from anyorder.files import append_line, write_json
+from anyorder.rollouts.statistics import CONFIDENCE, wilson_interval
 
-CONFIDENCE = 0.95
 EPISODES = "episodes.jsonl"
 ON_DISK = {"return_": "return", "calls": "forwards"}
 """The names that these numbers of an episode have in ``episodes.jsonl``."""
@@ -119,16 +119,3 @@ class ResultWriter:
     def finish(self, result: RolloutResult) -> None:
         """Write the summary; its presence says that the rollout is complete."""
         write_json(self.folder / "summary.json", result.summary())
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion.
-
-    >>> low, high = wilson_interval(8, 10)
-    >>> round(low, 3), round(high, 3)
-    (0.49, 0.943)
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)

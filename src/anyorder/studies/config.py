@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
-from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks import EncoderConfig, HeadConfig, TransformerConfig
 from anyorder.networks.transformer import MAX_SIZE
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
@@ -180,6 +180,11 @@ class StudyConfig(Settings):
         {},
         "What to cross, by name: NAME: {families, width, unique_tokens, epochs, weight_decay, dropout, "
         "attention_dropout, token_masking, seed, max_flops}: lists, but for the last.",
+    )
+    head: HeadConfig = setting(
+        HeadConfig,
+        "How features become a distribution over tokens, in every run.",
+        before={"distribution": "categorical"},
     )
     size: SizeConfig = setting(SizeConfig, "How a model follows from its width.")
     optimizer: OptimizerConfig = setting(OptimizerConfig, "As of `anyorder train`; lr is at width size.lr_width.")

@@ -12,7 +12,7 @@ from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.episodes import episode_borders, shuffled, tiles
 from anyorder.errors import ConfigError
 from anyorder.factorization import FactorizationConfig, TokenFactorization
-from anyorder.networks import EncoderConfig, SlotNetwork, TransformerConfig
+from anyorder.networks import EncoderConfig, HeadConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.settings import part_of, to_plain
@@ -176,7 +176,7 @@ class StudyData:
         return self.template.action_size / self.tokens_per_frame
 
     def policy(
-        self, factorization: FactorizationConfig, network: TransformerConfig, encoder: EncoderConfig
+        self, factorization: FactorizationConfig, network: TransformerConfig, encoder: EncoderConfig, head: HeadConfig
     ) -> AnyOrderPolicy:
         """Make a fresh policy, its weights drawn from torch's own generator.
 
@@ -187,6 +187,7 @@ class StudyData:
             self.template,
             factorization=to_plain(factorization),
             network=network,
+            head=head,
             encoder=replace(encoder, language=self.template.encoder.language),
         )
         policy = AnyOrderPolicy(config, self.fitted)

@@ -5,13 +5,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from anyorder.errors import ConfigError, did_you_mean
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
-from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks import EncoderConfig, HeadConfig, TransformerConfig
 from anyorder.settings import from_plain, to_plain
 from anyorder.studies.config import EvaluationConfig, GridConfig, StudyConfig
 from anyorder.training.config import OptimizerConfig
@@ -19,11 +19,15 @@ from anyorder.training.config import OptimizerConfig
 if TYPE_CHECKING:
     from anyorder.studies.data import StudyData
 
+SOFTMAX = HeadConfig("categorical")
+"""The head of every run from before there was a choice."""
 FORMAT = 1
 """This number is raised when the same settings would train another run, so that ids of runs differ."""
 SPEED_FLOPS_PER_S = 35e9
 STEP_S, BLOCK_S = 8e-3, 2e-3
 """``estimated_s`` expects one core to be this fast, as measured on 2 busy ones by `benchmarks/bench_study.py`."""
+Sizes = dict[tuple[str, int], tuple[int, HeadConfig]]
+"""Trainable parameters and head of a factorization, by its name and width."""
 
 
 @dataclass
@@ -34,6 +38,7 @@ class RunSettings:
         data: fingerprint of the study's data.
         unique_frames: frames to learn from.
         batch_size: chunks.
+        head: with ``auto`` decided.
     """
 
     data: str
@@ -47,12 +52,16 @@ class RunSettings:
     seed: int
     evaluation: EvaluationConfig
     keep_weights: str
+    head: HeadConfig = field(default_factory=lambda: replace(SOFTMAX))
     format: int = FORMAT
 
     @property
     def id(self) -> str:
-        """Hash of the settings."""
-        text = json.dumps(to_plain(self), sort_keys=True)
+        """Hash of the settings; runs from before there were heads keep theirs."""
+        plain = to_plain(self)
+        if self.head == SOFTMAX:
+            del plain["head"]
+        text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -97,7 +106,7 @@ def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
     if not config.grids:
         raise ConfigError("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
     found: dict[str, Member] = {}
-    sizes: dict[tuple[str, int], int] = {}
+    sizes: Sizes = {}
     for name, grid in config.grids.items():
         grid.check(name)
         for cell in cells(grid, config):
@@ -137,10 +146,8 @@ def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: "Stud
         raise ConfigError(f"grids.{name}.token_masking", cell["token_masking"], allowed)
 
 
-def resolve(
-    grid: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData", sizes: dict[tuple[str, int], int]
-) -> Member:
-    """Return the run of one combination; ``sizes`` remembers the parameters of a family and width."""
+def resolve(grid: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData", sizes: Sizes) -> Member:
+    """Return the run of one combination; ``sizes`` remembers parameters and head of a family and width."""
     factorization = config.families[cell["families"]]
     if cell["token_masking"]:
         factorization = replace(factorization, token_masking=cell["token_masking"])  # type: ignore[call-arg]
@@ -150,7 +157,9 @@ def resolve(
     encoder = config.size.encoder(width)
     kind = factorization.choice, width
     if kind not in sizes:
-        sizes[kind] = data.policy(factorization, network, encoder).trainable
+        policy = data.policy(factorization, network, encoder, config.head)
+        sizes[kind] = policy.trainable, policy.config.head
+    params, head = sizes[kind]
     frames = max(1, round(cell["unique_tokens"] / data.tokens_per_frame))
     unique = frames * data.tokens_per_frame
     tokens = unique * epochs
@@ -170,6 +179,7 @@ def resolve(
         seed=cell["seed"],
         evaluation=config.evaluation,
         keep_weights=config.keep_weights,
+        head=head,
     )
     return Member(
         id=settings.id,
@@ -177,11 +187,11 @@ def resolve(
         family=label(cell, config),
         width=width,
         regularization={k: cell[k] for k in REGULARIZATION},
-        params=sizes[kind],
+        params=params,
         unique_tokens=unique,
         tokens=tokens,
-        flops=FLOPS_PER_PARAM_TOKEN * sizes[kind] * tokens,
-        estimated_s=estimated_s(settings, sizes[kind], tokens, data),
+        flops=FLOPS_PER_PARAM_TOKEN * params * tokens,
+        estimated_s=estimated_s(settings, params, tokens, data),
         demos=data.demonstrations(frames, cell["seed"]),
         minutes=frames / data.train.fps / 60,
         settings=settings,

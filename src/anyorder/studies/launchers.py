@@ -71,7 +71,7 @@ def run_job(config: Any) -> str | None:
 def do_share(config: Any) -> None:
     """Do one job's share of a study: every ``jobs``-th of what is left, the costliest first."""
     from anyorder.files import write_json
-    from anyorder.settings import from_plain
+    from anyorder.settings import completed, from_plain
     from anyorder.studies.collect import read_study
     from anyorder.studies.config import StudyConfig
     from anyorder.studies.files import ERROR, is_open, run_folder
@@ -83,7 +83,7 @@ def do_share(config: Any) -> None:
     mine = [m for m in members[config.job :: config.jobs] if is_open(out, m.id)]
     if not mine:
         return
-    session = Session(from_plain(StudyConfig, study.config), out)
+    session = Session(from_plain(StudyConfig, completed(StudyConfig, study.config)), out)
     for member in mine:
         message: str | None = ""
         tries = 0

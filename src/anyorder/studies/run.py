@@ -61,7 +61,7 @@ class Training:
         self.visits = token_epochs(chunks, settings.epochs, settings.seed)
         self.steps = -(-len(self.visits.rows) // settings.batch_size)
         torch.manual_seed(settings.seed)
-        policy = data.policy(settings.factorization, settings.network, settings.encoder)
+        policy = data.policy(settings.factorization, settings.network, settings.encoder, settings.head)
         schedule = Schedule(settings.optimizer, self.steps, settings.seed)
         self.learner = Learner.of(policy, schedule, self.loss)
         self.moments = {

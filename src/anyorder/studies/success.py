@@ -42,7 +42,7 @@ def roll_out(member: Member, data: StudyData, config: SuccessConfig, folder: Pat
     if env is None:
         raise ConfigError("success.runs", config.runs, "0 for this dataset")
     settings = member.settings
-    policy = data.policy(settings.factorization, settings.network, settings.encoder)
+    policy = data.policy(settings.factorization, settings.network, settings.encoder, settings.head)
     policy.load_state_dict(read_tensors(folder / WEIGHTS)[0])
     policy.manual_seed(settings.seed)
     found = rollout(env, policy, episodes=config.episodes, seed=config.seed, batch_size=config.episodes)
