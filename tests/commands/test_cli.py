@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import typing
 
@@ -220,6 +221,22 @@ def test_a_policy_that_refuses_the_first_observations_is_counted_all_the_same(tr
     assert (summary["chunk_latency_ms"], summary["single_chunk_latency_ms"]) == (None, None)
 
 
+def test_a_rollout_decides_over_samples_and_blends_chunks(tmp_path, capsys):
+    folder = save(policy("autoregressive"), tmp_path / "policy")
+    words = ["rollout", f"policy={folder}", f"output={tmp_path / 'out'}", "env=so101_lift"]
+    said = fails(capsys, *words, "decode.rule=best")
+    assert "decode.rule: 'best' given, allowed: sample, mean, medoid, cluster" in said
+    said = fails(capsys, *words, "decode.sample=3")
+    assert "decode.sample: 3 given" in said
+    assert "did you mean 'samples'?" in said
+    said = fails(capsys, *words, "blend=3")
+    assert "blend: 3 given, allowed: 0 to chunk_size - n_action_steps = 2" in said
+    assert "decode: 'mean' given, allowed: settings by name" in fails(capsys, *words, "decode=mean")
+    assert not (tmp_path / "out").exists()
+    asked = cli.settings("rollout", [*words[1:], "decode.rule=mean", "decode.samples=8", "blend=2"])
+    assert (asked.decode, asked.blend) == ({"rule": "mean", "samples": 8}, 2)
+
+
 def test_a_policy_that_draws_no_tokens_takes_no_temperature(tmp_path, capsys):
     folder = save(policy("regression"), tmp_path / "policy")
     words = ["rollout", f"policy={folder}", f"output={tmp_path / 'out'}", "env=so101_lift"]
@@ -249,7 +266,10 @@ def test_tokenize_writes_a_page_with_the_curve(lift_root, tmp_path, monkeypatch,
     assert page.count("<svg") == 2
     assert "shoulder_pan.pos" in page
     assert cli.main([*words, f"output={tmp_path / 'tokens.md'}"]) == 0
-    assert "| bins | bins=1024 |" in (tmp_path / "tokens.md").read_text()
+    written = (tmp_path / "tokens.md").read_text()
+    assert "| bins | bins=1024 |" in written
+    assert re.search(r"\| overlap rate of neighbours \| 0\.\d{3} \|", written)
+    assert re.search(r"\| jitter entropy, nats per value \| \d\.\d{3} \|", written)
     assert "bins=1024" in capsys.readouterr().out
 
 

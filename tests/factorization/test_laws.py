@@ -11,6 +11,7 @@ from anyorder.factorization import UNKNOWN, Categorical, Draft, Request, TokenAu
 from anyorder.factorization.categorical import probabilities
 from anyorder.factorization.orders import AnnealedOrders, FixedOrders
 from anyorder.factorization.samplers import Remasking
+from anyorder.factorization.transitions import tables_for
 from anyorder.factorization.unmasking import Look
 from anyorder.testing.probes import ROWS, assert_follows, generator, network_for, observations
 from anyorder.testing.toy import TabularNetwork, context, order_nll
@@ -185,32 +186,37 @@ def test_score_entropy_against_its_enumerated_jump_chain():
     assert_follows(sample.chunk, law, network.codes, "score entropy")
 
 
-def test_uniform_diffusion_against_its_enumerated_chain():
+@pytest.mark.parametrize("noise", ["uniform", "gaussian"])
+def test_uniform_diffusion_against_its_enumerated_chain(noise):
     network = TabularNetwork(LENGTH, VOCAB, seed=1, perturb=0.4)
-    made = family("uniform_diffusion", steps=4)
+    made = family("uniform_diffusion", steps=4, noise=noise)
     codes, count = network.codes, len(network.codes)
     chain = []  # chain[t - 1][x_t, x_{t-1}]
     for t in range(1, 5):
         times = torch.full((count,), t)
         clean = torch.softmax(made.ask(network, codes, context(count), times).logits, -1)
-        step = made.posterior(codes, clean, times)
+        step = made.noise.posterior(codes, clean, times)
         places = torch.arange(LENGTH)
         chain.append(torch.stack([step[:, places, code].prod(-1) for code in codes], 1))
     law = torch.full((count,), 1 / count, dtype=torch.float64)
     for step in reversed(chain):
         law = law @ step
     assert math.isclose(float(law.sum()), 1.0, abs_tol=1e-12)
-    # The bound: sum over t of the mean over x_t of KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t)).
-    bound = torch.zeros(count, dtype=torch.float64)
+    # The bound: sum over t of the mean over x_t of KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t)), and what is left at T.
+    bound = -made.noise.remaining(codes, VOCAB).double().sum(-1)
+    assert bool((bound < 0).all()) == (noise == "gaussian")
     for t in range(1, 5):
         keep = 1 - t / 4
+        total = torch.eye(VOCAB).double() * keep + (1 - keep) / VOCAB
+        if noise == "gaussian":
+            total = tables_for(4, VOCAB, codes.device, torch.float64).total[t]
         for i, code in enumerate(codes):
-            noised = ((codes == code) * keep + (1 - keep) / VOCAB).prod(-1).double()
+            noised = total[code, codes].prod(-1)
             one_hot = torch.nn.functional.one_hot(code.expand(count, -1), VOCAB).double()
             times = torch.full((count,), t)
-            truth = made.posterior(codes, one_hot, times)
+            truth = made.noise.posterior(codes, one_hot, times)
             clean = torch.softmax(made.ask(network, codes, context(count), times).logits, -1)
-            model = made.posterior(codes, clean, times)
+            model = made.noise.posterior(codes, clean, times)
             bound[i] -= (noised.unsqueeze(1) * torch.xlogy(truth, truth / model).sum(-1)).sum()
     assert bool((bound <= law.log() + 1e-9).all())
     estimate = made.log_prob(network, codes, context(count), generator=generator(2), samples=512)
@@ -381,6 +387,7 @@ def test_levels_are_needed_for_coarse_to_fine():
         ("block_diffusion", {"block_size": 0}),
         ("uniform_diffusion", {"steps": 0}),
         ("uniform_diffusion", {"auxiliary": -1.0}),
+        ("uniform_diffusion", {"noise": "absorbing"}),
         ("gaussian_diffusion", {"scheduler": "euler"}),
         ("gaussian_diffusion", {"inference_steps": 200}),
         ("gaussian_diffusion", {"inference_steps": 60}),

@@ -41,6 +41,8 @@ FREE = {
     "n_action_steps": ["--n_action_steps=2"],
     "temperature": ["--temperature=0.5"],
     "nucleus": ["--nucleus=0.9"],
+    "decode.samples": ["--decode.samples=4", "--decode.rule=cluster", "--decode.point=median"],
+    "blend": ["--blend=2"],
     "observation_noise": ["--observation_noise=0.1"],
     "optimizer_lr": ["--optimizer_lr=0.0001"],
     "network.dropout": ["--network.dropout=0.2"],

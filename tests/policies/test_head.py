@@ -44,6 +44,16 @@ def test_ordinal_is_refused_where_it_cannot_be(family, tokenizer):
         make(family, tokenizer=tokenizer, tokenizer_options={}, head=HeadConfig("ordinal"))
 
 
+@pytest.mark.parametrize("tokenizer", ["fast", "registers"])
+def test_noise_to_near_numbers_is_refused_where_tokens_are_not_one_number_each(tokenizer):
+    noisy = {"factorization_options": {"noise": "gaussian"}}
+    with pytest.raises(ConfigError, match=rf"tokenizer: '{tokenizer}' given, allowed: dct, bins, bspline"):
+        make("uniform_diffusion", tokenizer=tokenizer, tokenizer_options={}, **noisy)
+    policy = make("uniform_diffusion", tokenizer="dct", tokenizer_options={}, **noisy)
+    assert policy.predict_action_chunk(observation()).isfinite().all()
+    assert not any("tables" in name or "noise" in name for name in policy.state_dict())
+
+
 def test_a_fresh_policy_starts_at_the_mean_and_width_of_its_codes():
     policy = make("autoregressive", tokenizer="dct", tokenizer_options={})
     codes = policy.codec.encode({**observation(200), "action": chunks()}).double()

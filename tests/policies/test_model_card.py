@@ -80,6 +80,14 @@ def test_a_card_says_everything_that_is_known():
         assert text in card, text
 
 
+def test_a_card_says_what_was_decided_over():
+    decode = {"rule": "mean", "samples": 16, "temperature": 1.0}
+    card = model_card(FACTS | {"rollout": FACTS["rollout"] | {"decode": decode}})
+    assert "temperature 0.0, mean of 16 samples at temperature 1.0, 5 steps a chunk executed" in card
+    card = model_card(FACTS | {"rollout": FACTS["rollout"] | {"decode": {"rule": "sample"}}})
+    assert "temperature 0.0, 5 steps a chunk executed" in card
+
+
 @pytest.mark.parametrize("known", [[], ["factorization"], ["steps"], ["dataset", "minutes"]])
 def test_what_is_not_known_is_not_said(known):
     card = model_card({name: FACTS[name] for name in known})

@@ -172,7 +172,8 @@ def test_the_settings_of_an_earlier_version_are_read_and_written_in_one_form(tmp
     assert written["factorization"] == {"type": "analog_bits", "train_steps": 100, "inference_steps": 20}
     assert not [name for name in written if name.endswith("_options")]
     assert ours.head.distribution == "auto"
-    changed = ("factorization", "tokenizer", "factorization_options", "tokenizer_options", "head")
+    assert ours.ensemble == 1
+    changed = ("factorization", "tokenizer", "factorization_options", "tokenizer_options", "head", "ensemble")
     assert {k: v for k, v in written.items() if k not in changed} == {
         k: v for k, v in plain.items() if k not in changed
     }

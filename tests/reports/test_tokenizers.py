@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from anyorder.reports.tokenizer_tables import error_rows, point_rows, summary_rows, worst_rows
 from anyorder.reports.tokenizers import curve_plot, drawable, tokenizer_page
@@ -24,8 +25,9 @@ def measured():
     held_out[2, 3, 0], held_out[7, 3, 1] = 3.0, -3.0
     settings = [*CHOSEN.sweep(), *TokenizerConfig.named("bins").sweep()]
     refused = TokenizerConfig.named("fast", vocab_size=4)
-    curve = rate_distortion([*settings, refused], fit_to, held_out)
-    return tokenizer_report(CHOSEN.fit(fit_to), held_out, lambda x: 90 * x, NAMES), curve
+    episodes = torch.zeros(60)
+    curve = rate_distortion([*settings, refused], fit_to, held_out, episodes=episodes)
+    return tokenizer_report(CHOSEN.fit(fit_to), held_out, lambda x: 90 * x, NAMES, episodes), curve
 
 
 def plots(text):
@@ -80,6 +82,8 @@ def test_numbers_inside(measured):
     numbers = json.loads(found[1])
     assert numbers["settings"]["scale"] == 15
     assert numbers["report"]["worst"][0]["index"] == report.worst[0].index
+    assert numbers["report"]["steadiness"]["overlap_rate"] == report.steadiness.overlap_rate
+    assert numbers["curve"]["points"][0]["steadiness"]["jitter"] == 0.005
     assert len(numbers["curve"]["points"]) == len(curve.points)
 
 

@@ -126,6 +126,29 @@ def test_results_do_not_depend_on_the_batch_size():
     assert all(e.return_ == e.length / 2 and e.max_reward == 1 / 2 for e in alone.episodes)
 
 
+class Numbered(RightPolicy):
+    """Chunk k of an episode is 100 k + the step of the chunk."""
+
+    blend = 2
+
+    def predict_action_chunk(self, batch):
+        chunk = 100 * (1 + batch["observation.state"][:, 1:] // 4) + torch.arange(6)
+        return chunk.unsqueeze(-1).repeat(1, 1, 2)
+
+
+def test_chunks_that_overlap_are_blended_in_each_episode(monkeypatch):
+    played, step = [], CountdownEnv.step
+    monkeypatch.setattr(
+        CountdownEnv, "step", lambda env, action: played.append((env.steps, *action)) or step(env, action)
+    )
+    rollout(CountdownConfig(), Numbered(), episodes=9, seed=7, batch_size=4)
+    wanted = {0: 100, 3: 103, 4: (2 * 104 + 200) / 3, 5: (105 + 2 * 201) / 3, 6: 202, 7: 203, 8: (2 * 204 + 300) / 3}
+    assert {at for at, _, _ in played} >= set(wanted)
+    for at, *action in played:
+        if at in wanted:
+            assert np.allclose(action, wanted[at])
+
+
 def test_only_running_episodes_reach_the_policy():
     policy = RightPolicy()
     result = rollout(CountdownConfig(), policy, episodes=8, seed=0, batch_size=8)

@@ -11,6 +11,7 @@ from anyorder.testing.chunks import noise, recorded_like
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.bins import BinsTokenizer
 from anyorder.tokenizers.report import tokenizer_report
+from anyorder.tokenizers.steadiness import steadiness
 
 NAMES = ["pan", "lift", "elbow", "wrist", "roll", "gripper"]
 QUICK = {"registers": {"steps": 50}}
@@ -20,7 +21,7 @@ QUICK = {"registers": {"steps": 50}}
 def test_report_of_every_tokenizer(choice):
     tokenizer = TokenizerConfig.named(choice, **QUICK.get(choice, {})).fit(recorded_like(300))
     chunks = recorded_like(200, seed=2)
-    report = tokenizer_report(tokenizer, chunks, lambda x: 90 * x, NAMES)
+    report = tokenizer_report(tokenizer, chunks, lambda x: 90 * x, NAMES, torch.arange(200) // 50, 0.01)
     error = 90 * (tokenizer.decode(tokenizer.encode(chunks)) - chunks)
     for i, e in enumerate(report.errors):
         assert e.name == NAMES[i]
@@ -32,12 +33,18 @@ def test_report_of_every_tokenizer(choice):
     assert report.tokens_min <= report.tokens_mean <= report.tokens_max <= report.length
     assert report.values_per_token == pytest.approx(96 / report.tokens_mean)
     assert 0 < report.bits_unigram <= report.bits_upper
+    steady = report.steadiness
+    assert steady == steadiness(tokenizer, chunks, tokenizer.encode(chunks), torch.arange(200) // 50, 0.01)
+    assert (steady.neighbours, steady.jitter) == (196, 0.01)
+    assert 0 <= steady.overlap_rate < 1
     assert report.encode_per_s > 0
     assert report.decode_per_s > 0
     assert json.loads(json.dumps(report.to_dict()))["tokenizer"] == choice
     markdown = report_markdown(report)
     assert f"| vocabulary | {tokenizer.vocab_size} (" in markdown
     assert "| gripper | " in markdown
+    assert f"| overlap rate of neighbours | {steady.overlap_rate:.3f} |" in markdown
+    assert f"| jitter entropy, nats per value | {steady.jitter_entropy:.3f} |" in markdown
     assert f"| {report.worst[0].index} | " in markdown
 
 
@@ -61,7 +68,10 @@ def test_worst_chunks_are_those_with_the_largest_error():
 
 
 def test_fewer_chunks_than_worst_ones():
-    assert len(tokenizer_report(BinsTokenizer(16, 6, bins=4), recorded_like(2)).worst) == 2
+    report = tokenizer_report(BinsTokenizer(16, 6, bins=4), recorded_like(2))
+    assert len(report.worst) == 2
+    assert report.steadiness is None
+    assert "| overlap rate of neighbours | - |" in report_markdown(report)
 
 
 @pytest.mark.parametrize("width", [40, 80])

@@ -111,6 +111,28 @@ def test_same_seed_same_run_and_killed_equals_undisturbed(family, lift_root, tmp
     assert_same_run(whole, broken)
 
 
+def test_an_ensemble_killed_and_resumed_equals_undisturbed(lift_root, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    result = train(config(lift_root, whole, steps=8, ensemble=3))
+    assert result.policy.config.ensemble == 3
+
+    def die(self, done, loss):
+        if done == 7:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anyorder.training.progress.TrainingProgress.step", die)
+        with pytest.raises(KilledError):
+            train(config(lift_root, broken, steps=8, ensemble=3))
+    train(config(lift_root, broken, steps=8, ensemble=3, resume=True))
+    assert_same_run(whole, broken)
+    loaded = load_policy(whole, "cpu")
+    first, *others = [member.network.token_embedding.weight for member in (loaded, *loaded.others)]
+    assert not any(torch.equal(first, other) for other in others)
+    with pytest.raises(ConfigError, match="ensemble"):
+        train(config(lift_root, broken, steps=8, ensemble=2, resume=True))
+
+
 def test_kill_minus_nine_then_resume(lift_root, tmp_path):
     arguments = [
         f"dataset.root={lift_root}",

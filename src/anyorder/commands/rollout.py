@@ -4,13 +4,14 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from anyorder.bars import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, check_number
-from anyorder.settings import TYPE_KEY, Settings, setting
+from anyorder.settings import TYPE_KEY, Settings, from_plain, setting, to_plain
 
 
 @dataclass
@@ -43,6 +44,15 @@ class RolloutConfig(Settings):
     n_action_steps: int | None = setting(
         None, "Actions executed before the next prediction; the policy's when null.", least=1, most=MAX_COUNT
     )
+    decode: dict[str, Any] = setting(
+        {}, "Settings by name that go into the policy's decode, as decode.rule=mean decode.samples=16."
+    )
+    blend: int | None = setting(
+        None,
+        "First actions of a chunk that are blended with the rest of the former; the policy's when null.",
+        least=0,
+        most=MAX_COUNT,
+    )
     device: str | None = setting(None, "cpu, cuda, cuda:1 or mps; the policy's when null, or the best there is.")
 
     def __post_init__(self) -> None:
@@ -60,7 +70,7 @@ class RolloutConfig(Settings):
 
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
-    from anyorder.factorization import check_sampling
+    from anyorder.factorization import DecodeConfig, check_sampling
     from anyorder.reports.model_card import run_of, write_model_card
     from anyorder.rollouts.rollout import chunk_latency_ms, rollout
     from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
@@ -74,7 +84,10 @@ def run(config: RolloutConfig, console: Console) -> None:
         policy.config.temperature = config.temperature
     if config.n_action_steps is not None:
         policy.config.n_action_steps = config.n_action_steps
-    policy.config.__post_init__()  # the two settings have to be checked again
+    policy.config.decode = from_plain(DecodeConfig, to_plain(policy.config.decode) | config.decode, "decode")
+    if config.blend is not None:
+        policy.config.blend = config.blend
+    policy.config.__post_init__()  # the settings have to be checked again
     env = config.env or recorded_env(config.policy)
     latency_ms = None
     with suppress(NotFiniteError):  # what the policy refuses here it refuses in its episode, which says why
@@ -83,6 +96,8 @@ def run(config: RolloutConfig, console: Console) -> None:
     notes = {
         "policy_seed": config.policy_seed,
         "temperature": policy.config.temperature,
+        "decode": to_plain(policy.config.decode),
+        "blend": policy.config.blend,
         "single_chunk_latency_ms": None if latency_ms is None else round(latency_ms, 3),
     }
     with counting(policy.config.factorization[TYPE_KEY], console) as progress:

@@ -12,6 +12,7 @@ from anyorder.files import writable
 from anyorder.folders import owned
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
+from anyorder.tokenizers.steadiness import JITTER
 from anyorder.training.config import DatasetConfig
 
 FORMATS = (".html", ".md")
@@ -30,6 +31,9 @@ class TokenizeConfig(Settings):
         False, "Joint targets relative to the current joints: better likelihood, worse success."
     )
     curve: bool = setting(False, "Also measure bits against error of every tokenizer: fits dozens, takes minutes.")
+    jitter: float = setting(
+        JITTER, "Standard deviation of the noise of the jitter entropy, in half ranges of an action.", least=0, most=1
+    )
     output: str | None = setting(None, "Also write the report to this new file: a page (.html) or Markdown (.md).")
 
     def __post_init__(self) -> None:
@@ -78,7 +82,8 @@ def measure(config: TokenizeConfig, console: Console) -> None:
         codec = ActionCodec.fit(learnt, config.chunk_size, mode, config.tokenizer, reference)
     assert codec.tokenizer is not None
     chunks, back = codec.normalize(held), codec.normalizer.inverse
-    report = tokenizer_report(codec.tokenizer, chunks, back, train.action_names)
+    episodes = held["episode_index"]
+    report = tokenizer_report(codec.tokenizer, chunks, back, train.action_names, episodes, config.jitter)
     subtitle = (
         f"{config.tokenizer.choice}, fitted to {train.episodes} episodes ({train.frames} chunks of "
         f"{config.chunk_size}), measured on {measured.episodes} {'held-out' if held_out.frames else 'of these'} "
@@ -89,7 +94,15 @@ def measure(config: TokenizeConfig, console: Console) -> None:
     curve = None
     if config.curve:
         with counting("fitting tokenizers", console) as progress:
-            curve = rate_distortion(all_sweeps(config.tokenizer), codec.normalize(learnt), chunks, back, progress)
+            curve = rate_distortion(
+                all_sweeps(config.tokenizer),
+                codec.normalize(learnt),
+                chunks,
+                back,
+                progress,
+                episodes=episodes,
+                jitter=config.jitter,
+            )
         console.print(curve_table(curve))
     if config.output is None:
         return

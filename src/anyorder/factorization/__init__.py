@@ -5,8 +5,10 @@ from anyorder.factorization.base import Factorization, FactorizationConfig, LogP
 from anyorder.factorization.checks import UNKNOWN, check_finite, check_sampling
 from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.decision import DecodeConfig
 from anyorder.factorization.draft import Draft, Request, Sample
 from anyorder.factorization.joint import Joint
+from anyorder.factorization.mixture import Mixture
 from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
 from anyorder.settings import import_members
 
@@ -16,12 +18,14 @@ __all__ = [
     "UNKNOWN",
     "Categorical",
     "Conditionals",
+    "DecodeConfig",
     "Draft",
     "Factorization",
     "FactorizationConfig",
     "Joint",
     "LegalTokens",
     "LogProb",
+    "Mixture",
     "Request",
     "Sample",
     "Slots",

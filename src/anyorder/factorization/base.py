@@ -50,15 +50,19 @@ class Factorization(ABC):
             joint, else another law than the conditional of samples without ``known``; ``approximate`` (any, by
             overwriting); or None (none can be given).
         needs_levels: the code must have levels, as those of the ``dct`` and ``multiscale_vq`` tokenizers.
+        deterministic: nothing is drawn: an observation has one chunk, whatever the seed.
+        needs_numbers: every token must be a number, as those of the ``dct``, ``bins`` and ``bspline`` tokenizers.
         anneals: what is learnt changes along training, so that ``loss`` asks for its progress.
     """
 
     discrete: ClassVar[bool]
     draws_tokens: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = False
     exact: bool | None
     simulates: bool = True
     infills: str | None = None
     needs_levels: bool = False
+    needs_numbers: bool = False
     anneals: bool = False
 
     def check(self, network: Any) -> None:  # noqa: B027 - most families ask nothing of a code

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from anyorder.factorization.categorical import forbid
 from anyorder.factorization.precision import at_least_float32
 
 
@@ -20,9 +21,11 @@ class Conditionals(ABC):
 
     Attributes:
         logits: log-probabilities of all tokens up to a constant per slot, (batch, slots, vocabulary).
+        sizes: where tokens are ordered numbers, how many each digit has, the fastest first; None where they are not.
     """
 
     logits: Tensor
+    sizes: tuple[int, ...] | None
 
     @abstractmethod
     def log_prob(self, tokens: Tensor) -> Tensor:
@@ -53,10 +56,18 @@ class Conditionals(ABC):
         """Return the conditionals of one slot in each row, (batch,): ``slots`` (batch,), int64."""
         return self[torch.arange(len(slots), device=slots.device), slots]
 
+    def marked(self, where: Tensor) -> "Categorical":
+        """Return those of the marked slots, (count,): ``where`` boolean (batch, slots)."""
+        return Categorical(self.logits[where], self.sizes)
+
+    def restricted(self, allowed: Tensor) -> "Categorical":
+        """Return the conditionals that know only ``allowed`` tokens, boolean (batch, slots, vocabulary)."""
+        return Categorical(forbid(self.logits, allowed), self.sizes)
+
 
 @dataclass(frozen=True)
 class Categorical(Conditionals):
-    """A free softmax over the vocabulary.
+    """Logits of all tokens, as of a free softmax over the vocabulary.
 
     >>> answer = Categorical(torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]))
     >>> answer.log_prob(torch.tensor([[0, 1]]))
@@ -66,6 +77,7 @@ class Categorical(Conditionals):
     """
 
     logits: Tensor
+    sizes: tuple[int, ...] | None = None
 
     @override
     def log_prob(self, tokens: Tensor) -> Tensor:
@@ -74,7 +86,7 @@ class Categorical(Conditionals):
 
     @override
     def __getitem__(self, index: Any) -> Self:
-        return type(self)(self.logits[index])
+        return type(self)(self.logits[index], self.sizes)
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,11 @@ class Mixture(Conditionals):
     numbers: Ordinal
     free: Categorical
     gate: Tensor
+
+    @property
+    def sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Those of the ordinal law."""
+        return self.numbers.sizes
 
     @override
     def log_prob(self, tokens: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from anyorder.errors import NotFiniteError
-from anyorder.factorization.categorical import draw, forbid, uniforms
-from anyorder.factorization.checks import UNKNOWN, check_finite, check_known, check_sampling
+from anyorder.factorization.categorical import draw, probabilities, uniforms
+from anyorder.factorization.checks import UNKNOWN, check_finite, check_known, check_sampling, require
 from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
+from anyorder.factorization.point_estimates import Point, nearest_token
+from anyorder.factorization.precision import to_float64
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Request:
         generator: the only source of randomness; it may be on another device than the network.
         temperature: 1 samples the model, 0 takes the most likely token (token families).
         nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
+        point: at temperature 0 a token is the nearest to this number of its law, where tokens are ordered numbers; None
+            for the most likely token.
         constraint: only sequences it accepts are drawn (token families). Each conditional is renormalized over the
             tokens that some legal sequence still has, which is not p(x | x is legal): mass that runs into places with
             few legal sequences stays there.
@@ -34,6 +38,7 @@ class Request:
     generator: torch.Generator
     temperature: float = 1.0
     nucleus: float = 1.0
+    point: Point | None = None
     constraint: TokenAutomaton | None = None
     known: Tensor | None = None
 
@@ -93,6 +98,7 @@ class Draft:
         self.request = request
         self.generator = request.generator
         self.temperature, self.nucleus = request.temperature, request.nucleus
+        self.point = request.point
         self.code = check_known(request.known, context, length, vocab_size)
         self.legal = None if request.constraint is None else LegalTokens(request.constraint, self.code)
         self.log_prob: Tensor | None = None
@@ -120,10 +126,8 @@ class Draft:
             The tokens that now stand there, (batch,).
         """
         noise = uniforms((len(positions),), self.generator) if noise is None else noise
-        logits = answer.logits
-        if self.legal is not None:
-            logits = forbid(logits, self.legal.allowed_rows(positions))
-        token = draw(logits, self.temperature, self.nucleus, noise)
+        legal = answer if self.legal is None else answer.restricted(self.legal.allowed_rows(positions))
+        token = self._token(legal, noise)
         there = self.code.gather(1, positions.unsqueeze(1)).squeeze(1)
         kept = there >= 0 if where is None else (there >= 0) | ~where
         token = torch.where(kept, there, token)
@@ -133,6 +137,38 @@ class Draft:
             self.legal.place_rows(positions, token)
         self.code = self.code.scatter(1, positions.unsqueeze(1), token.unsqueeze(1))
         return token
+
+    def fill_guessed(self, positions: Tensor, answer: Conditionals, noise: Tensor, guess: Tensor) -> tuple[int, Tensor]:
+        """Fill positions that follow each other, as far as what was guessed of them proves right; they are scored.
+
+        What the network says of a position takes the guesses before it for granted. So the first answer holds, and a
+        later one where each guess before it, in all rows, is the token that is drawn there.
+
+        Args:
+            positions: in the order of the draws, (batch, asked), int64.
+            answer: what the network says of them, (batch, asked).
+            noise: the uniforms to draw by, (batch, asked).
+            guess: the tokens that the network was given, (batch, asked).
+
+        Returns:
+            How many positions are filled, at least one; and what is drawn at all of them, (batch, asked): the tokens
+            of those, and better guesses at the others, be they legal or not.
+        """
+        count, there = 0, self.code.gather(1, positions)
+        if self.legal is None:
+            drawn = torch.where(there < 0, self._token(answer, noise), there)
+            right = int((drawn == guess).all(0).cumprod(0).sum())
+            count = min(right + 1, guess.shape[1])
+            tokens, where = drawn[:, :count], positions[:, :count]
+            self.code = self.code.scatter(1, where, tokens)
+            self.score(answer[:, :count].log_prob(tokens).masked_fill(there[:, :count] >= 0, 0.0).sum(1))
+            return count, drawn
+        columns: list[Tensor] = []
+        while not columns or (count < guess.shape[1] and torch.equal(columns[-1], guess[:, count - 1])):
+            columns.append(self.fill(positions[:, count], answer[:, count], noise[:, count], scored=True))
+            count += 1
+        others = self._token(answer[:, count:], noise[:, count:])
+        return count, torch.cat([torch.stack(columns, 1), others], 1)
 
     def fill_part(
         self, first: int, marked: Tensor, answer: Conditionals, noise: Tensor | None = None, *, scored: bool = False
@@ -150,7 +186,7 @@ class Draft:
         noise = uniforms((batch, size), self.generator) if noise is None else noise
         if self.legal is None:
             part = self.code[:, first : first + size].clone()
-            part[marked] = self.draw(answer.logits[marked], marked, noise)
+            part[marked] = self.draw(answer.marked(marked), marked, noise)
             self.put(first, part)
         else:
             self._fill_legal(first, marked, answer, noise)
@@ -172,21 +208,47 @@ class Draft:
 
     def fill_likeliest(self, scores: Tensor) -> None:
         """Fill what is free with the legal tokens of the highest scores (batch, length, vocabulary), left to right."""
-        self.temperature, self.nucleus = 0.0, 1.0
+        self.temperature, self.nucleus, self.point = 0.0, 1.0, None
         noise = torch.zeros(self.code.shape, device=scores.device)
         self.fill_part(0, self.code < 0, Categorical(scores), noise)
 
-    def draw(self, logits: Tensor, marked: Tensor, noise: Tensor) -> Tensor:
-        """Draw from the logits of the marked positions, (count, vocabulary), in their order; nothing is filled.
+    def draw(self, answer: Conditionals, marked: Tensor, noise: Tensor) -> Tensor:
+        """Draw from the conditionals of the marked positions, (count,), in their order; nothing is filled.
 
         Raises:
-            NotFiniteError: names the rows of the batch, not of the logits.
+            NotFiniteError: names the rows of the batch, not of the conditionals.
         """
         try:
-            return draw(logits, self.temperature, self.nucleus, noise[marked.to(noise.device)])
+            return self._token(answer, noise[marked.to(noise.device)])
         except NotFiniteError as error:
             of_batch = marked.nonzero()[:, 0].tolist()
             raise NotFiniteError(str(error), rows=sorted({of_batch[row] for row in error.rows})) from error
+
+    def _token(self, answer: Conditionals, noise: Tensor) -> Tensor:
+        """Return a token of each conditional: drawn by ``noise``, or the request's point of its law."""
+        if self.temperature > 0 or self.point is None:
+            return draw(answer.logits, self.temperature, self.nucleus, noise)
+        return nearest_token(answer.logits, self.numbers(answer), self.point)
+
+    def law(self, answer: Conditionals) -> Tensor:
+        """Return the probabilities by which a token of each conditional is drawn, (..., vocabulary), float64."""
+        if self.temperature > 0 or self.point is None:
+            return probabilities(answer.logits, self.temperature, self.nucleus)
+        token = nearest_token(answer.logits, self.numbers(answer), self.point).unsqueeze(-1)
+        none = torch.zeros_like(to_float64(answer.logits))
+        return none.scatter(-1, token.to(none.device), 1.0)
+
+    @staticmethod
+    def numbers(answer: Conditionals) -> tuple[int, ...]:
+        """Return the sizes of the tokens' digits.
+
+        Raises:
+            ConfigError: the tokens are no numbers.
+        """
+        allowed = "mode (None), as the network's answer is a softmax over tokens that are no ordered numbers"
+        require(answer.sizes is not None, "point", "a number of each token's law", allowed)
+        assert answer.sizes is not None
+        return answer.sizes
 
     def put(self, first: int, part: Tensor) -> None:
         """Write tokens (batch, part) from position ``first`` on, whatever stands there and is legal."""

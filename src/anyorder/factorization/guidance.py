@@ -51,11 +51,12 @@ class Guided:
             return self.combine(self.network(doubled(asked), cache, *twice, **options))
         both = Slots(*(doubled(column) for column in asked))
         answer, cache = self.network(both, cache, *twice, **options)
-        return Categorical(self.combine(answer.logits)), cache
+        return Categorical(self.combine(answer.logits), answer.sizes), cache
 
     def from_vectors(self, vectors: Tensor, cache: Any) -> Categorical:
         """Ask an ``EmbeddingNetwork`` for both and combine."""
-        return Categorical(self.combine(self.network.from_vectors(doubled(vectors), cache).logits))
+        answer = self.network.from_vectors(doubled(vectors), cache)
+        return Categorical(self.combine(answer.logits), answer.sizes)
 
     def combine(self, both: Tensor) -> Tensor:
         """Return the guided answer of rows that were asked with, then without, the observation."""

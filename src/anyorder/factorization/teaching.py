@@ -90,6 +90,11 @@ class TaughtConditionals(Conditionals):
         """Those of the answer."""
         return self.answer.logits
 
+    @property
+    def sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Those of the lesson."""
+        return self.lesson.sizes
+
     @override
     def log_prob(self, tokens: Tensor) -> Tensor:
         return self.answer.log_prob(tokens) + self.lesson.score(self.answer, tokens)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import FactorizationConfig
-from anyorder.factorization.categorical import forbid, probabilities, uniforms
+from anyorder.factorization.categorical import probabilities, uniforms
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.precision import widest
@@ -54,13 +54,13 @@ class Look:
         Returns:
             Its probability under the model, (batch, part); 0 where nothing is masked.
         """
-        logits = self.answer.logits[self.masked]
+        answer = self.answer.marked(self.masked)
         if self.draft.legal is not None:
             allowed = self.draft.legal.allowed_part(self.first, self.first + self.masked.shape[1])
-            logits = forbid(logits, allowed[self.masked])
-        candidates = self.draft.draw(logits, self.masked, self.noise)
+            answer = answer.restricted(allowed[self.masked])
+        candidates = self.draft.draw(answer, self.masked, self.noise)
         # At temperature 0 every candidate would have probability 1: confidence is the model's own.
-        chances = probabilities(logits, 1.0).to(logits.device, widest(logits.device))
+        chances = probabilities(answer.logits, 1.0).to(answer.logits.device, widest(answer.logits.device))
         sure = chances.gather(-1, candidates.unsqueeze(-1)).squeeze(-1)
         return sure.new_zeros(self.masked.shape).masked_scatter(self.masked, sure)
 

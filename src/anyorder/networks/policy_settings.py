@@ -6,7 +6,7 @@ They stand here, below LeRobot's own classes: a command that only reads settings
 from dataclasses import dataclass
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import check_sampling
+from anyorder.factorization import DecodeConfig, check_sampling
 from anyorder.networks.encoder import EncoderConfig
 from anyorder.networks.heads import HeadConfig
 from anyorder.networks.transformer import MAX_SIZE, TransformerConfig
@@ -25,6 +25,13 @@ class PolicySettings(Settings):
     network: TransformerConfig = setting(TransformerConfig, "The transformer that every factorization shares.")
     head: HeadConfig = setting(HeadConfig, "How features become a distribution over tokens.")
     encoder: EncoderConfig = setting(EncoderConfig, "What makes context tokens of observations.")
+    ensemble: int = setting(
+        1,
+        "How many members, each with an encoder and a network of its own, the policy is the mean of: an exact mixture "
+        "of their joints. 3 to 5 help with few demonstrations; training costs that many times more.",
+        least=1,
+        most=16,
+    )
     relative_actions: bool = setting(
         False,
         "Predict targets relative to the present state, for dimensions that have the name of one of "
@@ -45,6 +52,14 @@ class PolicySettings(Settings):
         "it is where none are drawn, as by regression.",
     )
     nucleus: float = setting(1.0, "Only the most likely tokens that together have this probability are drawn.")
+    decode: DecodeConfig = setting(DecodeConfig, "How the distribution over chunks becomes the chunk that is executed.")
+    blend: int = setting(
+        0,
+        "How many first actions of a chunk are blended with those that the former chunk had for the same times: its "
+        "share falls linearly. At most chunk_size - n_action_steps.",
+        least=0,
+        most=MAX_SIZE,
+    )
     guidance: float = setting(
         1.0, "Classifier-free guidance on the observation; 1 is off, more sharpens at twice the cost."
     )
@@ -55,5 +70,8 @@ class PolicySettings(Settings):
         if self.n_action_steps > self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError("n_action_steps", self.n_action_steps, allowed)
+        if self.blend > self.chunk_size - self.n_action_steps:
+            left = self.chunk_size - self.n_action_steps
+            raise ConfigError("blend", self.blend, f"0 to chunk_size - n_action_steps = {left}")
         if self.guidance != 1 and not self.context_dropout:
             raise ConfigError("guidance", self.guidance, "1 without context_dropout, which trains for guidance")

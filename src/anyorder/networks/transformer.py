@@ -33,6 +33,11 @@ class Cache:
         """Return the cache of some batch rows, in that order, repeats allowed: rows (n,), int64."""
         return Cache(tuple(k[rows] for k in self.keys), tuple(v[rows] for v in self.values))
 
+    def repeat(self, times: int) -> "Cache":
+        """Return the cache with every batch row ``times`` times, one beside the other."""
+        keys, values = ([part.repeat_interleave(times, 0) for part in parts] for parts in (self.keys, self.values))
+        return Cache(tuple(keys), tuple(values))
+
 
 @dataclass
 class TransformerConfig(Settings):

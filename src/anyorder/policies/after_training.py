@@ -1,12 +1,14 @@
 """Which settings of a policy may differ from those it was trained with; all others are part of its weights."""
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import draccus
 from lerobot.configs import PreTrainedConfig
 
 from anyorder.errors import ConfigError
+from anyorder.factorization import DecodeConfig
 from anyorder.factorization.families.analog_bits import AnalogBitsConfig
 from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.factorization.families.embedding_diffusion import EmbeddingDiffusionConfig
@@ -17,7 +19,8 @@ from anyorder.factorization.unmasking import UnmaskingConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import dotted, to_plain
 
-EXECUTION = ("n_action_steps", "temperature", "nucleus", "guidance", "device", "use_amp")
+DECODE = tuple(f"decode.{field.name}" for field in fields(DecodeConfig))
+EXECUTION = ("n_action_steps", "temperature", "nucleus", *DECODE, "blend", "guidance", "device", "use_amp")
 FINE_TUNING = (
     "observation_noise",
     "optimizer_lr",
@@ -37,7 +40,7 @@ GIVEN_BY_LEROBOT = ("type", "output_features")
 """LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""
 SAMPLING: dict[type, tuple[str, ...]] = {
     UnmaskingConfig: ("sampler", "steps", "sampling_schedule", "threshold", "remask_rate"),
-    AutoregressiveConfig: ("ensemble", "token_masking"),
+    AutoregressiveConfig: ("ensemble", "token_masking", "lookahead"),
     GaussianDiffusionConfig: ("scheduler", "inference_steps"),
     FlowMatchingConfig: ("inference_steps",),
     AnalogBitsConfig: ("inference_steps",),

@@ -122,11 +122,26 @@ class ActionCodec:
         Raises:
             NotFiniteError: a value is NaN or infinite.
         """
-        values = code if self.tokenizer is None else self.tokenizer.decode(code)
+        return self.actions(self.values(code), batch)
+
+    def values(self, code: Tensor) -> Tensor:
+        """Return the normalized chunks (batch, horizon, action size) that codes stand for, as they are."""
+        return code if self.tokenizer is None else self.tokenizer.decode(code)
+
+    def bounded(self, values: Tensor) -> Tensor:
+        """Return normalized actions (batch, ..., action size) within the limit of the normalization, as executed.
+
+        Raises:
+            NotFiniteError: a value is NaN or infinite.
+        """
         # Infinity is caught before it is clipped to an extreme that looks like an action.
         check_finite({"predicted chunk": values}, {"predicted chunk": self.names.get(ACTION, ())}, WITHIN)
         values, limit = at_least_float32(values), self.normalizer.limit
-        actions = self.normalizer.inverse(values.clamp(-limit, limit))
+        return values.clamp(-limit, limit)
+
+    def actions(self, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return raw actions for normalized chunks; see ``decode``."""
+        actions = self.normalizer.inverse(self.bounded(values))
         actions = actions + origin(batch, self.reference).to(actions)
         check_finite({ACTION: actions}, self.names, WITHIN)
         return actions

@@ -110,6 +110,9 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
         for key, word in (("policy_seed", "policy seed"), ("temperature", "temperature")):
             if key in rollout:
                 conditions.append(f"{word} {rollout[key]}")
+        decode = rollout.get("decode", {})
+        if decode.get("rule", "sample") != "sample":
+            conditions.append(f"{decode['rule']} of {decode['samples']} samples at temperature {decode['temperature']}")
         rows["measured with"] = ", ".join([*conditions, f"{rollout['n_action_steps']} steps a chunk executed"])
     return rows
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast, override
 
 import torch
 from lerobot.configs import PreTrainedConfig
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anyorder.devices import check_device
 from anyorder.errors import ConfigError, DivergedError
-from anyorder.factorization import LogProb, TokenFactorization
+from anyorder.factorization import LogProb, Mixture, TokenFactorization
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.teaching import Taught
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
@@ -23,7 +23,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import lesson_of, make_network, resolved
+from anyorder.policies.networks import Member, lesson_of, make_network, resolved
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -42,7 +42,9 @@ class AnyOrderPolicy(ActingPolicy):
     Attributes:
         codec: raw action chunks to what the factorization models, and back.
         factorization: the family.
+        encoder: of the observations.
         network: the weights it asks.
+        others: the other members of an ensemble, each with an encoder and a network.
     """
 
     generate_model_card = policy_card
@@ -74,6 +76,11 @@ class AnyOrderPolicy(ActingPolicy):
         self.encoder = ObservationEncoder(spec, config.network.width, config.encoder)
         self.tokenizer, self.network = make_network(config, family)
         self.lesson = lesson_of(config.head, family, self.tokenizer)
+        # Members that there are not leave no trace in the weights.
+        self.others = nn.ModuleList(
+            Member(ObservationEncoder(spec, config.network.width, config.encoder), make_network(config, family)[1])
+            for _ in range(config.ensemble - 1)
+        )
         if not family.discrete:
             self.register_load_state_dict_post_hook(take_limit)
         family.check(self.network)
@@ -91,14 +98,17 @@ class AnyOrderPolicy(ActingPolicy):
         for name, normalizer in {**fitted.normalizers, ACTION: fitted.codec.normalizer}.items():
             self.normalizer(name).load_state_dict(normalizer.state_dict())
         take_limit(self)
-        self.encoder.load_pretrained()
+        for encoder in self.encoders:
+            encoder.load_pretrained()
         if fitted.codec.tokenizer is not None and self.tokenizer is not None:
             self.tokenizer.load_state_dict(fitted.codec.tokenizer.state_dict())
             features = fitted.codec.tokenizer.token_features()
-            if features is not None and isinstance(self.network, SlotNetwork):
-                self.network.place_tokens(features)
-        if fitted.moments is not None and isinstance(self.network, SlotNetwork) and self.network.head is not None:
-            self.network.head.place(*fitted.moments)
+            for network in self.networks:
+                if features is not None and isinstance(network, SlotNetwork):
+                    network.place_tokens(features)
+        for network in self.networks:
+            if fitted.moments is not None and isinstance(network, SlotNetwork) and network.head is not None:
+                network.head.place(*fitted.moments)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.
@@ -163,6 +173,8 @@ class AnyOrderPolicy(ActingPolicy):
     ) -> Tensor:
         """Encode raw observations into context tokens (batch, context tokens, width).
 
+        Those of an ensemble have an axis more: (batch, members, context tokens, width).
+
         Args:
             batch: raw observations by name, (batch, ...) or, with a history, (batch, moments, ...); ``task``, a
                 sentence a row, where language is read; ``<camera>_is_missing`` (batch,) where some rows lack one.
@@ -180,8 +192,11 @@ class AnyOrderPolicy(ActingPolicy):
                 seen[name] = seen[name] + noise * normals(seen[name].shape, seen[name], generator)
         tasks: Any = batch.get("task")
         encoded: Tensor = self.encoder(seen, tasks, gone, generator)
+        if self.others:
+            contexts = [encoded, *(encoder(seen, tasks, gone, generator) for encoder in self.encoders[1:])]
+            encoded = torch.stack(contexts, 1)
         if dropout:
-            kept = fractions((len(encoded), 1, 1), device, generator) >= dropout
+            kept = fractions((len(encoded), *(1,) * (encoded.dim() - 1)), device, generator) >= dropout
             encoded = encoded * kept
         return encoded
 
@@ -196,10 +211,12 @@ class AnyOrderPolicy(ActingPolicy):
             generator: source of the loss's randomness.
             progress: how far training is, from 0 to 1.
         """
-        network: Any = self.network
+        networks: list[Any] = list(self.networks)
         if self.training and self.lesson is not None:
-            network = Taught(network, self.lesson)
-        return self.factorization.loss(network, code, context, generator=generator, progress=progress)
+            networks = [Taught(network, self.lesson) for network in networks]
+        if self.others:
+            return Mixture(self.factorization, networks).loss(code, context, generator=generator, progress=progress)
+        return self.factorization.loss(networks[0], code, context, generator=generator, progress=progress)
 
     def forward(
         self,
@@ -248,7 +265,20 @@ class AnyOrderPolicy(ActingPolicy):
         if not isinstance(family, TokenFactorization) or isinstance(network, ChunkNetwork):
             allowed = "a factorization of tokens, which has a likelihood"
             raise ConfigError("factorization", self.config.factorization[TYPE_KEY], allowed)
+        if self.others:
+            return Mixture(family, self.networks).log_prob(code, context, generator=generator, samples=samples)
         return family.log_prob(network, code, context, generator=generator, samples=samples)
+
+    @property
+    def encoders(self) -> list[ObservationEncoder]:
+        """The encoder of each member."""
+        return [self.encoder, *(cast(Member, member).encoder for member in self.others)]
+
+    @property
+    @override
+    def networks(self) -> list[SlotNetwork | ChunkNetwork]:
+        """The network of each member."""
+        return [self.network, *(cast(Member, member).network for member in self.others)]
 
     @property
     def trainable(self) -> int:
@@ -259,8 +289,9 @@ class AnyOrderPolicy(ActingPolicy):
 def take_limit(policy: nn.Module, _keys: object = None) -> None:
     """Tell a policy's network of values how large they are: the limit of its actions' normalization."""
     assert isinstance(policy, AnyOrderPolicy)
-    if isinstance(policy.network, ChunkNetwork) and not policy.factorization.discrete:
-        policy.network.limit = float(policy.normalizer(ACTION).limit)
+    for network in policy.networks:
+        if isinstance(network, ChunkNetwork) and not policy.factorization.discrete:
+            network.limit = float(policy.normalizer(ACTION).limit)
 
 
 def default_generator(device: torch.device) -> torch.Generator:

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from torch import nn
+
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization, TokenFactorization
 from anyorder.factorization.teaching import Lesson
-from anyorder.networks import ChunkNetwork, OrdinalHead, SlotNetwork
+from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork
 from anyorder.networks.heads import HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
@@ -16,13 +18,23 @@ NUMBERS = ("ordinal", "mixture")
 """Distributions of a head that need tokens that are ordered numbers."""
 
 
+class Member(nn.Module):
+    """A further member of an ensemble: the encoder and the network that it has of its own."""
+
+    def __init__(self, encoder: ObservationEncoder, network: SlotNetwork | ChunkNetwork) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.network = network
+
+
 def make_network(
     config: AnyOrderConfig, family: Factorization
 ) -> tuple[ActionTokenizer | None, SlotNetwork | ChunkNetwork]:
     """Make a tokenizer whose state is still to be loaded, and a network with fresh weights.
 
     Raises:
-        ConfigError: the factorization models tokens, and the settings do not hold a fitted tokenizer's sizes.
+        ConfigError: the factorization models tokens, and the settings do not hold a fitted tokenizer's sizes; or it
+            needs tokens that are numbers, and the tokenizer's are not.
     """
     trunk = config.network.build()
     if not family.discrete:
@@ -31,6 +43,9 @@ def make_network(
     if config.tokenizer_spec is None:
         raise ConfigError("tokenizer_spec", None, "that of a fitted tokenizer")
     tokenizer = TokenizerConfig.load(config.tokenizer[TYPE_KEY], config.tokenizer_spec)
+    if family.needs_numbers and (tokenizer.digits is None or len(tokenizer.digits) != 1):
+        allowed = "dct, bins, bspline or another each of whose tokens is one number: the noise moves to near ones"
+        raise ConfigError("tokenizer", config.tokenizer[TYPE_KEY], allowed)
     length, vocab = tokenizer.length, tokenizer.vocab_size
     if not family.draws_tokens:
         # Values that stand for tokens: the digits of their numbers.

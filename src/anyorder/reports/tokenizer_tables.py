@@ -6,6 +6,7 @@ from rich.text import Text
 from anyorder.reports.text_tables import Table, markdown_table, rich_table
 from anyorder.tokenizers.rate_distortion import RateDistortion
 from anyorder.tokenizers.report import TokenizerReport
+from anyorder.tokenizers.steadiness import Steadiness
 
 
 def report_contents(report: TokenizerReport) -> dict[str, Table]:
@@ -20,12 +21,13 @@ def report_contents(report: TokenizerReport) -> dict[str, Table]:
 
 def curve_content(curve: RateDistortion | None) -> Table:
     """Return the table of a curve; an empty one where it was not measured."""
-    titles = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action")
+    titles = ("tokenizer", "dial", "tokens", "bits", "rmse, normalised", "rmse, action", "overlap", "jitter, nats")
     return Table(titles, [] if curve is None else point_rows(curve))
 
 
 def summary_rows(report: TokenizerReport) -> list[tuple[str, str]]:
     """Return what concerns whole chunks as pairs of name and value."""
+    overlap, entropy = steadiness_cells(report.steadiness)
     return [
         ("tokenizer", report.tokenizer),
         ("chunks", f"{report.chunks}"),
@@ -36,10 +38,20 @@ def summary_rows(report: TokenizerReport) -> list[tuple[str, str]]:
         ("bits per chunk, uniform", f"{report.bits_upper:.1f}"),
         ("bits per chunk, unigram", f"{report.bits_unigram:.1f}"),
         ("rmse, normalised units", f"{report.rmse_normalised:.4g}"),
+        ("overlap rate of neighbours", overlap),
+        ("jitter entropy, nats per value", entropy),
         ("chunks cut or clamped", "-" if report.lossy_chunks is None else f"{report.lossy_chunks}"),
         ("encode, chunks per s", f"{report.encode_per_s:.0f}"),
         ("decode, chunks per s", f"{report.decode_per_s:.0f}"),
     ]
+
+
+def steadiness_cells(found: Steadiness | None) -> tuple[str, str]:
+    """Return the overlap rate and the jitter entropy, each a dash where it is not known."""
+    if found is None:
+        return "-", "-"
+    rate = "-" if found.overlap_rate is None else f"{found.overlap_rate:.3f}"
+    return rate, f"{found.jitter_entropy:.3f}"
 
 
 def error_rows(report: TokenizerReport) -> list[tuple[str, ...]]:
@@ -53,7 +65,7 @@ def worst_rows(report: TokenizerReport) -> list[tuple[str, ...]]:
 
 
 def point_rows(curve: RateDistortion) -> list[tuple[str, ...]]:
-    """Return the curve's rows: tokenizer, dial, tokens, bits, error in normalised and in action units."""
+    """Return the curve's rows: tokenizer, dial, tokens, bits, error in normalised and in action units, steadiness."""
     return [
         (
             p.tokenizer,
@@ -62,6 +74,7 @@ def point_rows(curve: RateDistortion) -> list[tuple[str, ...]]:
             f"{p.bits_unigram:.1f}",
             f"{p.rmse_normalised:.4g}",
             f"{p.rmse:.4g}",
+            *steadiness_cells(p.steadiness),
         )
         for p in curve.points
     ]
@@ -84,6 +97,14 @@ def report_tables(report: TokenizerReport) -> Group:
 
 
 def curve_table(curve: RateDistortion) -> Group:
-    """Return the curve's table for the terminal, and the settings left out below it."""
+    """Return the curve's table for the terminal, and the settings left out below it.
+
+    Steadiness has a table of its own: together they need more than 80 characters.
+    """
     lines = [Text(f"left out: {line}", style="yellow") for line in curve.skipped]
-    return Group(rich_table(curve_content(curve), framed=True), *lines)
+    titles, rows = curve_content(curve)
+    tables = [
+        rich_table(Table([titles[i] for i in part], [[row[i] for i in part] for row in rows]), framed=True)
+        for part in ((0, 1, 2, 3, 4, 5), (0, 1, 6, 7))
+    ]
+    return Group(*tables, *lines)

@@ -38,6 +38,7 @@ def tokenizer_page(
         worst_plot=Markup(worst_plot(report.worst)),
         curve_plot=Markup("" if curve is None else curve_plot(curve, config)),
         skipped=() if curve is None else curve.skipped,
+        jitter=None if report.steadiness is None else report.steadiness.jitter,
         numbers=numbers(report, config, curve),
     )
 

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from anyorder.envs.base import Observation
+from anyorder.rollouts.blending import blended
 from anyorder.rollouts.results import EpisodeResult
 from anyorder.rollouts.videos import EpisodeVideo
 
@@ -25,6 +26,7 @@ class RunningEpisode:
         self.index, self.seed, self.env = index, seed, env
         self.observations: deque[Observation] = deque(maxlen=history)
         self.video: EpisodeVideo | None = None
+        self.former: np.ndarray | None = None
         self.ended = False
         self.reason: str | None = None
         self._return = 0.0
@@ -42,6 +44,19 @@ class RunningEpisode:
         if self.video is not None:
             self.video.film(self.env)
         self._look(observation)
+
+    def blend(self, chunk: np.ndarray, executed: int, steps: int) -> np.ndarray:
+        """Return a new chunk, its first ``steps`` actions blended with the rest of the one before.
+
+        Args:
+            chunk: (time steps, action size).
+            executed: how many actions of each chunk are.
+            steps: see ``blended``.
+        """
+        if steps and self.former is not None:
+            chunk = blended(chunk, self.former, steps)
+        self.former = chunk[executed:]
+        return chunk
 
     def step(self, action: np.ndarray) -> None:
         """Play one step with ``action``; the episode may end with it."""

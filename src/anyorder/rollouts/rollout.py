@@ -30,7 +30,8 @@ class BatchedPolicy(Protocol):
     """What a rollout needs of a policy.
 
     More attributes may be there: ``required_features`` (feature -> shape), ``action_size`` and ``fps``, checked
-    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``calls``, a running
+    before the first step; ``n_obs_steps``, for a policy that observes more than the present; ``blend``, for one whose
+    chunks overlap (``blending.blended``), at most the steps of a chunk that are not executed; ``calls``, a running
     count of network passes, which then appears in the results.
     """
 
@@ -146,7 +147,8 @@ def _run(group: list[RunningEpisode], policy: BatchedPolicy) -> Iterable[Running
         for episode in alive:
             if episode.ended:
                 yield episode
-        rows = [(episode, actions) for episode, actions in rows if not episode.ended]
+        executed, blend = policy.n_action_steps, getattr(policy, "blend", 0)
+        rows = [(episode, episode.blend(chunk, executed, blend)) for episode, chunk in rows if not episode.ended]
         if not rows:
             break
         for step in range(policy.n_action_steps):

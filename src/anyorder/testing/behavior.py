@@ -142,6 +142,14 @@ def same_seed_same_sample(family: Factorization) -> None:
 
 
 @check()
+def another_seed_another_sample_unless_deterministic(family: Factorization) -> None:
+    """Whoever asks for several samples relies on what the family declares."""
+    network, seen = network_for(family), observations(20)
+    one, other = (family.sample(network, seen, Request(generator(seed))).chunk for seed in (7, 8))
+    assert torch.equal(one, other) == family.deterministic, f"deterministic is declared {family.deterministic}"
+
+
+@check()
 def rows_do_not_touch_each_other(family: Factorization) -> None:
     """Another neighbour in the batch leaves a row's loss, score and sample as they were."""
     network, chunk = network_for(family), chunks_for(family, 3)

@@ -9,6 +9,7 @@ from torch import Tensor
 from anyorder.errors import ConfigError
 from anyorder.tokenizers.base import TokenizerConfig
 from anyorder.tokenizers.report import tokenizer_report
+from anyorder.tokenizers.steadiness import JITTER, Steadiness
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RatePoint:
         bits_unigram: bits per chunk under the tokens' own frequencies.
         rmse_normalised: root mean square error over all values, in normalized units.
         rmse: the same in action units.
+        steadiness: how steady the codes are; None where the chunks' episodes are not known.
     """
 
     tokenizer: str
@@ -32,6 +34,7 @@ class RatePoint:
     bits_unigram: float
     rmse_normalised: float
     rmse: float
+    steadiness: Steadiness | None
 
     def is_of(self, config: TokenizerConfig) -> bool:
         """Say whether it was measured with these settings."""
@@ -75,6 +78,8 @@ def rate_distortion(
     held_out: Tensor,
     unnormalize: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    episodes: Tensor | None = None,
+    jitter: float = JITTER,
 ) -> RateDistortion:
     """Fit every setting to the same chunks and measure it on the same others.
 
@@ -87,6 +92,8 @@ def rate_distortion(
         held_out: normalized chunks to measure on.
         unnormalize: maps normalized chunks to action units; without it ``rmse`` is in normalized units.
         progress: told (finished, wanted) as it goes.
+        episodes: the episode of each held-out chunk (count,), as for ``tokenizer_report``.
+        jitter: likewise.
 
     >>> import torch
     >>> chunks = torch.linspace(-1, 1, 64).view(64, 1, 1).expand(-1, 4, 2)
@@ -101,7 +108,7 @@ def rate_distortion(
         if progress is not None:
             progress(finished, len(settings))
         try:
-            point = measure(config, fit_to, held_out, unnormalize)
+            point = measure(config, fit_to, held_out, unnormalize, episodes, jitter)
         except ConfigError as error:
             skipped.append(f"{config.choice} {config.label()}: {error}")
             continue
@@ -116,14 +123,19 @@ def rate_distortion(
 
 
 def measure(
-    config: TokenizerConfig, fit_to: Tensor, held_out: Tensor, unnormalize: Callable[[Tensor], Tensor] | None = None
+    config: TokenizerConfig,
+    fit_to: Tensor,
+    held_out: Tensor,
+    unnormalize: Callable[[Tensor], Tensor] | None = None,
+    episodes: Tensor | None = None,
+    jitter: float = JITTER,
 ) -> RatePoint:
     """Fit one setting and measure it; arguments as for ``rate_distortion``.
 
     Raises:
         ConfigError: the setting does not fit these chunks.
     """
-    report = tokenizer_report(config.fit(fit_to), held_out, unnormalize)
+    report = tokenizer_report(config.fit(fit_to), held_out, unnormalize, episodes=episodes, jitter=jitter)
     return RatePoint(
         tokenizer=config.choice,
         label=config.label(),
@@ -132,6 +144,7 @@ def measure(
         bits_unigram=report.bits_unigram,
         rmse_normalised=report.rmse_normalised,
         rmse=report.rmse,
+        steadiness=report.steadiness,
     )
 
 

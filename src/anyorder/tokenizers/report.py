@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anyorder.errors import UserError
 from anyorder.tokenizers.base import ActionTokenizer
+from anyorder.tokenizers.steadiness import JITTER, Steadiness, steadiness
 
 BATCH = 4096
 """This many chunks are coded at once."""
@@ -82,6 +83,7 @@ class TokenizerReport:
         rmse: the same in action units, which tells little where the dimensions' units differ.
         errors: reconstruction error per action dimension.
         worst: up to ``WORST_CHUNKS`` chunks with the largest rmse in action units, the worst first.
+        steadiness: how steady the codes are; None where the chunks' episodes are not known.
     """
 
     tokenizer: str
@@ -103,6 +105,7 @@ class TokenizerReport:
     rmse: float
     errors: tuple[ActionError, ...]
     worst: tuple[WorstChunk, ...]
+    steadiness: Steadiness | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -114,14 +117,19 @@ def tokenizer_report(
     chunks: Tensor,
     unnormalize: Callable[[Tensor], Tensor] | None = None,
     action_names: Sequence[str] | None = None,
+    episodes: Tensor | None = None,
+    jitter: float = JITTER,
 ) -> TokenizerReport:
-    """Encode and decode chunks and measure length, information, error and speed.
+    """Encode and decode chunks and measure length, information, error, speed and steadiness.
 
     Args:
         tokenizer: a fitted tokenizer.
         chunks: normalized chunks (count, horizon, action size); what lies outside [-1, 1] counts as error.
         unnormalize: maps normalized chunks to action units; without it errors are in normalized units.
         action_names: names of the dimensions; numbers otherwise.
+        episodes: the episode of each chunk (count,), where chunks begin at every frame in order; without it steadiness
+            is not measured.
+        jitter: how much a chunk is changed for it, in normalized units.
 
     Raises:
         UserError: no chunks, or not one name per dimension.
@@ -176,6 +184,7 @@ def tokenizer_report(
         rmse=error.square().mean().sqrt().item(),
         errors=tuple(_action_error(name, flat[:, i]) for i, name in enumerate(names)),
         worst=_worst_chunks(original, back, names),
+        steadiness=None if episodes is None else steadiness(tokenizer, chunks, tokens, episodes, jitter),
     )
 
 

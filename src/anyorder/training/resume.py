@@ -28,12 +28,14 @@ FREE_ON_RESUME = (
     "optimizer.grad_clip_norm",
     "temperature",
     "nucleus",
+    "decode",
+    "blend",
     "rollout.freq",
 )
 """Settings that may differ when a run is resumed: they change nothing about what is learned.
 
-The two of the optimizer may have to be lowered where training diverged; of the last three an older run may have values
-that are refused now.
+The two of the optimizer may have to be lowered where training diverged; of ``temperature``, ``nucleus`` and
+``rollout.freq`` an older run may have values that are refused now.
 """
 
 

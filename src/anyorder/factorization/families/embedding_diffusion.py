@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.base import Factorization, FactorizationConfig
-from anyorder.factorization.categorical import probabilities
 from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion, check_steps
@@ -94,10 +93,10 @@ class EmbeddingDiffusion(Factorization):
                 noise = normals(shape, table, draft.generator)
                 x = overwrite(x, self.diffusion.noising.add_noise(held, noise, time.expand(batch)))
             now = torch.full((batch,), int(time) / self.diffusion.train_steps, device=context.device)
-            logits = self.ask(network, x, context, now).logits
-            mean = probabilities(logits, draft.temperature, draft.nucleus).to(table) @ table
+            answer = self.ask(network, x, context, now)
+            mean = draft.law(answer).to(table) @ table
             x = scheduler.step(mean, time, x).prev_sample
-        draft.fill_likeliest(logits)
+        draft.fill_likeliest(answer.logits)
 
 
 def scaled(table: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ class MinimalIterativePolicy(ValueFactorization):
     (torch.Size([2, 5, 2]), 2)
     """
 
+    deterministic = True
+
     def __init__(self, t: float, weighted: bool = False) -> None:
         self.t = t
         self.weights = (t**-2, (1 - t) ** -2) if weighted else (1.0, 1.0)
