@@ -32,11 +32,12 @@ def test_contract(config, name):
     CHECKS[name][0](config.build())
 
 
+@pytest.mark.parametrize("kind", ["ordinal", "mixture"])
 @pytest.mark.parametrize(
     ("config", "name"), [case for case in CASES if is_default(case.values[0]) and uses_network(case.values[1])]
 )
-def test_contract_with_an_ordinal_head(config, name):
-    with ordinal_heads():
+def test_contract_with_a_head_over_numbers(config, name, kind):
+    with ordinal_heads(kind):
         CHECKS[name][0](config.build())
 
 

@@ -10,6 +10,7 @@ from anyorder.factorization import UNKNOWN, Categorical, Request
 from anyorder.factorization.categorical import uniforms
 from anyorder.factorization.constraint import count_automaton
 from anyorder.factorization.guidance import Guided
+from anyorder.factorization.point_estimates import median
 from anyorder.testing.probes import ROWS, assert_follows, generator, network_for, observations, ordinal_heads
 from anyorder.testing.toy import TabularNetwork, context
 
@@ -59,6 +60,15 @@ def test_the_sample_is_that_of_token_by_token(orders, temperature, nucleus, head
         for frozen in (None, given):
             request = Request(generator(), temperature, nucleus, constraint, frozen)
             assert_same(options, network, observations(rows), request, lookahead)
+
+
+@pytest.mark.parametrize("constraint", [None, GRAMMAR])
+def test_a_point_of_each_law_is_taken_alike(constraint):
+    with ordinal_heads():
+        network = network_for(family("autoregressive"), LENGTH, VOCAB)
+    requests = [Request(generator(), 0.0, constraint=constraint, point=point) for point in (median, None)]
+    by_median, by_mode = (assert_same({}, network, observations(20), request, 99)[0] for request in requests)
+    assert not torch.equal(by_median.chunk, by_mode.chunk)
 
 
 def test_where_guided_too():

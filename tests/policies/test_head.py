@@ -11,6 +11,11 @@ from anyorder.training.checkpoint import load_policy
 
 from .test_policy import chunks, make, observation
 
+
+def batch():
+    return {**observation(8), "action": chunks(8)}
+
+
 NUMBERS = ("bins", "bspline", "dct", "registers")
 
 
@@ -69,3 +74,44 @@ def test_a_policy_saved_before_there_were_heads_has_a_softmax(tmp_path):
     loaded = load_policy(tmp_path, "cpu")
     assert loaded.network.head is None
     assert torch.equal(policy.predict_action_chunk(observation()), loaded.predict_action_chunk(observation()))
+
+
+def test_a_mixture_starts_near_the_ordinal_law_and_learns_its_gate(tmp_path):
+    policy = make("autoregressive", tokenizer="dct", tokenizer_options={}, head=HeadConfig("mixture"))
+    assert torch.sigmoid(policy.network.gate.bias).item() == pytest.approx(0.05)
+    policy(batch())[0].backward()
+    assert bool(policy.network.gate.weight.grad.abs().max() > 0)
+    policy.save_pretrained(tmp_path)
+    loaded = load_policy(tmp_path, "cpu")
+    assert torch.equal(policy.predict_action_chunk(observation()), loaded.predict_action_chunk(observation()))
+
+
+@pytest.mark.parametrize("distribution", ["categorical", "ordinal", "mixture"])
+@pytest.mark.parametrize("name", ["soft_targets", "expected_l1"])
+def test_training_targets_are_in_the_training_loss_alone(distribution, name):
+    plain, taught = (
+        make("masked_diffusion", tokenizer="dct", tokenizer_options={}, head=HeadConfig(distribution, **options))
+        for options in ({}, {name: 1.0})
+    )
+    assert plain.state_dict().keys() == taught.state_dict().keys()
+
+    def of(policy, training):
+        policy.train(training)
+        return policy(batch(), generator=torch.Generator().manual_seed(0))[0]
+
+    assert of(taught, training=True) > of(plain, training=True) + 0.1
+    assert torch.equal(of(taught, training=False), of(plain, training=False))
+    found = [p.log_prob(batch(), generator=torch.Generator().manual_seed(0), samples=2) for p in (plain, taught)]
+    assert torch.equal(found[0].value, found[1].value)
+    for policy in (plain, taught):
+        policy.manual_seed(5)
+    assert torch.equal(plain.predict_action_chunk(observation()), taught.predict_action_chunk(observation()))
+
+
+@pytest.mark.parametrize(
+    ("family", "tokenizer"), [("autoregressive", "fast"), ("score_entropy", "dct"), ("regression", "dct")]
+)
+@pytest.mark.parametrize("name", ["soft_targets", "expected_l1"])
+def test_training_targets_are_refused_where_tokens_are_no_numbers(family, tokenizer, name):
+    with pytest.raises(ConfigError, match=rf"head\.{name}: 0\.5 given, allowed: 0: this"):
+        make(family, tokenizer=tokenizer, tokenizer_options={}, head=HeadConfig(**{name: 0.5}))

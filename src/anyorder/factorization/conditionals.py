@@ -35,6 +35,23 @@ class Conditionals(ABC):
     def __getitem__(self, index: Any) -> Self:
         """Return the conditionals of some slots; ``index`` is that of a tensor (batch, slots)."""
 
+    def marginals(self, sizes: Sequence[int]) -> list[Tensor]:
+        """Return log-probabilities of each digit's numbers, (..., size), nats, where ``sizes`` says the digits.
+
+        They are for tokens that are ordered numbers; see ``Ordinal``.
+        """
+        # The fastest digit is innermost.
+        scores = torch.log_softmax(at_least_float32(self.logits), -1)
+        table = scores.reshape(*scores.shape[:-1], *reversed(sizes))
+        places = range(-len(sizes), 0)
+        others = [[place for place in places if place != -1 - digit] for digit in range(len(sizes))]
+        return [torch.logsumexp(table, rest) if rest else table for rest in others]
+
+    def mean(self, sizes: Sequence[int]) -> Tensor:
+        """Return the expected number of each digit, (..., digits), where ``sizes`` says the digits."""
+        laws = self.marginals(sizes)
+        return torch.stack([(law.exp() * torch.arange(law.shape[-1]).to(law)).sum(-1) for law in laws], -1)
+
     def at(self, slots: Tensor) -> Self:
         """Return the conditionals of one slot in each row, (batch,): ``slots`` (batch,), int64."""
         return self[torch.arange(len(slots), device=slots.device), slots]
@@ -104,13 +121,23 @@ class Ordinal(Conditionals):
     @cached_property
     def logits(self) -> Tensor:  # type: ignore[override]
         """Log-probabilities of all tokens, (batch, slots, vocabulary), nats."""
-        parts = zip(self.mixture.unbind(-3), self.sizes, strict=True)
-        tables = [every_mass(mixture, size) for mixture, size in parts]
+        tables = self.marginals(self.sizes)
         total = tables[-1]
         # The fastest digit is innermost.
         for table in reversed(tables[:-1]):
             total = (total.unsqueeze(-1) + table.unsqueeze(-2)).flatten(-2)
         return total
+
+    @override
+    def marginals(self, sizes: Sequence[int]) -> list[Tensor]:
+        return [every_mass(mixture, size) for mixture, size in zip(self.mixture.unbind(-3), sizes, strict=True)]
+
+    @override
+    def mean(self, sizes: Sequence[int]) -> Tensor:
+        """Return the expected number of each digit, (..., digits): the sum of the chances to be past each edge."""
+        return torch.stack(
+            [expected(mixture, size) for mixture, size in zip(self.mixture.unbind(-3), sizes, strict=True)], -1
+        )
 
     def mass(self, numbers: Tensor) -> Tensor:
         """Return the log-probability of a number of each digit, nats: (..., digits) for ``numbers`` (..., digits)."""
@@ -128,6 +155,60 @@ class Ordinal(Conditionals):
     @override
     def __getitem__(self, index: Any) -> Self:
         return type(self)(self.mixture[index], self.sizes)
+
+
+@dataclass(frozen=True)
+class Mixture(Conditionals):
+    """An ordinal law and a free softmax, mixed by a gate in each slot.
+
+    Formula: ``P = (1 - g) P_ordinal + g P_softmax``; the softmax has what numbers cannot say, as one likely value far
+    from all others.
+
+    Attributes:
+        numbers: the ordinal law.
+        free: the softmax.
+        gate: logit of g, the softmax's share, (batch, slots).
+
+    >>> numbers = Ordinal(torch.tensor([0.0, 2.0, 0.0]).view(1, 1, 1, 3, 1), (5,))
+    >>> answer = Mixture(numbers, Categorical(torch.zeros(1, 1, 5)), torch.zeros(1, 1))
+    >>> answer.log_prob(torch.tensor([[2]])).exp()
+    tensor([[0.2225]])
+    """
+
+    numbers: Ordinal
+    free: Categorical
+    gate: Tensor
+
+    @property
+    def sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Those of the ordinal law."""
+        return self.numbers.sizes
+
+    @override
+    def log_prob(self, tokens: Tensor) -> Tensor:
+        return self.mix(self.numbers.log_prob(tokens), self.free.log_prob(tokens), self.gate)
+
+    @cached_property
+    def logits(self) -> Tensor:  # type: ignore[override]
+        """Log-probabilities of all tokens, (batch, slots, vocabulary), nats."""
+        free = torch.log_softmax(at_least_float32(self.free.logits), -1)
+        return self.mix(self.numbers.logits, free, self.gate.unsqueeze(-1))
+
+    def mix(self, numbers: Tensor, free: Tensor, gate: Tensor) -> Tensor:
+        """Return the mixture's log-probability from those of its parts, nats."""
+        return torch.logaddexp(logsigmoid(-gate) + numbers, logsigmoid(gate) + free)
+
+    @override
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)(self.numbers[index], self.free[index], self.gate[index])
+
+
+def expected(mixture: Tensor, size: int) -> Tensor:
+    """Return the expected number of a digit, (...), for a mixture (..., 3, components)."""
+    log_weights, locations, log_scales = mixture.unsqueeze(-2).unbind(-3)
+    edges = torch.arange(size - 1, device=mixture.device, dtype=mixture.dtype).unsqueeze(-1) + 0.5
+    past = torch.sigmoid((locations - edges) * torch.exp(-log_scales))
+    return (log_weights.exp() * past).sum((-1, -2))
 
 
 def every_mass(mixture: Tensor, size: int) -> Tensor:

@@ -23,13 +23,13 @@ class Request:
         generator: the only source of randomness; it may be on another device than the network.
         temperature: 1 samples the model, 0 takes the most likely token (token families).
         nucleus: only the most likely tokens that together have this probability are drawn (top-p; token families).
-        point: at temperature 0 a token is the nearest to this number of its law, where tokens are ordered numbers; None
-            for the most likely token.
         constraint: only sequences it accepts are drawn (token families). Each conditional is renormalized over the
             tokens that some legal sequence still has, which is not p(x | x is legal): mass that runs into places with
             few legal sequences stays there.
         known: frozen positions: tokens (batch, length), ``UNKNOWN`` where free; for continuous families values
             (batch, horizon, action size), NaN where free.
+        point: at temperature 0 a token is the nearest to this number of its law, where tokens are ordered numbers; None
+            for the most likely token.
 
     Raises:
         ConfigError: temperature or nucleus cannot be used.
@@ -38,9 +38,9 @@ class Request:
     generator: torch.Generator
     temperature: float = 1.0
     nucleus: float = 1.0
-    point: Point | None = None
     constraint: TokenAutomaton | None = None
     known: Tensor | None = None
+    point: Point | None = None
 
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.nucleus)
@@ -156,8 +156,7 @@ class Draft:
         """
         count, there = 0, self.code.gather(1, positions)
         if self.legal is None:
-            drawn = draw(answer.logits, self.temperature, self.nucleus, noise)
-            drawn = torch.where(there < 0, drawn, there)
+            drawn = torch.where(there < 0, self._token(answer, noise), there)
             right = int((drawn == guess).all(0).cumprod(0).sum())
             count = min(right + 1, guess.shape[1])
             tokens, where = drawn[:, :count], positions[:, :count]
@@ -168,7 +167,7 @@ class Draft:
         while not columns or (count < guess.shape[1] and torch.equal(columns[-1], guess[:, count - 1])):
             columns.append(self.fill(positions[:, count], answer[:, count], noise[:, count], scored=True))
             count += 1
-        others = draw(answer[:, count:].logits, self.temperature, self.nucleus, noise[:, count:])
+        others = self._token(answer[:, count:], noise[:, count:])
         return count, torch.cat([torch.stack(columns, 1), others], 1)
 
     def fill_part(

@@ -19,6 +19,9 @@ FIRST_LOG_SCALE = -0.7
 LEAST_SPREAD = 0.3
 """A position whose numbers hardly vary in the data counts as if they had this standard deviation, in numbers."""
 
+MOST_WEIGHT = 1e6
+"""No weight or width of a training target is larger."""
+
 
 @dataclass
 class HeadConfig(Settings):
@@ -27,10 +30,32 @@ class HeadConfig(Settings):
     distribution: str = setting(
         "auto",
         "The distribution of a token: categorical (a free softmax over the vocabulary), ordinal (a mixture of "
-        "logistics over numbers, for tokenizers whose tokens are ordered numbers) or auto (ordinal where it can be).",
-        among=("auto", "categorical", "ordinal"),
+        "logistics over numbers, for tokenizers whose tokens are ordered numbers), mixture (of both, by a learnt gate) "
+        "or auto (ordinal where it can be).",
+        among=("auto", "categorical", "ordinal", "mixture"),
     )
     components: int = setting(5, "Logistics in the mixture of an ordinal head.", least=1, most=64)
+    soft_targets: float = setting(
+        0.0,
+        "Weight, in the training loss alone, of the cross-entropy against a Gaussian around the true number; 0 is off. "
+        "Published with 0.1.",
+        least=0,
+        most=MOST_WEIGHT,
+    )
+    soft_width: float = setting(
+        0.7,
+        "Standard deviation of that Gaussian, in tokens; divided by the scale of dct, 22, one of 2.2 or 4.4 is 0.1 or "
+        "0.2 of a coefficient.",
+        above=0,
+        most=MOST_WEIGHT,
+    )
+    expected_l1: float = setting(
+        0.0,
+        "Weight, in the training loss alone, of the distance of the expected number from the true one, in nats a "
+        "token; 0 is off.",
+        least=0,
+        most=MOST_WEIGHT,
+    )
 
 
 class OrdinalHead(nn.Module):

@@ -5,16 +5,20 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anyorder.factorization.conditionals import Categorical, Conditionals
+from anyorder.factorization.conditionals import Categorical, Conditionals, Mixture
+from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import Slots
 from anyorder.networks.heads import OrdinalHead
 from anyorder.networks.transformer import Cache, Transformer
+
+FIRST_SHARE = 0.05
+"""The share that the softmax has at first in a mixture with a head over numbers."""
 
 
 class SlotNetwork(nn.Module):
     """Trunk with token slots: each is the sum of a token, a position and a target embedding.
 
-    The output is a softmax tied to the token embeddings, or a head over numbers.
+    The output is a softmax tied to the token embeddings, a head over numbers, or a mixture of both.
 
     Args:
         trunk: the transformer.
@@ -22,6 +26,7 @@ class SlotNetwork(nn.Module):
         vocab_size: number of tokens; inputs also know MASK = vocab_size and START = vocab_size + 1.
         levels: tokens of each level of the code, coarsest first; None where it has none.
         head: maps features to distributions over numbers; None for the softmax.
+        mixed: the head's distributions are mixed with the softmax, which starts with a share of ``FIRST_SHARE``.
 
     >>> from anyorder.networks.transformer import TransformerConfig
     >>> network = SlotNetwork(TransformerConfig(16, 1, 2).build(), length=4, vocab_size=10)
@@ -38,6 +43,7 @@ class SlotNetwork(nn.Module):
         vocab_size: int,
         levels: tuple[int, ...] | None = None,
         head: OrdinalHead | None = None,
+        mixed: bool = False,
     ) -> None:
         super().__init__()
         width = trunk.config.width
@@ -49,7 +55,12 @@ class SlotNetwork(nn.Module):
         self.position_embedding = nn.Embedding(length + 1, width)
         self.target_embedding = nn.Embedding(length + 1, width)
         self.head = head
-        if head is None:
+        self.gate: nn.Linear | None = None
+        if mixed:
+            self.gate = nn.Linear(width, 1)
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, math.log(FIRST_SHARE / (1 - FIRST_SHARE)))
+        if head is None or mixed:
             # A constant added to all logits changes no softmax. Score entropy does not normalize: at the start its
             # exp(logits) have to sum to about one, which a constant of -ln(vocab_size) brings about.
             self.bias = nn.Parameter(torch.full((vocab_size,), -math.log(vocab_size)))
@@ -84,8 +95,15 @@ class SlotNetwork(nn.Module):
 
     def answer(self, features: Tensor, targets: Tensor) -> Conditionals:
         """Map features (batch, slots, width) to the distributions of what stands at ``targets`` (batch, slots)."""
-        if self.head is not None:
-            return self.head(features, targets)  # type: ignore[no-any-return]
+        if self.head is None:
+            return self.free(features)
+        numbers = self.head(features, targets)
+        if self.gate is None:
+            return numbers  # type: ignore[no-any-return]
+        return Mixture(numbers, self.free(features), at_least_float32(self.gate(features)).squeeze(-1))
+
+    def free(self, features: Tensor) -> Categorical:
+        """Map features (batch, slots, width) to the softmax over the vocabulary."""
         return Categorical(features @ self.embeddings().T + self.bias)
 
     def embeddings(self) -> Tensor:

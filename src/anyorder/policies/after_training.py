@@ -28,6 +28,9 @@ FINE_TUNING = (
     "optimizer_weight_decay",
     "network.dropout",
     "network.attention_dropout",
+    "head.soft_targets",
+    "head.soft_width",
+    "head.expected_l1",
     "encoder.vision.jitter",
     "use_peft",
 )

@@ -13,6 +13,7 @@ from anyorder.devices import check_device
 from anyorder.errors import ConfigError, DivergedError
 from anyorder.factorization import LogProb, Mixture, TokenFactorization
 from anyorder.factorization.noise import fractions, normals
+from anyorder.factorization.teaching import Taught
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
 from anyorder.networks.encoder import key
 from anyorder.policies.acting import ActingPolicy
@@ -22,7 +23,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import Member, make_network, resolved
+from anyorder.policies.networks import Member, lesson_of, make_network, resolved
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -75,6 +76,7 @@ class AnyOrderPolicy(ActingPolicy):
         self.factorization = family
         self.encoder = ObservationEncoder(spec, config.network.width, config.encoder)
         self.tokenizer, self.network = make_network(config, family)
+        self.lesson = lesson_of(config.head, family, self.tokenizer)
         # Members that there are not leave no trace in the weights.
         self.others = nn.ModuleList(
             Member(ObservationEncoder(spec, config.network.width, config.encoder), make_network(config, family)[1])
@@ -202,17 +204,22 @@ class AnyOrderPolicy(ActingPolicy):
     def losses(self, code: Tensor, context: Tensor, *, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Return the training loss of each chunk, (batch,): nats for token families, else the mean error per value.
 
+        In training mode, what the head's settings add to the likelihood counts, too.
+
         Args:
             code: what ``codec.encode`` gives.
             context: the observations, encoded.
             generator: source of the loss's randomness, of which training makes as many draws as ``repeats`` says.
             progress: how far training is, from 0 to 1.
         """
+        networks: list[Any] = list(self.networks)
+        if self.training and self.lesson is not None:
+            networks = [Taught(network, self.lesson) for network in networks]
         repeats = self.config.repeats if self.training else 1
         options: Any = {"generator": generator, "progress": progress, "repeats": repeats}
         if self.others:
-            return Mixture(self.factorization, self.networks).loss(code, context, **options)
-        return self.factorization.repeated_loss(self.network, code, context, **options)
+            return Mixture(self.factorization, networks).loss(code, context, **options)
+        return self.factorization.repeated_loss(networks[0], code, context, **options)
 
     def forward(
         self,

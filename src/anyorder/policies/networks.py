@@ -6,12 +6,16 @@ from torch import nn
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization, TokenFactorization
+from anyorder.factorization.teaching import Lesson
 from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork
 from anyorder.networks.heads import HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
 from anyorder.settings import TYPE_KEY
 from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
+
+NUMBERS = ("ordinal", "mixture")
+"""Distributions of a head that need tokens that are ordered numbers."""
 
 
 class Member(nn.Module):
@@ -47,25 +51,46 @@ def make_network(
         # Values that stand for tokens: the digits of their numbers.
         return tokenizer, ChunkNetwork(trunk, length, max(1, (vocab - 1).bit_length()), vocab)
     head = None
-    if config.head.distribution == "ordinal":
+    if config.head.distribution in NUMBERS:
         assert tokenizer.digits is not None  # as ``resolved`` saw to
         head = OrdinalHead(trunk.config.width, length, tokenizer.digits, config.head.components)
-    return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels, head)
+    mixed = config.head.distribution == "mixture"
+    return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels, head, mixed)
 
 
 def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> HeadConfig:
     """Return a head's settings with ``auto`` decided by the family and the tokenizer.
 
     Raises:
-        ConfigError: an ordinal head is asked for where it cannot be.
+        ConfigError: an ordinal head, or a mixture with one, is asked for where it cannot be.
     """
-    ordered = tokenizer is not None and tokenizer.digits is not None
-    able = ordered and isinstance(family, TokenFactorization) and family.normalizes
-    if head.distribution == "ordinal" and not able:
-        allowed = "auto or categorical: " + (
-            "this factorization reads more than a distribution from the network"
-            if ordered
-            else "this tokenizer's tokens are no ordered numbers, as those of dct, bins and bspline are"
-        )
-        raise ConfigError("head.distribution", head.distribution, allowed)
-    return replace(head, distribution="ordinal" if able and head.distribution != "categorical" else "categorical")
+    reason = why_no_numbers(family, tokenizer)
+    if head.distribution in NUMBERS and reason:
+        raise ConfigError("head.distribution", head.distribution, f"auto or categorical: {reason}")
+    if head.distribution != "auto":
+        return head
+    return replace(head, distribution="categorical" if reason else "ordinal")
+
+
+def lesson_of(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> Lesson | None:
+    """Return what the training loss adds to the likelihood; None where nothing.
+
+    Raises:
+        ConfigError: it has to add something, but the tokens are no numbers.
+    """
+    reason = why_no_numbers(family, tokenizer)
+    for name in ("soft_targets", "expected_l1"):
+        if getattr(head, name) and reason:
+            raise ConfigError(f"head.{name}", getattr(head, name), f"0: {reason}")
+    if tokenizer is None or tokenizer.digits is None or not (head.soft_targets or head.expected_l1):
+        return None
+    return Lesson(tokenizer.digits, head.soft_targets, head.soft_width, head.expected_l1)
+
+
+def why_no_numbers(family: Factorization, tokenizer: ActionTokenizer | None) -> str:
+    """Return why a network's answers cannot be distributions over numbers; empty where they can."""
+    if tokenizer is None or tokenizer.digits is None:
+        return "this tokenizer's tokens are no ordered numbers, as those of dct, bins and bspline are"
+    if not isinstance(family, TokenFactorization) or not family.normalizes:
+        return "this factorization reads more than a distribution from the network"
+    return ""

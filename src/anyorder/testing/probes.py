@@ -20,8 +20,8 @@ FALSE_ALARM = 1e-4
 ROWS = 4000
 
 
-ORDINAL: ContextVar[bool] = ContextVar("ORDINAL", default=False)
-"""Whether ``network_for`` gives networks an ordinal head."""
+HEAD: ContextVar[str] = ContextVar("HEAD", default="categorical")
+"""What ``network_for``'s networks answer with: ``categorical``, ``ordinal`` or ``mixture``."""
 
 Check = Callable[[Any], None]
 CHECKS: dict[str, tuple[Check, Callable[[Factorization], bool]]] = {}
@@ -65,11 +65,12 @@ def network_for(family: Factorization, length: int = 5, vocab: int = 7, seed: in
         return network.double().eval()
     levels = (1,) + (2,) * (length // 2) if length % 2 else (2,) * (length // 2)
     head = None
-    if ORDINAL.get() and answers_with_numbers(family):
+    if HEAD.get() != "categorical" and answers_with_numbers(family):
         head = OrdinalHead(WIDTH, length, (vocab,), components=2)
         # A fresh one answers every slot alike.
         torch.nn.init.normal_(head.out.weight, std=0.5)
-    return SlotNetwork(trunk, length, vocab, levels, head).double().eval()
+    mixed = head is not None and HEAD.get() == "mixture"
+    return SlotNetwork(trunk, length, vocab, levels, head, mixed).double().eval()
 
 
 def answers_with_numbers(family: Factorization) -> bool:
@@ -78,13 +79,13 @@ def answers_with_numbers(family: Factorization) -> bool:
 
 
 @contextmanager
-def ordinal_heads() -> Iterator[None]:
-    """Give the networks of ``network_for`` an ordinal head meanwhile, where the family can have one."""
-    token = ORDINAL.set(True)
+def ordinal_heads(kind: str = "ordinal") -> Iterator[None]:
+    """Give ``network_for``'s networks an ordinal head meanwhile, or a ``mixture``, where the family can have one."""
+    token = HEAD.set(kind)
     try:
         yield
     finally:
-        ORDINAL.reset(token)
+        HEAD.reset(token)
 
 
 def chunks_for(family: Factorization, rows: int, length: int = 5, vocab: int = 7, seed: int = 0) -> Tensor:
