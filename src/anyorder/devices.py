@@ -49,3 +49,13 @@ def device_here(name: str | None) -> str:
         check_device(name)
     logging.getLogger(__name__).warning("device %r is not on this machine: %r is taken", name, found[0])
     return found[0]
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds; the CPU's for other than CUDA.
+
+    What it draws is moved to the device.
+    """
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.default_generator

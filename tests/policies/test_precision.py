@@ -7,12 +7,12 @@ import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 
 from anyorder.datasets.read.statistics import Statistics
+from anyorder.devices import default_generator
 from anyorder.factorization import FactorizationConfig, Request
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion
 from anyorder.networks import EncoderConfig, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit
-from anyorder.policies.modeling_anyorder import default_generator
 from anyorder.policies.normalizer import Normalizer
 from anyorder.training.checkpoint import load_policy
 

@@ -9,7 +9,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor, nn
 
-from anyorder.devices import check_device
+from anyorder.devices import check_device, default_generator
 from anyorder.errors import ConfigError, DivergedError
 from anyorder.factorization import LogProb, Mixture, TokenFactorization
 from anyorder.factorization.noise import fractions, normals
@@ -294,13 +294,3 @@ def take_limit(policy: nn.Module, _keys: object = None) -> None:
     for network in policy.networks:
         if isinstance(network, ChunkNetwork) and not policy.factorization.discrete:
             network.limit = float(policy.normalizer(ACTION).limit)
-
-
-def default_generator(device: torch.device) -> torch.Generator:
-    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds; the CPU's for other than CUDA.
-
-    What it draws is moved to the device.
-    """
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
-    return torch.default_generator
