@@ -40,7 +40,7 @@ class DemoConfig(Settings):
     output_dir: str = setting("outputs/demo", "A folder without a finished demo; an interrupted one continues.")
     episodes: int = setting(400, "Demonstrations.", least=1, most=MAX_COUNT)
     policies: list[str] = setting(list(POLICIES), "The factorizations to train.")
-    steps: int = setting(3000, "Optimizer steps of each policy.", least=1, most=MAX_COUNT)
+    steps: int = setting(1000, "Optimizer steps of each policy.", least=1, most=MAX_COUNT)
     rollouts: int = setting(100, "Episodes of each policy, on seeds that were not recorded.", least=1, most=MAX_COUNT)
     videos: int = setting(1, "Filmed episodes of each policy.", least=0, most=MAX_COUNT)
     workers: int = setting(2, "Policies trained at the same time, one CPU thread each.", least=1, most=MAX_WORKERS)
