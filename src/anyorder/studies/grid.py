@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SOFTMAX = HeadConfig("categorical")
 """The head of every run from before there was a choice."""
+LATER = (("queries", False), ("lookahead", 1), ("noise", "uniform"))
+"""Settings of factorizations that are younger than the first studies, with what was meant before."""
 FORMAT = 1
 """This number is raised when the same settings would train another run, so that ids of runs differ."""
 SPEED_FLOPS_PER_S = 35e9
@@ -57,10 +59,12 @@ class RunSettings:
 
     @property
     def id(self) -> str:
-        """Hash of the settings; runs from before there were heads keep theirs."""
+        """Hash of the settings; runs from before there were ``LATER`` ones keep theirs."""
         plain = to_plain(self)
         if self.head == SOFTMAX:
             del plain["head"]
+        given = plain["factorization"]
+        plain["factorization"] = {name: value for name, value in given.items() if (name, value) not in LATER}
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
