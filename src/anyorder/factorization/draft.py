@@ -13,6 +13,7 @@ from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.point_estimates import Point, nearest_token
 from anyorder.factorization.precision import to_float64
+from anyorder.factorization.slots import AskingNetwork
 
 
 @dataclass(frozen=True)
@@ -270,14 +271,12 @@ class Draft:
         return Sample(self.code, self.log_prob, self.calls, self.slots)
 
 
-class Counted:
+class Counted(AskingNetwork):
     """A network whose calls and slots are added to a draft's ``calls`` and ``slots``."""
 
     def __init__(self, network: Any, draft: Any) -> None:
-        self.network, self.draft = network, draft
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
+        super().__init__(network)
+        self.draft = draft
 
     def __call__(self, asked: Any, *rest: Any, **options: Any) -> Any:
         """Count the slots, (tokens, positions, targets) or values, and pass on."""

@@ -1,16 +1,16 @@
 """Classifier-free guidance on the observation, for every family: a network that asks twice."""
 
-from typing import Any
+from typing import Any, override
 
 import torch
 from torch import Tensor
 
 from anyorder.factorization.checks import check_sampling
 from anyorder.factorization.conditionals import Categorical
-from anyorder.factorization.slots import Slots
+from anyorder.factorization.slots import AskingNetwork, Slots
 
 
-class Guided:
+class Guided(AskingNetwork):
     """A network whose answers are pushed away from what it would say without the observation (arXiv 2207.12598).
 
     Formula: ``l = l_null + scale * (l_observed - l_null)``, on logits for tokens and on predictions for values;
@@ -30,12 +30,9 @@ class Guided:
 
     def __init__(self, network: Any, scale: float, context_tokens: int) -> None:
         check_sampling(guidance=scale)
-        self.network = network
+        super().__init__(network)
         self.scale = scale
         self.context_tokens = context_tokens
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
 
     def prefill(self, context: Tensor) -> Any:
         """Encode the context and, as further rows, the context without the observation."""
@@ -43,6 +40,7 @@ class Guided:
         null[:, : self.context_tokens] = 0
         return self.network.prefill(torch.cat([context, null]))
 
+    @override
     def __call__(self, asked: Any, cache: Any, *rest: Any, **options: Any) -> Any:
         """Ask for both and combine; slots as ``TokenNetwork`` takes them, or values as ``ValueNetwork`` does."""
         twice = [doubled(given) for given in rest]

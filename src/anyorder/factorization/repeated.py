@@ -12,9 +12,10 @@ from anyorder.factorization.base import Factorization
 from anyorder.factorization.categorical import ANSWER
 from anyorder.factorization.checks import refuse_rows
 from anyorder.factorization.draft import Request, Sample
+from anyorder.factorization.slots import AskingNetwork
 
 
-class Repeated:
+class Repeated(AskingNetwork):
     """A network asked about rows that come ``times`` times, side by side: it reads the context of each once.
 
     Args:
@@ -23,14 +24,8 @@ class Repeated:
     """
 
     def __init__(self, network: Any, times: int) -> None:
-        self.network, self.times = network, times
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-    def __call__(self, *asked: Any, **options: Any) -> Any:
-        """Pass on."""
-        return self.network(*asked, **options)
+        super().__init__(network)
+        self.times = times
 
     def prefill(self, context: Tensor) -> Any:
         """Encode one of each ``times`` rows, which are equal, and repeat what is kept of it."""

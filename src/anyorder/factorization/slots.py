@@ -90,6 +90,24 @@ class EmbeddingNetwork(Protocol):
         """Return conditionals (batch, length); vectors (batch, length, width) stand where embeddings do."""
 
 
+class AskingNetwork:
+    """A network that asks another one in its own way; what it does not say itself is the other's.
+
+    Args:
+        network: the network to ask, of any kind above.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def __call__(self, *asked: Any, **options: Any) -> Any:
+        """Pass on."""
+        return self.network(*asked, **options)
+
+
 def in_place_slots(network: TokenNetwork, code: Tensor, first: int = 0) -> Slots:
     """Return the slots in which every token, MASK where unknown, predicts its own position, from ``first`` on."""
     positions = torch.arange(first, first + code.shape[1], device=code.device).expand_as(code)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.conditionals import Conditionals, digits
+from anyorder.factorization.slots import AskingNetwork
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,20 @@ def near(x: Tensor, size: int, width: float) -> Tensor:
     return torch.softmax(-distance.square() / 2, -1)
 
 
-class Taught:
+class Taught(AskingNetwork):
     """A network for a training loss: its answers' log-probabilities are training scores by a ``Lesson``.
 
     They are no likelihoods: nothing else asks it.
     """
 
     def __init__(self, network: Any, lesson: Lesson) -> None:
-        self.network = network
+        super().__init__(network)
         self.lesson = lesson
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-    def __call__(self, *given: Any, **options: Any) -> Any:
+    @override
+    def __call__(self, *asked: Any, **options: Any) -> Any:
         """Ask, as one asks a ``TokenNetwork``."""
-        answer, cache = self.network(*given, **options)
+        answer, cache = self.network(*asked, **options)
         return TaughtConditionals(answer, self.lesson), cache
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from anyorder.factorization import Categorical, Factorization, Slots, TokenAutomaton, TokenFactorization
+from anyorder.factorization.slots import AskingNetwork
 from anyorder.networks import ChunkNetwork, OrdinalHead, SlotNetwork, TransformerConfig
 from anyorder.testing.toy import TabularNetwork, context
 
@@ -128,7 +129,7 @@ def exactly_one_two() -> TokenAutomaton:
     return TokenAutomaton(token_class, torch.tensor([[0, 1], [1, -1]]), start=0, accept=1)
 
 
-class Spoiled:
+class Spoiled(AskingNetwork):
     """A network one number of whose answer to one row is spoiled, from some call on.
 
     Args:
@@ -139,10 +140,8 @@ class Spoiled:
     """
 
     def __init__(self, network: Any, value: float, row: int, call: int = 0) -> None:
-        self.network, self.value, self.row, self.left = network, value, row, call
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
+        super().__init__(network)
+        self.value, self.row, self.left = value, row, call
 
     def __call__(self, *given: Any, **options: Any) -> Any:
         """Ask and spoil."""
@@ -165,14 +164,12 @@ class Spoiled:
         return answer
 
 
-class Counting:
+class Counting(AskingNetwork):
     """Counts a network's calls and slots."""
 
     def __init__(self, network: Any) -> None:
-        self.network, self.calls, self.slots = network, 0, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
+        super().__init__(network)
+        self.calls = self.slots = 0
 
     def __call__(self, first: Any, *rest: Any, **options: Any) -> Any:
         """Count and pass on."""
