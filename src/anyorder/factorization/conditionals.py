@@ -1,7 +1,7 @@
 """What a network says of tokens: one distribution a slot."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, override
@@ -40,12 +40,7 @@ class Conditionals(ABC):
 
         They are for tokens that are ordered numbers; see ``Ordinal``.
         """
-        # The fastest digit is innermost.
-        scores = torch.log_softmax(at_least_float32(self.logits), -1)
-        table = scores.reshape(*scores.shape[:-1], *reversed(sizes))
-        places = range(-len(sizes), 0)
-        others = [[place for place in places if place != -1 - digit] for digit in range(len(sizes))]
-        return [torch.logsumexp(table, rest) if rest else table for rest in others]
+        return per_digit(torch.log_softmax(at_least_float32(self.logits), -1), sizes, torch.logsumexp)
 
     def mean(self, sizes: Sequence[int]) -> Tensor:
         """Return the expected number of each digit, (..., digits), where ``sizes`` says the digits."""
@@ -225,6 +220,24 @@ def every_mass(mixture: Tensor, size: int) -> Tensor:
     sure = torch.zeros_like(log_weights) if size == 1 else log_weights[..., :0, :]
     scores = torch.cat([sure, below[..., :1, :], inside, above[..., -1:, :]], -2)
     return torch.logsumexp(log_weights + scores, -1)
+
+
+def per_digit(scores: Tensor, sizes: Sequence[int], pooled: Callable[[Tensor, list[int]], Tensor]) -> list[Tensor]:
+    """Return scores of tokens, (..., vocabulary), as those of each digit's numbers, (..., size).
+
+    Args:
+        scores: of the tokens.
+        sizes: how many numbers each digit of a token has, the fastest first.
+        pooled: pools a table over some of its axes, those of the other digits.
+
+    >>> per_digit(torch.tensor([1, 2, 3, 4]), (2, 2), torch.sum)
+    [tensor([4, 6]), tensor([3, 7])]
+    """
+    # The fastest digit is innermost.
+    table = scores.reshape(*scores.shape[:-1], *reversed(sizes))
+    places = range(-len(sizes), 0)
+    others = [[place for place in places if place != -1 - digit] for digit in range(len(sizes))]
+    return [pooled(table, rest) if rest else table for rest in others]
 
 
 def digits(tokens: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.categorical import probabilities
-from anyorder.factorization.conditionals import digits
+from anyorder.factorization.conditionals import digits, per_digit
 
 Point = Callable[[Tensor], Tensor]
 """A function from probabilities of the numbers 0..n-1, (..., n), to one number for each law, (...), whole or not."""
@@ -66,11 +66,8 @@ def nearest_token(logits: Tensor, sizes: Sequence[int], point: Point) -> Tensor:
     (tensor(1), tensor(0))
     """
     law = probabilities(logits, 1.0)
-    parts = law.view(*law.shape[:-1], *reversed(sizes))
     places = digits(torch.arange(law.shape[-1], device=law.device), sizes)
     distance = torch.zeros_like(law)
-    for place in range(len(sizes)):
-        others = [-1 - k for k in range(len(sizes)) if k != place]
-        number = point(parts.sum(others) if others else parts)
-        distance = distance + (places[:, place] - number.unsqueeze(-1)).square()
+    for place, of_digit in zip(places.unbind(-1), per_digit(law, sizes, torch.sum), strict=True):
+        distance = distance + (place - point(of_digit).unsqueeze(-1)).square()
     return distance.masked_fill((logits == -torch.inf).to(law.device), torch.inf).argmin(-1).to(logits.device)
