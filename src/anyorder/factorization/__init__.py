@@ -7,8 +7,8 @@ from anyorder.factorization.conditionals import Categorical, Conditionals
 from anyorder.factorization.constraint import LegalTokens, TokenAutomaton
 from anyorder.factorization.decision import DecodeConfig
 from anyorder.factorization.draft import Draft, Request, Sample
+from anyorder.factorization.ensemble import Ensemble
 from anyorder.factorization.joint import Joint
-from anyorder.factorization.mixture import Mixture
 from anyorder.factorization.slots import Slots, TokenNetwork, ValueNetwork, in_place_slots
 from anyorder.settings import import_members
 
@@ -20,12 +20,12 @@ __all__ = [
     "Conditionals",
     "DecodeConfig",
     "Draft",
+    "Ensemble",
     "Factorization",
     "FactorizationConfig",
     "Joint",
     "LegalTokens",
     "LogProb",
-    "Mixture",
     "Request",
     "Sample",
     "Slots",

@@ -9,7 +9,7 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from anyorder.factorization import Factorization, Mixture, Request
+from anyorder.factorization import Ensemble, Factorization, Request
 from anyorder.factorization.guidance import Guided
 from anyorder.factorization.repeated import repeated, sample_repeated
 from anyorder.networks import ChunkNetwork, SlotNetwork
@@ -89,7 +89,7 @@ class ActingPolicy(PreTrainedPolicy):
         # Where nothing is drawn all samples are one.
         times = 1 if rule is None or self.factorization.deterministic else decode.samples
         if len(networks) > 1:
-            sample = repeated(Mixture(self.factorization, networks).sample, context, request, times)
+            sample = repeated(Ensemble(self.factorization, networks).sample, context, request, times)
         else:
             sample = sample_repeated(self.factorization, networks[0], context, request, times)
         # Guidance asks with and without the observation.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anyorder.devices import check_device, default_generator
 from anyorder.errors import ConfigError, DivergedError
-from anyorder.factorization import LogProb, Mixture, TokenFactorization
+from anyorder.factorization import Ensemble, LogProb, TokenFactorization
 from anyorder.factorization.noise import fractions, normals
 from anyorder.factorization.teaching import Taught
 from anyorder.networks import ChunkNetwork, ObservationEncoder, SlotNetwork
@@ -23,7 +23,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import Member, lesson_of, make_network, resolved
+from anyorder.policies.networks import EnsembleMember, lesson_of, make_network, resolved
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -79,7 +79,9 @@ class AnyOrderPolicy(ActingPolicy):
         self.lesson = lesson_of(config.head, family, self.tokenizer)
         # Members that there are not leave no trace in the weights.
         self.others = nn.ModuleList(
-            Member(ObservationEncoder(spec, config.network.width, config.encoder), make_network(config, family)[1])
+            EnsembleMember(
+                ObservationEncoder(spec, config.network.width, config.encoder), make_network(config, family)[1]
+            )
             for _ in range(config.ensemble - 1)
         )
         if not family.discrete:
@@ -218,7 +220,7 @@ class AnyOrderPolicy(ActingPolicy):
         repeats = self.config.repeats if self.training else 1
         options: Any = {"generator": generator, "progress": progress, "repeats": repeats}
         if self.others:
-            return Mixture(self.factorization, networks).loss(code, context, **options)
+            return Ensemble(self.factorization, networks).loss(code, context, **options)
         return self.factorization.repeated_loss(networks[0], code, context, **options)
 
     def forward(
@@ -268,19 +270,19 @@ class AnyOrderPolicy(ActingPolicy):
             allowed = "a factorization of tokens, which has a likelihood"
             raise ConfigError("factorization", self.config.factorization[TYPE_KEY], allowed)
         if self.others:
-            return Mixture(family, self.networks).log_prob(code, context, generator=generator, samples=samples)
+            return Ensemble(family, self.networks).log_prob(code, context, generator=generator, samples=samples)
         return family.log_prob(network, code, context, generator=generator, samples=samples)
 
     @property
     def encoders(self) -> list[ObservationEncoder]:
         """The encoder of each member."""
-        return [self.encoder, *(cast(Member, member).encoder for member in self.others)]
+        return [self.encoder, *(cast(EnsembleMember, member).encoder for member in self.others)]
 
     @property
     @override
     def networks(self) -> list[SlotNetwork | ChunkNetwork]:
         """The network of each member."""
-        return [self.network, *(cast(Member, member).network for member in self.others)]
+        return [self.network, *(cast(EnsembleMember, member).network for member in self.others)]
 
     @property
     def trainable(self) -> int:

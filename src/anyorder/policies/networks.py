@@ -18,7 +18,7 @@ NUMBERS = ("ordinal", "mixture")
 """Distributions of a head that need tokens that are ordered numbers."""
 
 
-class Member(nn.Module):
+class EnsembleMember(nn.Module):
     """A further member of an ensemble: the encoder and the network that it has of its own."""
 
     def __init__(self, encoder: ObservationEncoder, network: SlotNetwork | ChunkNetwork) -> None:

@@ -16,7 +16,7 @@ from anyorder.factorization.noise import levels
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Ensemble:
     """The joint ``p(x | c) = (1 / M) sum_m p_m(x | c)`` of M members: a family and M networks.
 
     It is the mean of joints, not of conditionals, so it is exact: ``log p = logsumexp_m log p_m - ln M``, and to
@@ -33,7 +33,7 @@ class Mixture:
     >>> family = FactorizationConfig.named("autoregressive").build()
     >>> networks = [TabularNetwork(length=2, vocab_size=3, seed=seed) for seed in (0, 1)]
     >>> codes, generator = networks[0].codes, torch.Generator().manual_seed(0)
-    >>> found = Mixture(family, networks).log_prob(codes, torch.zeros(len(codes), 2, 1, 1), generator=generator)
+    >>> found = Ensemble(family, networks).log_prob(codes, torch.zeros(len(codes), 2, 1, 1), generator=generator)
     >>> round(float(found.value.exp().sum()), 6)
     1.0
     """

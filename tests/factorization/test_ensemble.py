@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anyorder.errors import ConfigError, NotFiniteError
-from anyorder.factorization import Mixture, Request, TokenFactorization
+from anyorder.factorization import Ensemble, Request, TokenFactorization
 from anyorder.testing.probes import (
     LENGTH,
     LEVELS,
@@ -40,7 +40,7 @@ def contexts(rows, members=3):
 def test_the_law_is_the_mean_of_the_members_and_sums_to_one(config):
     made, networks = config.build(), tables()
     codes = networks[0].codes
-    found = Mixture(made, networks).log_prob(codes, contexts(len(codes)), generator=generator())
+    found = Ensemble(made, networks).log_prob(codes, contexts(len(codes)), generator=generator())
     mean = torch.stack([log_law(made, network).exp() for network in networks]).mean(0)
     torch.testing.assert_close(found.value.exp(), mean, rtol=0, atol=1e-12)
     assert found.value.exp().sum().item() == pytest.approx(1, abs=1e-10)
@@ -50,7 +50,7 @@ def test_the_law_is_the_mean_of_the_members_and_sums_to_one(config):
 @pytest.mark.parametrize("config", [config for config in EXACT if config.build().simulates], ids=named)
 def test_samples_follow_the_law_of_the_mixture(config):
     made, networks = config.build(), tables()
-    sample = Mixture(made, networks).sample(contexts(ROWS), Request(generator(8)))
+    sample = Ensemble(made, networks).sample(contexts(ROWS), Request(generator(8)))
     law = torch.stack([log_law(made, network).exp() for network in networks]).mean(0)
     assert_follows(sample.chunk, law, networks[0].codes, "samples of the mixture")
 
@@ -61,7 +61,7 @@ def test_it_is_not_the_mean_of_conditionals():
     for token, network in enumerate(networks):
         network.table = torch.full_like(network.table, -math.inf)
         network.table[..., token] = 0.0
-    sample = Mixture(family("autoregressive"), networks).sample(contexts(200, 2), Request(generator()))
+    sample = Ensemble(family("autoregressive"), networks).sample(contexts(200, 2), Request(generator()))
     found, counts = sample.chunk.unique(dim=0, return_counts=True)
     assert found.tolist() == [[0] * LENGTH, [1] * LENGTH]
     assert counts.min() > 70
@@ -71,7 +71,7 @@ def test_it_is_not_the_mean_of_conditionals():
 def test_bounds_give_a_bound(config):
     made, networks = config.build(), tables(0.0)
     codes = networks[0].codes
-    found = Mixture(made, networks).log_prob(codes, contexts(len(codes)), generator=generator(), samples=64)
+    found = Ensemble(made, networks).log_prob(codes, contexts(len(codes)), generator=generator(), samples=64)
     # Of Gibbs: no bound averages above the negative entropy of the joint that the codes come from.
     truth = torch.stack([network.log_joint(codes).exp() for network in networks]).mean(0)
     gap = (truth * (truth.log() - found.value)).sum()
@@ -84,7 +84,7 @@ def test_every_family_can_be_mixed(config):
     made = config.build()
     networks = [network_for(made, seed=seed) for seed in (0, 1)]
     seen = torch.stack([observations(6), observations(6, seed=1)], 1)
-    mixture, code = Mixture(made, networks), chunks_for(made, 6)
+    mixture, code = Ensemble(made, networks), chunks_for(made, 6)
     loss = mixture.loss(code, seen, generator=generator())
     draws = generator()
     alone = [made.loss(n, code, seen[:, i], generator=draws) for i, n in enumerate(networks)]
@@ -109,14 +109,14 @@ def test_every_family_can_be_mixed(config):
 def test_one_member_is_itself():
     made, network = family("autoregressive"), tables(members=1)
     codes = network[0].codes
-    found = Mixture(made, network).log_prob(codes, contexts(len(codes), 1), generator=generator())
+    found = Ensemble(made, network).log_prob(codes, contexts(len(codes), 1), generator=generator())
     torch.testing.assert_close(found.value, log_law(made, network[0]))
 
 
 def test_known_tokens_are_refused():
     known = torch.zeros(4, LENGTH, dtype=torch.int64)
     with pytest.raises(ConfigError, match=r"known: .* as an ensemble cannot condition"):
-        Mixture(family("autoregressive"), tables()).sample(contexts(4), Request(generator(), known=known))
+        Ensemble(family("autoregressive"), tables()).sample(contexts(4), Request(generator(), known=known))
 
 
 def test_what_is_not_finite_names_its_row_of_the_batch():
@@ -124,12 +124,12 @@ def test_what_is_not_finite_names_its_row_of_the_batch():
     networks = [network_for(made), Spoiled(network_for(made), math.nan, row=2)]
     seen = torch.stack([observations(4), observations(4)], 1)
     with torch.no_grad(), pytest.raises(NotFiniteError) as raised:
-        Mixture(made, networks).sample(seen, Request(generator()))
+        Ensemble(made, networks).sample(seen, Request(generator()))
     assert raised.value.rows == (2,)
     made = family("autoregressive")
     networks = [network_for(made), Spoiled(network_for(made), math.nan, row=0)]
     seen = torch.stack([observations(40), observations(40)], 1)
     drawn = torch.randint(2, (40,), generator=generator())
     with torch.no_grad(), pytest.raises(NotFiniteError) as raised:
-        Mixture(made, networks).sample(seen, Request(generator()))
+        Ensemble(made, networks).sample(seen, Request(generator()))
     assert raised.value.rows == (int(drawn.nonzero()[0]),)
