@@ -180,8 +180,15 @@ def held_out(cell: Cell, folder: Path) -> HeldOut:
 
 def success(cell: Cell, folder: Path) -> str:
     """Return a cell's success with its Wilson interval."""
+    summary = json.loads((cell.folder(folder) / "rollout/summary.json").read_text())
+    return rate(summary["successes"], summary["episodes"])
+
+
+def rate(successes: int, episodes: int) -> str:
+    """Return a success rate with its Wilson interval; empty where nothing was rolled out."""
     from anyorder.rollouts.statistics import wilson_interval
 
-    summary = json.loads((cell.folder(folder) / "rollout/summary.json").read_text())
-    low, high = wilson_interval(summary["successes"], summary["episodes"])
-    return f"{summary['successes']}/{summary['episodes']} ({low:.0%}-{high:.0%})"
+    if not episodes:
+        return ""
+    low, high = wilson_interval(successes, episodes)
+    return f"{successes}/{episodes} ({low:.0%}-{high:.0%})"

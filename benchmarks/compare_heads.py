@@ -6,9 +6,7 @@ the same episodes. Finished cells are kept, so a killed run continues. Prints Ma
 
 from typing import Any
 
-from cells import Cell, HeldOut, arguments, held_out, measure
-
-from anyorder.rollouts.statistics import wilson_interval
+from cells import Cell, HeldOut, arguments, held_out, measure, rate
 
 HEADS: dict[str, dict[str, Any]] = {"softmax": {"distribution": "categorical"}, "ordinal": {"distribution": "ordinal"}}
 FAMILIES = ("autoregressive", "next_frequency", "masked_diffusion", "independent")
@@ -41,12 +39,9 @@ def main() -> None:
     print(f"| {' | '.join((*heads, 'held-out error', 'success (95 % Wilson)', 'CPU s'))} |")
     print("|---|---|---|---:|---:|---:|---:|---:|")
     for (task, demos, family, name), row in rows.items():
-        found = [held_out(run, options.folder) for run in row]
-        done = sum(outcomes[run.folder(options.folder)] for run in row)
-        print(
-            f"| {task}, {demos} | {family} | {name} | {figures(found)[0]} | {figures(found)[1]} | "
-            f"{figures(found)[2]} | {rate(done, options.episodes * len(row))} | {figures(found)[3]} |"
-        )
+        training, nll, error, cpu_s = figures([held_out(run, options.folder) for run in row])
+        success = rate(sum(outcomes[run.folder(options.folder)] for run in row), options.episodes * len(row))
+        print(f"| {task}, {demos} | {family} | {name} | {training} | {nll} | {error} | {success} | {cpu_s} |")
 
 
 def figures(found: list[HeldOut]) -> tuple[str, str, str, str]:
@@ -56,14 +51,6 @@ def figures(found: list[HeldOut]) -> tuple[str, str, str, str]:
     parts = ((training, 1), (nll, 3), ([run.error for run in found], 4), ([run.cpu_s for run in found], 0))
     texts = [f"{sum(x) / len(x):.{n}f} ({min(x):.{n}f}-{max(x):.{n}f})" if x else "" for x, n in parts]
     return texts[0], texts[1], texts[2], texts[3]
-
-
-def rate(successes: int, episodes: int) -> str:
-    """Return a success rate with its interval; empty where nothing was rolled out."""
-    if not episodes:
-        return ""
-    low, high = wilson_interval(successes, episodes)
-    return f"{successes}/{episodes} ({low:.0%}-{high:.0%})"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ Markdown.
 import json
 from pathlib import Path
 
-from cells import Cell, arguments, measure
+from cells import Cell, arguments, measure, rate
 
-from anyorder.rollouts.statistics import mcnemar_p, wilson_interval
+from anyorder.rollouts.statistics import mcnemar_p
 
 CHOOSING_SEED = 500_000
 TASKS = {"so101_lift": 25, "so101_pick_place": 100}
@@ -41,10 +41,9 @@ def main() -> None:
             p = mcnemar_p(*alone)
             for arm, result, only in zip(pair, results, alone, strict=True):
                 name = cells(task, *arm)[0].name
-                low, high = wilson_interval(sum(result), len(result))
                 part = len(result) // len(SEEDS)
                 each = ", ".join(str(sum(result[i : i + part])) for i in range(0, len(result), part))
-                success = f"{sum(result)}/{len(result)} ({low:.0%}-{high:.0%})"
+                success = rate(sum(result), len(result))
                 print(f"| {task}, {demos} | {name} | {success} | {each} | {only} | {p:.2g} |")
 
 

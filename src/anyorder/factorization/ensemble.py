@@ -44,7 +44,7 @@ class Ensemble:
     def loss(
         self, code: Tensor, contexts: Tensor, *, generator: torch.Generator, progress: float = 1.0, repeats: int = 1
     ) -> Tensor:
-        """Return the mean of the members' training losses, (batch,): each learns as if it were alone.
+        """Return the mean of the members' training losses, (batch,); none learns from another.
 
         Args:
             code: as of ``Factorization.loss``.
