@@ -60,28 +60,32 @@ def arguments(description: str, folder: str, steps: int) -> argparse.ArgumentPar
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps of each policy")
     parser.add_argument("--episodes", type=int, default=100, help="rollouts a cell, on unseen seeds")
     parser.add_argument("--workers", type=int, default=2, help="cells at a time, one thread each")
+    parser.add_argument("--device", default="cpu", help="where policies are trained; they act on the CPU")
     return parser
 
 
 DONE = "trained.json"
 """File in a cell's folder that says its training is over, and what it cost."""
 
+LEARNT_DRAWS, LEARNT_CHUNKS = 4, 256
+"""Of the NLL on training chunks: draws a chunk, where it is a bound, and chunks."""
+
 TEST_SEED = 1_000_000
 """Of the first episode of a rollout that reports, ``anyorder rollout``'s own."""
 
 
-def measure(
-    cells: list[Cell], folder: Path, steps: int, episodes: int, workers: int, first_seed: int = TEST_SEED
-) -> dict[Path, int]:
+def measure(cells: list[Cell], options: argparse.Namespace, first_seed: int = TEST_SEED) -> dict[Path, int]:
     """Record, train and roll out every cell that is not on disk yet; return the successes of each by its folder.
 
-    ``first_seed`` is the first episode's; with ``episodes`` 0 nothing is rolled out.
+    ``options`` are those of ``arguments``; with ``episodes`` 0 nothing is rolled out. ``first_seed`` is the first
+    episode's.
     """
+    folder: Path = options.folder
     for task in dict.fromkeys(cell.task for cell in cells):
         record(folder, task, max(cell.demos for cell in cells if cell.task == task))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [pool.submit(work, cell, folder, steps, episodes, first_seed) for cell in cells]
+    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        jobs = [pool.submit(work, cell, options, first_seed) for cell in cells]
         for cell, job in zip(cells, jobs, strict=True):
             print(cell.task, cell.demos, cell.name, cell.seed, *job.result(), flush=True)
         return {cell.folder(folder): job.result()[0] for cell, job in zip(cells, jobs, strict=True)}
@@ -102,7 +106,7 @@ def record(folder: Path, task: str, count: int) -> None:
     record.run(record.RecordConfig(env=env, root=root, episodes=count, resume=True), Console(quiet=True))
 
 
-def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = TEST_SEED) -> tuple[int, int]:
+def work(cell: Cell, options: argparse.Namespace, first_seed: int = TEST_SEED) -> tuple[int, int]:
     """Train and roll out one cell; returns successes and episodes.
 
     Raises:
@@ -115,6 +119,7 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
     from anyorder.training.config import TrainConfig
 
     torch.set_num_threads(1)
+    folder, steps, episodes = options.folder, options.steps, options.episodes
     run = cell.folder(folder)
     summary = run / "rollout" / "summary.json"
     if not (summary if episodes else run / DONE).exists():
@@ -128,13 +133,14 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
             "steps": steps,
             "eval_freq": steps,
             "seed": cell.seed,
-            "device": "cpu",
+            "device": options.device,
             "resume": True,
             "progress": False,
         }
         started = time.process_time()
         train.run(from_plain(TrainConfig, plain), Console(quiet=True))
-        (run / DONE).write_text(json.dumps({"steps": steps, "cpu_s": time.process_time() - started}))
+        cpu_s = time.process_time() - started
+        (run / DONE).write_text(json.dumps({"steps": steps, "cpu_s": cpu_s, "train_nll": training_nll(run)}))
     if episodes and not summary.exists():
         rollout.run(
             rollout.RolloutConfig(policy=str(run), episodes=episodes, seed=first_seed, videos=0, device="cpu"),
@@ -149,6 +155,22 @@ def work(cell: Cell, folder: Path, steps: int, episodes: int, first_seed: int = 
     return found["successes"], found["episodes"]
 
 
+def training_nll(run: Path) -> float | None:
+    """Return a run's NLL on chunks it has learnt from, in nats an action value; None without a likelihood."""
+    from anyorder.settings import from_plain
+    from anyorder.training.checkpoint import load_policy
+    from anyorder.training.config import DatasetConfig
+    from anyorder.training.data import load_chunks
+    from anyorder.training.evaluate import validate
+    from anyorder.training.resume import read_settings
+
+    saved = read_settings(run)
+    assert saved is not None
+    policy = load_policy(run, device="cpu")
+    chunks, _ = load_chunks(from_plain(DatasetConfig, saved["dataset"]), policy.config.chunk_size)
+    return validate(policy, chunks, samples=LEARNT_DRAWS, limit=LEARNT_CHUNKS, seed=0).nll_nats_per_value
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """What a trained cell says of the episodes that were held out.
@@ -156,13 +178,13 @@ class HeldOut:
     Attributes:
         nll: nats an action value, or an upper bound; None where the family has no likelihood.
         error: mean absolute error of the actions, in half their range.
-        train_nll: nats a chunk in the last logged training steps.
+        train_nll: the NLL of chunks it has learnt from.
         cpu_s: CPU seconds of training and validation.
     """
 
     nll: float | None
     error: float
-    train_nll: float
+    train_nll: float | None
     cpu_s: float
 
 
@@ -174,8 +196,8 @@ def held_out(cell: Cell, folder: Path) -> HeldOut:
     def last(key: str) -> Any:
         return next((line[key] for line in reversed(lines) if key in line), None)
 
-    cpu_s = json.loads((run / DONE).read_text())["cpu_s"]
-    return HeldOut(last("val_nll_nats_per_value"), last("chunk_error"), last("train_loss"), cpu_s)
+    done = json.loads((run / DONE).read_text())
+    return HeldOut(last("val_nll_nats_per_value"), last("chunk_error"), done["train_nll"], done["cpu_s"])
 
 
 def success(cell: Cell, folder: Path) -> str:

@@ -50,7 +50,7 @@ def main() -> None:
         for arm in ARMS
     ]
     cells = sorted((cell for row in rows for cell in row), key=lambda cell: options.tasks.index(cell.task))
-    measure(cells, options.folder, options.steps, options.episodes, options.workers)
+    measure(cells, options)
     heads = [f"{task.split('_', 1)[1]}, {DEMOS[task]} demos" for task in options.tasks]
     print("| family | tokens | nats a chunk | calls a chunk | " + " | ".join(heads) + " |")
     print("|---|---|---:|---:|" + "---|" * len(heads))

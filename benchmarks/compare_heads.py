@@ -1,17 +1,16 @@
-"""What a token's distribution is worth: heads crossed with factorizations, by held-out error, likelihood and success.
+"""What a token's distribution is worth: heads crossed with factorizations, by likelihood, held-out error and success.
 
-The same demonstrations, network, tokens, steps and training seeds in every cell; nobody is regularised. Rollouts meet
-the same episodes. Finished cells are kept, so a killed run continues. Prints Markdown.
+The same demonstrations, network, tokens, steps and training seeds in every cell. Nobody is regularised, or, with
+``--tuned``, everybody has what ``tune_families.py`` found best for it. Rollouts meet the same episodes. Finished cells
+are kept, so a killed run continues. Prints Markdown.
 """
 
-from typing import Any
+from pathlib import Path
 
-from cells import Cell, HeldOut, arguments, held_out, measure, rate
+from arms import CONTINUOUS, FAMILIES, HEADS, Arm, figures, tuned
+from cells import arguments, held_out, measure, rate
 
-HEADS: dict[str, dict[str, Any]] = {"softmax": {"distribution": "categorical"}, "ordinal": {"distribution": "ordinal"}}
-FAMILIES = ("autoregressive", "next_frequency", "masked_diffusion", "independent")
 TASKS = ("so101_lift", "so101_pick_place", "metaworld_pick-place-v3")
-PEERS = ("regression", "mip")
 
 
 def main() -> None:
@@ -19,38 +18,32 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="names as of anyorder record env=")
     parser.add_argument("--demos", nargs="+", type=int, default=(50, 100), help="how many demonstrations")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="of training")
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--families", nargs="+", default=(*FAMILIES, *CONTINUOUS), choices=(*FAMILIES, *CONTINUOUS))
+    parser.add_argument("--heads", nargs="+", default=tuple(HEADS), choices=HEADS)
+    parser.add_argument("--tuned", type=Path, help="tuned.json of tune_families.py")
     options = parser.parse_args()
 
-    arms = [(family, {"head": head}, name) for family in options.families for name, head in HEADS.items()]
-    arms += [(family, {}, "") for family in PEERS]
+    arms = [Arm(family, head) for family in options.families if family in FAMILIES for head in options.heads]
+    arms += [Arm(family) for family in options.families if family in CONTINUOUS]
     rows = {
-        (task, demos, family, name): [
-            Cell(task, demos, family, tokenizer="dct", seed=seed, training=training) for seed in options.seeds
-        ]
+        (task, demos, arm): [arm.cell(task, demos, seed, tuned(arm, options.tuned)) for seed in options.seeds]
         for task in options.tasks
         for demos in options.demos
-        for family, training, name in arms
+        for arm in arms
     }
     # The first seed of every cell comes first, so that an unfinished run already compares.
     every = [row[i] for i in range(len(options.seeds)) for row in rows.values()]
-    outcomes = measure(every, options.folder, options.steps, options.episodes, options.workers)
-    heads = ("task, demonstrations", "family", "head", "training nats a chunk", "held-out nats a value")
-    print(f"| {' | '.join((*heads, 'held-out error', 'success (95 % Wilson)', 'CPU s'))} |")
-    print("|---|---|---|---:|---:|---:|---:|---:|")
-    for (task, demos, family, name), row in rows.items():
-        training, nll, error, cpu_s = figures([held_out(run, options.folder) for run in row])
+    outcomes = measure(every, options)
+    heads = ("task, demonstrations", "family, head", "training NLL", "held-out NLL", "held-out error", "CPU s")
+    print(f"\n| {' | '.join((*heads, 'success (95 % Wilson)'))} |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for (task, demos, arm), row in rows.items():
+        numbers = figures([held_out(run, options.folder) for run in row])
         success = rate(sum(outcomes[run.folder(options.folder)] for run in row), options.episodes * len(row))
-        print(f"| {task}, {demos} | {family} | {name} | {training} | {nll} | {error} | {success} | {cpu_s} |")
-
-
-def figures(found: list[HeldOut]) -> tuple[str, str, str, str]:
-    """Return means over the seeds with their ranges: training and held-out NLL, error, seconds."""
-    nll = [run.nll for run in found if run.nll is not None]
-    training = [run.train_nll for run in found] if nll else []
-    parts = ((training, 1), (nll, 3), ([run.error for run in found], 4), ([run.cpu_s for run in found], 0))
-    texts = [f"{sum(x) / len(x):.{n}f} ({min(x):.{n}f}-{max(x):.{n}f})" if x else "" for x, n in parts]
-    return texts[0], texts[1], texts[2], texts[3]
+        print(f"| {task}, {demos} | {arm.name} | {' | '.join((*numbers, success))} |")
+    print(
+        "\nNLL: nats an action value, of masked diffusion a bound. Error: of the range. In brackets: range over seeds."
+    )
 
 
 if __name__ == "__main__":

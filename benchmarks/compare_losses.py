@@ -28,7 +28,7 @@ def main() -> None:
         return [Cell(task, TASKS[task], family, settings, seed=seed) for seed in SEEDS]
 
     every = [cell for task in TASKS for pair in PAIRS for arm in pair for cell in cells(task, *arm)]
-    measure(every, options.folder, options.steps, options.episodes, options.workers, CHOOSING_SEED)
+    measure(every, options, CHOOSING_SEED)
     heads = ("task, demonstrations", "loss", "successes (95 % Wilson)", "of each seed", "only this of the pair", "p")
     print(f"| {' | '.join(heads)} |")
     print("|---|---|---:|---:|---:|---:|")

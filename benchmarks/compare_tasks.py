@@ -24,7 +24,7 @@ def main() -> None:
         for count in options.demos
     ]
     cells = [cell for row in rows for cell in row]
-    measure(cells, options.folder, options.steps, options.episodes, options.workers)
+    measure(cells, options)
     print("| task | demos | " + " | ".join(options.families) + " |\n|---|---:|" + "---|" * len(options.families))
     for row in rows:
         task = row[0].task.removeprefix("so101_")
