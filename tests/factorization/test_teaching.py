@@ -87,9 +87,13 @@ def test_a_mixture_sums_to_one_and_scores_as_its_logits_say():
     assert torch.autograd.gradcheck(lambda *x: make(*x).log_prob(tokens), inputs)
 
 
-@pytest.mark.parametrize("family", ["autoregressive", "masked_diffusion", "chunked", "uniform_diffusion"])
-def test_a_lesson_of_weight_zero_changes_no_loss_and_another_does(family):
-    family = FactorizationConfig.named(family).build()
+FAMILIES = ("autoregressive", "masked_diffusion", "chunked", "uniform_diffusion", "uniform_diffusion noise=gaussian")
+
+
+@pytest.mark.parametrize("words", FAMILIES)
+def test_a_lesson_of_weight_zero_changes_no_loss_and_another_does(words):
+    name, *options = words.split()
+    family = FactorizationConfig.named(name, **dict(option.split("=") for option in options)).build()
     network = network_for(family)
     code, context = chunks_for(family, 4), observations(4)
 

@@ -115,6 +115,12 @@ def test_points_of_tokens_are_numbers_of_an_ordinal_head(point):
         make("autoregressive", decode=DecodeConfig(point=point)).predict_action_chunk(observation())
 
 
+@pytest.mark.parametrize(("temperature", "rule"), [(0.5, "sample"), (0.0, "mean")])
+def test_points_are_refused_where_tokens_are_drawn(temperature, rule):
+    with pytest.raises(ConfigError, match=r"decode\.point: 'median' given, allowed: mode, but with temperature=0"):
+        make("autoregressive", temperature=temperature, decode=DecodeConfig(rule=rule, point="median"))
+
+
 def test_a_policy_saved_without_the_setting_behaves_as_before(tmp_path):
     policy = make("autoregressive")
     policy.save_pretrained(tmp_path)

@@ -84,6 +84,9 @@ def test_a_card_says_what_was_decided_over():
     decode = {"rule": "mean", "samples": 16, "temperature": 1.0}
     card = model_card(FACTS | {"rollout": FACTS["rollout"] | {"decode": decode}})
     assert "temperature 0.0, mean of 16 samples at temperature 1.0, 5 steps a chunk executed" in card
+    decode = {"rule": "sample", "point": "median"}
+    card = model_card(FACTS | {"rollout": FACTS["rollout"] | {"decode": decode, "blend": 3}})
+    assert "median of each token's law, 3 steps of neighbouring chunks blended" in card
     card = model_card(FACTS | {"rollout": FACTS["rollout"] | {"decode": {"rule": "sample"}}})
     assert "temperature 0.0, 5 steps a chunk executed" in card
 

@@ -11,6 +11,7 @@ from anyorder.devices import default_generator
 from anyorder.factorization import FactorizationConfig, Request
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusion
 from anyorder.networks import EncoderConfig, TransformerConfig
+from anyorder.networks.heads import OrdinalHead
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import fit
 from anyorder.policies.normalizer import Normalizer
@@ -112,6 +113,16 @@ def test_half_precision_keeps_the_robots_units():
         assert torch.equal(half(values), normalizer(values))
         assert (half.inverse(half(values)) - values).abs().max() < 1e-4
         assert set(half.state_dict()) == {"center", "radius", "limit"}
+
+
+def test_a_head_over_numbers_keeps_its_digits_in_half_precision():
+    head = OrdinalHead(4, length=3, sizes=(300,), components=2)
+    head.place(torch.full((3, 1), 201.3), torch.full((3, 1), 0.7))
+    torch.nn.init.normal_(head.out.weight)
+    features, targets = torch.randn(5, 3, 4).bfloat16(), torch.arange(3).expand(5, 3)
+    half = torch.nn.ModuleDict({"head": copy.deepcopy(head)}).to(torch.bfloat16)["head"]
+    assert torch.equal(half(features, targets).mixture, head(features, targets).mixture)
+    assert torch.nn.ModuleDict({"head": head}).double()["head"].mean.dtype == torch.float64
 
 
 def test_the_generator_of_a_device_without_one_of_its_own_is_the_cpus():

@@ -55,6 +55,10 @@ class Conditionals(ABC):
         """Return those of the marked slots, (count,): ``where`` boolean (batch, slots)."""
         return Categorical(self.logits[where], self.sizes)
 
+    def weighted(self, log_weights: Tensor) -> "Conditionals":
+        """Return the conditionals proportional to these times weights, nats (batch, slots, vocabulary)."""
+        return Categorical(at_least_float32(self.logits) + log_weights, self.sizes)
+
     def restricted(self, allowed: Tensor) -> "Categorical":
         """Return the conditionals that know only ``allowed`` tokens, boolean (batch, slots, vocabulary)."""
         return Categorical(forbid(self.logits, allowed), self.sizes)

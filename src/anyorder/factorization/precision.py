@@ -1,7 +1,10 @@
 """How precise numbers are: draws in float64 where a device has it, losses and noise levels in float32 at least."""
 
+from collections.abc import Callable
+from typing import Any, Self, override
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def has_float64(device: torch.device) -> bool:
@@ -37,3 +40,26 @@ def at_least_float32(x: Tensor) -> Tensor:
     torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Precise(nn.Module):
+    """A module that moves with the one it is in, but stays float32 where that is cast to less.
+
+    >>> class Offset(Precise):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.register_buffer("by", torch.tensor([200.3]))
+    >>> torch.nn.Sequential(Offset()).to(torch.bfloat16)[0].by
+    tensor([200.3000])
+    """
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def kept(x: Tensor) -> Tensor:
+            given = fn(x)
+            if not given.is_floating_point() or at_least_float32(given).dtype == given.dtype:
+                return given
+            return at_least_float32(x.to(given.device))
+
+        done: Any = super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return done  # type: ignore[no-any-return]

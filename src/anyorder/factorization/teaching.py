@@ -101,3 +101,7 @@ class TaughtConditionals(Conditionals):
     @override
     def __getitem__(self, index: Any) -> Self:
         return type(self)(self.answer[index], self.lesson)
+
+    @override
+    def weighted(self, log_weights: Tensor) -> "TaughtConditionals":
+        return TaughtConditionals(self.answer.weighted(log_weights), self.lesson)

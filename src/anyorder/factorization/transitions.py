@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.categorical import inverse_cdf, uniforms
-from anyorder.factorization.conditionals import Categorical, Conditionals
+from anyorder.factorization.conditionals import Conditionals
 from anyorder.factorization.precision import at_least_float32, widest
 
 
@@ -134,7 +134,7 @@ class DiscretizedGaussian(Transitions):
     def informed(self, answer: Conditionals, noisy: Tensor, times: Tensor) -> Conditionals:
         logits = at_least_float32(answer.logits)
         tables = tables_for(self.steps, logits.shape[-1], logits.device, logits.dtype)
-        return Categorical(logits + tables.total[times.unsqueeze(1), :, noisy].log())
+        return answer.weighted(tables.total[times.unsqueeze(1), :, noisy].log())
 
     @override
     def remaining(self, code: Tensor, vocab: int) -> Tensor:

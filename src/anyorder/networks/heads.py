@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anyorder.factorization.conditionals import Ordinal
-from anyorder.factorization.precision import at_least_float32
+from anyorder.factorization.precision import Precise, at_least_float32
 from anyorder.settings import Settings, setting
 
 LEAST_LOG_SCALE = -2.5
@@ -58,8 +58,8 @@ class HeadConfig(Settings):
     )
 
 
-class OrdinalHead(nn.Module):
-    """Maps features to mixtures of logistics over numbers, by one linear layer, in float32 at least.
+class OrdinalHead(Precise):
+    """Maps features to mixtures of logistics over numbers, by one linear layer, in float32 also where a policy is cast.
 
     Locations and scales are told in units of what each position's numbers vary by in the training codes, so that the
     first answers have the data's own place and width.

@@ -74,6 +74,8 @@ class PolicySettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sampling(self.temperature, self.nucleus, self.guidance)
+        if self.decode.point != "mode" and (self.temperature or self.decode.rule != "sample"):
+            raise ConfigError("decode.point", self.decode.point, "mode, but with temperature=0 and decode.rule=sample")
         if self.n_action_steps > self.chunk_size:
             allowed = f"1 to chunk_size = {self.chunk_size}"
             raise ConfigError("n_action_steps", self.n_action_steps, allowed)

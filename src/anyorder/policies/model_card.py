@@ -113,6 +113,10 @@ def score_rows(facts: Mapping[str, Any]) -> Facts:
         decode = rollout.get("decode", {})
         if decode.get("rule", "sample") != "sample":
             conditions.append(f"{decode['rule']} of {decode['samples']} samples at temperature {decode['temperature']}")
+        if decode.get("point", "mode") != "mode":
+            conditions.append(f"{decode['point']} of each token's law")
+        if rollout.get("blend"):
+            conditions.append(f"{rollout['blend']} steps of neighbouring chunks blended")
         rows["measured with"] = ", ".join([*conditions, f"{rollout['n_action_steps']} steps a chunk executed"])
     return rows
 

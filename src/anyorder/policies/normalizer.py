@@ -1,14 +1,14 @@
 """Normalization as data inside the policy: exact ranges, clipped, harmless for constant dimensions."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
 
 import numpy as np
 import torch
 from lerobot.configs import NormalizationMode
-from torch import Tensor, nn
+from torch import Tensor
 
 from anyorder.errors import ConfigError
+from anyorder.factorization.precision import Precise
 from anyorder.weights import Rule
 
 Statistics = Mapping[str, np.ndarray]
@@ -32,11 +32,12 @@ def limit_of(mode: NormalizationMode) -> float:
     return STANDARDIZED_LIMIT if mode is NormalizationMode.MEAN_STD else 1.0
 
 
-class Normalizer(nn.Module):
+class Normalizer(Precise):
     """Maps one feature to ``clip((x - center) / radius)`` and back.
 
     MIN_MAX and QUANTILES map the range onto [-1, 1] and clip there; MEAN_STD clips at 10 standard deviations;
-    IDENTITY passes values through, up to a limit where one is set (``ActionCodec.fit`` does for actions).
+    IDENTITY passes values through, up to a limit where one is set (``ActionCodec.fit`` does for actions). It stays
+    float32 where a policy is cast: in bfloat16 a unit of the robot is lost in 200.
     A dimension that (almost) never changed has ``radius`` 0: it normalizes to 0 and
     comes back as its constant, instead of blowing tiny noise up.
 
@@ -56,14 +57,6 @@ class Normalizer(nn.Module):
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("radius", torch.ones(size))
         self.register_buffer("limit", torch.tensor(float("inf")))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Move with the policy, but stay float32 where it is cast: in bfloat16 a unit of the robot is lost in 200."""
-        kept = dict(self.named_buffers())
-        super()._apply(fn, recurse)
-        for name, value in kept.items():
-            self.register_buffer(name, value.to(self.get_buffer(name).device))
-        return self
 
     def fit(self, statistics: Statistics, mode: NormalizationMode) -> "Normalizer":
         """Take center and radius from the feature's exact statistics."""
