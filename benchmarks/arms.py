@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, HeldOut
+from cells import Cell
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "autoregressive": ("autoregressive", {}),
@@ -51,19 +51,11 @@ def tuned(arm: Arm, path: Path | None) -> dict[str, Any]:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Return the mean of the seeds with the range; empty without any.
+    """Return the mean of the seeds with the range, where there are several; empty without any.
 
-    >>> spread([1.0, 2.0], 1), spread([], 1)
-    ('1.5 (1.0-2.0)', '')
+    >>> spread([1.0, 2.0], 1), spread([1.0], 1), spread([], 1)
+    ('1.5 (1.0-2.0)', '1.0', '')
     """
-    if not values:
-        return ""
+    if len(values) < 2:
+        return "".join(f"{value:.{digits}f}" for value in values)
     return f"{sum(values) / len(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def figures(found: list[HeldOut]) -> list[str]:
-    """Return training NLL, held-out NLL, held-out error and seconds over the seeds, as a table has them."""
-    learnt = [run.train_nll for run in found if run.train_nll is not None]
-    nll = [run.nll for run in found if run.nll is not None]
-    error, cpu_s = [run.error for run in found], [run.cpu_s for run in found]
-    return [spread(learnt, 3), spread(nll, 3), spread(error, 4), spread(cpu_s, 0)]

@@ -172,32 +172,41 @@ def training_nll(run: Path) -> float | None:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What a trained cell says of the episodes that were held out.
+class Result:
+    """What a cell gave.
 
     Attributes:
-        nll: nats an action value, or an upper bound; None where the family has no likelihood.
-        error: mean absolute error of the actions, in half their range.
+        nll: nats an action value of held-out chunks, or an upper bound; None where the family has no likelihood.
+        error: mean absolute error of their actions, in half the range.
         train_nll: the NLL of chunks it has learnt from.
         cpu_s: CPU seconds of training and validation.
+        successes: in simulation.
+        episodes: of how many.
     """
 
     nll: float | None
     error: float
     train_nll: float | None
     cpu_s: float
+    successes: int
+    episodes: int
 
 
-def held_out(cell: Cell, folder: Path) -> HeldOut:
-    """Return a cell's last validation."""
-    run = cell.folder(folder)
+def finished(cell: Cell, options: argparse.Namespace) -> Result | None:
+    """Return what a cell gave, or None before it is trained and rolled out for all ``episodes`` of the options."""
+    run = cell.folder(options.folder)
+    summary = run / "rollout" / "summary.json"
+    if not (summary if options.episodes else run / DONE).exists():
+        return None
+    rolled = json.loads(summary.read_text()) if options.episodes else {"successes": 0, "episodes": 0}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
     def last(key: str) -> Any:
         return next((line[key] for line in reversed(lines) if key in line), None)
 
     done = json.loads((run / DONE).read_text())
-    return HeldOut(last("val_nll_nats_per_value"), last("chunk_error"), done["train_nll"], done["cpu_s"])
+    scores = last("val_nll_nats_per_value"), last("chunk_error"), done["train_nll"], done["cpu_s"]
+    return Result(*scores, rolled["successes"], rolled["episodes"])
 
 
 def success(cell: Cell, folder: Path) -> str:

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from arms import CONTINUOUS, FAMILIES, Arm
-from cells import arguments, held_out, measure
+from cells import arguments, finished, measure
 
 TASK, DEMOS = "metaworld_window-open-v3", 50
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,8 @@ def search(arms: list[Arm], settings: dict[Arm, dict[str, Any]], options: Any) -
     measure([cell for row in cells.values() for cell in row], options)
     errors: dict[Arm, dict[str, float]] = {arm: {} for arm in arms}
     for (arm, name), row in cells.items():
-        errors[arm][name] = sum(held_out(cell, options.folder).error for cell in row) / len(row)
+        found = [result.error for cell in row if (result := finished(cell, options))]
+        errors[arm][name] = sum(found) / len(row)
     return errors
 
 
