@@ -20,9 +20,9 @@ def family(name, **settings):
 # %% [markdown]
 # ## Likelihoods
 #
-# The network below knows every conditional of a joint over codes of 3 tokens and 4 kinds. Autoregression and
-# masked diffusion ask it different questions and come to the same answer, up to the noise of its bound.
-# `independent` does not: its tokens do not see each other.
+# The network below knows every conditional of a joint over codes of 3 tokens, each of 4 kinds. Autoregression and
+# masked diffusion ask it different questions and come to the same answer. Masked diffusion's is a bound with a
+# little noise. `independent` does not come to it: its tokens do not see each other.
 
 # %%
 network = TabularNetwork(length=3, vocab_size=4)
@@ -37,8 +37,8 @@ for name in ("autoregressive", "masked_diffusion", "independent"):
 # %% [markdown]
 # ## Samples
 #
-# A sample says what it cost in network calls. 20,000 codes follow the joint: the total variation from it is
-# small, where the factorization can express it.
+# A sample says what it cost in network calls. Where the factorization can express the joint, 20,000 codes follow
+# it: the total variation between them is small.
 
 # %%
 distance = {}
@@ -66,8 +66,8 @@ for calls in (4, 8, 16, 32):
 # %% [markdown]
 # ## A network that learns
 #
-# The same small transformer learns codes of such a chain, of 8 tokens. Both families come near what the chain
-# itself says of new codes. Autoregression's number is exact, masked diffusion's is an upper bound.
+# The same small transformer learns codes of such a chain, of 8 tokens. Both families come near the
+# chain's own negative log-likelihood of new codes. Autoregression's is exact, masked diffusion's an upper bound.
 
 # %%
 chain = ChainNetwork(length=8)

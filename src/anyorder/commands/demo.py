@@ -35,8 +35,8 @@ POLL_S = 0.5
 class DemoConfig(Settings):
     """Settings of ``anyorder demo``."""
 
-    env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
-    tokenizer: TokenizerConfig = setting(DctConfig, "What makes tokens of actions; see the list of tokenizers below.")
+    env: EnvConfig = setting(meaning="What to record; `--help` lists the environments.")
+    tokenizer: TokenizerConfig = setting(DctConfig, "What makes tokens of actions; `--help` lists the tokenizers.")
     output_dir: str = setting("outputs/demo", "A folder without a finished demo; an interrupted one continues.")
     episodes: int = setting(400, "Demonstrations.", least=1, most=MAX_COUNT)
     policies: list[str] = setting(list(POLICIES), "The factorizations to train.")

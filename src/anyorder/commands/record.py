@@ -16,7 +16,7 @@ from anyorder.settings import Settings, setting
 class RecordConfig(Settings):
     """Settings of ``anyorder record``."""
 
-    env: EnvConfig = setting(meaning="What to record; see the list of environments below.")
+    env: EnvConfig = setting(meaning="What to record; `--help` lists the environments.")
     root: str = setting(meaning="Folder of the dataset; must not exist unless resume.")
     episodes: int = setting(50, "Demonstrations in the dataset when it is done.", least=1, most=MAX_COUNT)
     seed: int = setting(0, "Reset seed of the first; the others count up from it.", least=0, most=MAX_COUNT)

@@ -25,7 +25,7 @@ class TokenizeConfig(Settings):
     dataset: DatasetConfig = setting(
         meaning="What to fit it to, as of `anyorder train`; cameras and observations are not read."
     )
-    tokenizer: TokenizerConfig = setting(meaning="Which tokenizer; see the list of tokenizers below.")
+    tokenizer: TokenizerConfig = setting(meaning="Which tokenizer; `--help` lists the tokenizers.")
     chunk_size: int = setting(6, "Time steps in a chunk.", least=1, most=MAX_COUNT)
     relative_actions: bool = setting(
         False, "Joint targets relative to the current joints: better likelihood, worse success."

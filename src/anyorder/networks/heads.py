@@ -30,8 +30,8 @@ class HeadConfig(Settings):
     distribution: str = setting(
         "auto",
         "The distribution of a token: categorical (a free softmax over the vocabulary), ordinal (a mixture of "
-        "logistics over numbers, for tokenizers whose tokens are ordered numbers), mixture (of both, by a learnt gate) "
-        "or auto (ordinal where it can be).",
+        "logistics over numbers, for tokenizers whose tokens are ordered numbers), mixture (of both, by a learned "
+        "gate) or auto (ordinal where it can be).",
         among=("auto", "categorical", "ordinal", "mixture"),
     )
     components: int = setting(5, "Logistics in the mixture of an ordinal head.", least=1, most=64)

@@ -131,7 +131,7 @@ class MultiscaleVQConfig(TokenizerConfig, choice="multiscale_vq"):
     )
     codes: int = setting(128, "Size of each codebook.", least=2)
     groups: int = setting(
-        2, "Groups of neighbouring action dimensions, each with its own codebooks; at most one per dimension.", least=1
+        2, "Groups of neighboring action dimensions, each with its own codebooks; at most one per dimension.", least=1
     )
     seed: int = setting(0, "Seed of the codebooks' start.")
 

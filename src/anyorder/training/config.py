@@ -187,10 +187,10 @@ class TrainConfig(PolicySettings):
     output_dir: str = setting("outputs/train", "Folder of the run; must not exist unless resume.")
     dataset: DatasetConfig = setting(meaning="What to learn from.")
     factorization: FactorizationConfig = setting(
-        AutoregressiveConfig, "How the joint over the chunk is written; see the list of factorizations below."
+        AutoregressiveConfig, "How the joint over the chunk is written; `--help` lists the factorizations."
     )
     tokenizer: TokenizerConfig = setting(
-        FastConfig, "What makes tokens of actions, for factorizations of tokens; see the list below."
+        FastConfig, "What makes tokens of actions, for factorizations of tokens; `--help` lists the tokenizers."
     )
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "AdamW, linear warm-up, cosine to a tenth; averaging of the weights."

@@ -233,7 +233,7 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
 
     orders: str = setting(
         "left_to_right",
-        "Which orders are learnt: left_to_right, fixed (k of them), random (a fresh one per sequence) or annealed "
+        "Which orders are learned: left_to_right, fixed (k of them), random (a fresh one per sequence) or annealed "
         "(random, then left to right).",
         among=ORDERS,
     )
@@ -241,7 +241,7 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
     jitter: str = setting(
         "local", "How the fixed orders other than the first are drawn: uniform or local.", among=("uniform", "local")
     )
-    ensemble: bool = setting(False, "Score and sample over all orders learnt instead of left to right.")
+    ensemble: bool = setting(False, "Score and sample over all orders learned instead of left to right.")
     target_positions: bool = setting(True, "Tell the network which position comes next; random orders need it.")
     token_masking: float = setting(
         0.0, "Share of training sequences that lose a random part of their past.", least=0, most=1
