@@ -24,7 +24,7 @@ def test_a_whole_run(tmp_path):
     assert (run.rollouts.successes, run.rollouts.episodes) == (7, 20)
     expected = binomtest(7, 20).proportion_ci(0.95, method="wilson")
     assert run.rollouts.interval == pytest.approx((expected.low, expected.high))
-    assert (run.rollouts.chunk_latency_ms, run.rollouts.forwards_per_chunk) == (21.4, 12.0)
+    assert (run.rollouts.chunk_latency_ms, run.rollouts.calls_per_chunk) == (21.4, 12.0)
 
 
 def test_missing_pieces_are_none(tmp_path):

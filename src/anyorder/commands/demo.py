@@ -229,7 +229,7 @@ def policy_summary(run: Path) -> dict[str, Any]:
         "nll_nats_per_token": None if found.final is None else found.final.nll_nats_per_token,
         "nll_is_exact": found.exact,
         "chunk_latency_ms": found.rollouts.chunk_latency_ms,
-        "forwards": found.rollouts.forwards_per_chunk,
+        "forwards": found.rollouts.calls_per_chunk,
         "params": found.params,
     }
 

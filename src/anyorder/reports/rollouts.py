@@ -37,7 +37,7 @@ class Rollouts:
         during_training: measured by the training loop at its last rollout, not by a rollout of its own.
         chunk_latency_ms: median over episodes of the median wall time of a policy call.
         latency_batch: episodes served by such a call at the start; None if not recorded.
-        forwards_per_chunk: mean network calls per policy call; None if not recorded.
+        calls_per_chunk: mean network calls per policy call; None if not recorded.
         settings: environment and the first seed, as far as recorded.
         outcomes: success by the episode's reset seed; empty unless all episodes are recorded with theirs.
     """
@@ -48,7 +48,7 @@ class Rollouts:
     during_training: bool = False
     chunk_latency_ms: float | None = None
     latency_batch: int | None = None
-    forwards_per_chunk: float | None = None
+    calls_per_chunk: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     outcomes: dict[int, bool] = field(default_factory=dict, repr=False)
 
@@ -102,7 +102,7 @@ def read_rollouts(run: Path, settings: dict[str, Any]) -> Rollouts | None:
         interval,
         chunk_latency_ms=summary.get("chunk_latency_ms") if single_ms is None else single_ms,
         latency_batch=summary.get("batch_size") if single_ms is None else 1,
-        forwards_per_chunk=forwards_per_chunk(lines, per_chunk),
+        calls_per_chunk=calls_per_chunk(lines, per_chunk),
         settings={key: summary[key] for key in ("env", "seed") if key in summary},
         outcomes=outcomes_by_seed(lines) if len(lines) == episodes else {},
     )
@@ -170,10 +170,10 @@ def outcomes_by_seed(episodes: Sequence[dict[str, Any]]) -> dict[int, bool]:
     return {line["seed"]: line["success"] for line in episodes}
 
 
-def forwards_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:
+def calls_per_chunk(episodes: Sequence[dict[str, Any]], n_action_steps: int | None) -> float | None:
     """Return network calls per policy call over all episodes; None if an episode does not say.
 
-    >>> forwards_per_chunk([{"length": 9, "forwards": 20}, {"length": 8, "forwards": 10}], 8)
+    >>> calls_per_chunk([{"length": 9, "forwards": 20}, {"length": 8, "forwards": 10}], 8)
     10.0
     """
     if not n_action_steps or not episodes or any("forwards" not in line for line in episodes):

@@ -98,10 +98,10 @@ def _latency(run: RunSummary) -> str:
     return f"{latency_ms:,.{digits}f}" + (f" (batch {batch})" if batch else "")
 
 
-def _forwards(run: RunSummary) -> str:
-    if run.rollouts is None or run.rollouts.forwards_per_chunk is None:
+def _calls(run: RunSummary) -> str:
+    if run.rollouts is None or run.rollouts.calls_per_chunk is None:
         return NONE
-    return f"{run.rollouts.forwards_per_chunk:.1f}".removesuffix(".0")
+    return f"{run.rollouts.calls_per_chunk:.1f}".removesuffix(".0")
 
 
 POLICY = Column("policy", lambda run: run.label, number=False)
@@ -113,7 +113,7 @@ COLUMNS = (
     Column("NLL, nats/action value", lambda run: _nll(run, run.final, "value")),
     Column("success [95 % interval]", success),
     Column("chunk latency, ms", _latency),
-    Column("forwards/chunk", _forwards),
+    Column("calls/chunk", _calls),
 )
 """These columns compare policies; the NLL is that of the last validation."""
 
