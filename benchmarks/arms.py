@@ -18,7 +18,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 HEADS: dict[str, dict[str, Any]] = {
     "softmax": {"distribution": "categorical"},
     "soft targets": {"distribution": "categorical", "soft_targets": 1.0, "soft_width": 2.2},
-    "ordinal": {"distribution": "ordinal"},
+    "ordinal": {"distribution": "ordinal", "expected_l1": 0.0},
     "ordinal + L1": {"distribution": "ordinal", "expected_l1": 0.1},
 }
 """Distributions of a token, and what is added to the training loss."""

@@ -27,7 +27,9 @@ NUMBERS = ("bins", "bspline", "dct", "registers")
 )
 def test_auto_is_ordinal_where_tokens_are_numbers(family, tokenizer, ordinal, tmp_path):
     policy = make(family, tokenizer=tokenizer, tokenizer_options={})
-    assert policy.config.head.distribution == ("ordinal" if ordinal else "categorical")
+    head = policy.config.head
+    assert (head.distribution, head.expected_l1) == (("ordinal", 0.1) if ordinal else ("categorical", 0.0))
+    assert make(family, tokenizer=tokenizer, tokenizer_options={}, head=HeadConfig(expected_l1=0.0)).lesson is None
     assert isinstance(policy.network.head, OrdinalHead) == ordinal
     policy.save_pretrained(tmp_path)
     loaded = load_policy(tmp_path, "cpu")

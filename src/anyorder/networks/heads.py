@@ -19,6 +19,8 @@ FIRST_LOG_SCALE = -0.7
 LEAST_SPREAD = 0.3
 """A position whose numbers hardly vary in the data counts as if they had this standard deviation, in numbers."""
 
+EXPECTED_L1 = 0.1
+"""Weight of the distance of the expected number where an ordinal head is told none."""
 MOST_WEIGHT = 1e6
 """No weight or width of a training target is larger."""
 
@@ -49,10 +51,10 @@ class HeadConfig(Settings):
         above=0,
         most=MOST_WEIGHT,
     )
-    expected_l1: float = setting(
-        0.0,
+    expected_l1: float | None = setting(
+        None,
         "Weight, in the training loss alone, of the distance of the expected number from the true one, in nats a "
-        "token; 0 is off.",
+        f"number; 0 is off; null: {EXPECTED_L1} with an ordinal head, else 0.",
         least=0,
         most=MOST_WEIGHT,
     )

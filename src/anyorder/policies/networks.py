@@ -8,7 +8,7 @@ from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization, TokenFactorization
 from anyorder.factorization.teaching import Lesson
 from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork
-from anyorder.networks.heads import HeadConfig
+from anyorder.networks.heads import EXPECTED_L1, HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
 from anyorder.settings import TYPE_KEY
@@ -59,7 +59,7 @@ def make_network(
 
 
 def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> HeadConfig:
-    """Return a head's settings with ``auto`` decided by the family and the tokenizer.
+    """Return a head's settings with what they leave open decided by the family and the tokenizer.
 
     Raises:
         ConfigError: an ordinal head, or a mixture with one, is asked for where it cannot be.
@@ -67,9 +67,11 @@ def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer
     reason = why_no_numbers(family, tokenizer)
     if head.distribution in NUMBERS and reason:
         raise ConfigError("head.distribution", head.distribution, f"auto or categorical: {reason}")
-    if head.distribution != "auto":
-        return head
-    return replace(head, distribution="categorical" if reason else "ordinal")
+    if head.distribution == "auto":
+        head = replace(head, distribution="categorical" if reason else "ordinal")
+    if head.expected_l1 is None:
+        head = replace(head, expected_l1=EXPECTED_L1 if head.distribution == "ordinal" else 0.0)
+    return head
 
 
 def lesson_of(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> Lesson | None:
@@ -84,7 +86,7 @@ def lesson_of(head: HeadConfig, family: Factorization, tokenizer: ActionTokenize
             raise ConfigError(f"head.{name}", getattr(head, name), f"0: {reason}")
     if tokenizer is None or tokenizer.digits is None or not (head.soft_targets or head.expected_l1):
         return None
-    return Lesson(tokenizer.digits, head.soft_targets, head.soft_width, head.expected_l1)
+    return Lesson(tokenizer.digits, head.soft_targets, head.soft_width, head.expected_l1 or 0.0)
 
 
 def why_no_numbers(family: Factorization, tokenizer: ActionTokenizer | None) -> str:

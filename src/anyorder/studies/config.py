@@ -1,6 +1,6 @@
 """What a study is: variants over sizes, unique tokens, epochs, regularization and seeds, on one dataset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyorder.errors import MAX_COUNT, ConfigError
 from anyorder.factorization import FactorizationConfig, check_sampling
@@ -183,7 +183,8 @@ class StudyConfig(Settings):
     )
     head: HeadConfig = setting(
         HeadConfig,
-        "How features become a distribution over tokens, in every run.",
+        "How features become a distribution over tokens, in every run; expected_l1 is 0 unless given, as runs are "
+        "compared by likelihood.",
         before={"distribution": "categorical"},
     )
     size: SizeConfig = setting(SizeConfig, "How a model follows from its width.")
@@ -203,6 +204,8 @@ class StudyConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.head.expected_l1 is None:
+            self.head = replace(self.head, expected_l1=0.0)
         if self.success.runs and self.keep_weights == "none":
             raise ConfigError("keep_weights", "none", "final or best, as success.runs > 0")
 

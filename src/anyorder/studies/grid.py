@@ -19,7 +19,7 @@ from anyorder.training.config import OptimizerConfig
 if TYPE_CHECKING:
     from anyorder.studies.data import StudyData
 
-SOFTMAX = HeadConfig("categorical")
+SOFTMAX = HeadConfig("categorical", expected_l1=0.0)
 """The head of every run from before there was a choice."""
 LATER = (("queries", False), ("lookahead", 1), ("noise", "uniform"))
 """Settings of factorizations that are younger than the first studies, with what was meant before."""
