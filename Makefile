@@ -17,7 +17,7 @@ setup: .venv/ready ## make the environment in .venv
 	@bash scripts/setup.sh
 	@touch $@
 
-demo: setup ## record, train five policies, roll out, compare: outputs/demo/report.html
+demo: setup ## record, train several policies, roll out, compare: outputs/demo/report.html
 	@$(RUN)/anyorder demo $(ARGS)
 
 test: setup ## all tests but the slow ones

@@ -177,7 +177,7 @@ class Result:
 
     Attributes:
         nll: nats an action value of held-out chunks, or an upper bound; None where the family has no likelihood.
-        error: mean absolute error of their actions, in half the range.
+        error: mean absolute error of their actions, in half of the range an action has in training.
         train_nll: the NLL of chunks it has learnt from.
         cpu_s: CPU seconds of training and validation.
         successes: in simulation.

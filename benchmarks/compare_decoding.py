@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from yaml import safe_load
 
+from anyorder.datasets.read.chunks import ActionChunks
 from anyorder.errors import ConfigError, UserError
 from anyorder.factorization import DecodeConfig
 from anyorder.policies import AnyOrderPolicy
@@ -63,7 +64,7 @@ def main(words: list[str]) -> None:
         raise ConfigError("policy", config.policy, "a run folder of `anyorder train`")
     data: DatasetConfig = from_plain(DatasetConfig, saved["dataset"] | ({"root": config.root} if config.root else {}))
     policy = load_policy(config.policy, "cpu")
-    held_out = load_chunks(data, policy.config.chunk_size, policy.config.n_obs_steps)[1]
+    chunks = load_chunks(data, policy.config.chunk_size, policy.config.n_obs_steps)
     print(f"{config.episodes} episodes x {len(config.seeds)} seeds, {config.samples} samples, {config.policy}\n")
     print("| decoding | held-out chunk error | success, 95 % interval | ms a chunk, batch 1 | s |")
     print("|---|---:|---:|---:|---:|")
@@ -73,16 +74,16 @@ def main(words: list[str]) -> None:
         policy.config.temperature = temperature if policy.factorization.draws_tokens else 0.0
         policy.config.decode = from_plain(DecodeConfig, to_plain(DecodeConfig()) | sizes | settings)
         try:
-            print(f"| {name} | {row(policy, config, held_out)} |", flush=True)
+            print(f"| {name} | {row(policy, config, *chunks)} |", flush=True)
         except ConfigError as error:
             print(f"| {name} | refused: {error} | | | |")
 
 
-def row(policy: AnyOrderPolicy, config: CompareConfig, held_out: Any) -> str:
+def row(policy: AnyOrderPolicy, config: CompareConfig, train: ActionChunks, held_out: ActionChunks) -> str:
     """Return the numbers of one way to decode."""
     began = time.perf_counter()
     env = recorded_env(config.policy)
-    errors = [chunk_error(policy, held_out, limit=config.chunks, seed=seed) for seed in config.seeds]
+    errors = [chunk_error(policy, held_out, train=train, limit=config.chunks, seed=seed) for seed in config.seeds]
     off = [error.policy for error in errors if error is not None]
     milliseconds = chunk_latency_ms(env, policy, clock=time.process_time)
     successes = 0

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,6 +42,17 @@ def counting(description: str, console: Console) -> Iterator[Callable[[int, int]
     with progress_bars(*columns, console=console) as bar:
         task = bar.add_task(description, total=None)
         yield lambda finished, wanted: bar.update(task, completed=finished, total=wanted)
+
+
+@contextlib.contextmanager
+def shown_together(console: Console, *bars: Progress) -> Iterator[None]:
+    """Show several displays, one below another, while the block runs; what is printed next begins a line of its own."""
+    try:
+        with Live(Group(*bars), console=console, refresh_per_second=4):
+            yield
+    finally:
+        if not console.is_terminal:
+            console.line()  # in a file or a pipe rich leaves the last line open
 
 
 def duration(seconds: float) -> str:

@@ -23,7 +23,7 @@ VERBS = {
     "study": "run many small trainings, see where they stand, collect them into a table",
     "fit": "scaling laws of a table of runs: constants with intervals, critical compute",
     "advise": "which factorization to train on your data with your compute, by fitted laws",
-    "demo": "all of it in minutes: record, train four factorizations, roll out, compare",
+    "demo": "all of it in minutes: record, train several factorizations, roll out, compare",
 }
 FIRST_WORD = {"study": "action"}
 """Verbs whose first word may be the value of a setting: ``anyorder study run``."""

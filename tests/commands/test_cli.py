@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 import typing
+from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
 from safetensors.torch import load_file, save_file
 
 from anyorder import cli, composition
+from anyorder.commands import demo
 from anyorder.envs import EnvConfig
 from anyorder.errors import DatasetError
 from anyorder.reports.rollouts import read_summary
@@ -18,6 +20,8 @@ from anyorder.settings.text import rows
 from anyorder.sums import SUMS
 from anyorder.training.run_folder import last_checkpoint
 from tests.plugin.saved import policy, save
+
+ROOT = Path(__file__).parents[2]
 
 TINY = [
     "network={width: 16, depth: 1, heads: 2}",
@@ -61,6 +65,16 @@ def test_overview_names_every_verb(capsys):
     assert cli.main([]) == 0
     text = capsys.readouterr().out
     assert all(verb in text for verb in cli.VERBS)
+
+
+def test_texts_count_the_policies_of_the_demo_right():
+    """Where a text says how many policies the demo trains, that is how many it does; the overview leaves it to it."""
+    pages = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [*(page.read_text() for page in pages), *(cli.explanation(verb) for verb in cli.VERBS), cli.overview()]
+    numbers = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    said = re.findall(rf"\b[Tt]rains?\s+({'|'.join(numbers)})\s+(?:factorizations|policies)", " ".join(texts))
+    assert len(said) >= 2
+    assert {numbers.index(word) + 2 for word in said} == {len(demo.POLICIES)}
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

@@ -12,6 +12,7 @@ from anyorder import cli, composition
 from anyorder.commands import study
 from anyorder.commands.train import next_step
 from anyorder.errors import installed
+from anyorder.training.data import load_chunks
 from anyorder.training.loop import train
 from tests.training.test_training import config
 
@@ -69,6 +70,17 @@ def test_after_training_a_rollout_is_offered_where_it_runs(lift_root, pictures_r
     assert "anyorder rollout" not in line
     path = line.split("--policy.path=")[1].split()[0]
     assert (Path(path) / "config.json").is_file()
+
+
+def test_python_of_the_readme_runs(lift_root, tmp_path, monkeypatch):
+    settings = config(lift_root, tmp_path / "outputs" / "mip", "mip", steps=1)
+    train(settings)
+    monkeypatch.chdir(tmp_path)
+    names = {"batch": load_chunks(settings.dataset, settings.chunk_size)[1].batch([0, 1])}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert names["code"].shape == (8, 3)
+    assert names["action"].shape == names["batch"]["action"][:, 0].shape
 
 
 def test_hints_of_a_study_are_taken(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from anyorder.bars import counting, progress_bars
+from anyorder.bars import counting, progress_bars, shown_together
 from anyorder.factorization import FactorizationConfig
 from anyorder.training import progress
 from anyorder.training.config import DatasetConfig, TrainConfig
@@ -65,3 +65,17 @@ def test_long_descriptions_leave_the_numbers_whole():
     for part in ("roll out gaussian_diffusion", "1234/3000", "12 min left"):
         assert part in line
     assert len(line) <= 80
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_follows_several_bars_begins_a_line_of_its_own(terminal):
+    """In a file, too, and after a block that failed."""
+    console = Console(width=80, force_terminal=terminal, color_system=None, file=io.StringIO())
+    bars = [progress_bars(console=console) for _ in range(2)]
+    for bar in bars:
+        bar.add_task("roll out", total=3)
+    with pytest.raises(KeyError), shown_together(console, *bars):
+        raise KeyError
+    console.rule("4. comparison")
+    assert re.fullmatch("─+ 4. comparison ─+", last_lines(console)[-1])
+    assert "\n\n" not in console.file.getvalue()

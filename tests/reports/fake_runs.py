@@ -28,9 +28,10 @@ def write_run(
     tokens: bool = True,
     success: tuple[int, int] | None = None,
     forwards: int | None = 12,
+    chunk_error: tuple[float, float] | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a run; ``success`` = (successes, episodes) adds a rollout."""
+    """Write a run; ``success`` = (successes, episodes) adds a rollout, ``chunk_error`` that and its standard error."""
     folder.mkdir(parents=True)
     plain = {"output_dir": str(folder), "factorization": {"type": family}, **SETTINGS, **settings}
     (folder / "train_config.json").write_text(json.dumps(plain))
@@ -57,6 +58,8 @@ def write_run(
                 "val_nll_nats_per_value": nll / 96,
             }
         lines.append(line)
+    if chunk_error is not None:
+        lines.append({"step": 100, "chunk_error": chunk_error[0], "chunk_error_standard_error": chunk_error[1]})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if success is not None:
         write_rollout(folder, *success, forwards=forwards)

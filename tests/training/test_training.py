@@ -376,6 +376,19 @@ def test_a_run_is_never_overwritten_nor_resumed_with_other_settings(lift_root, t
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("derived", [{}, {"eval_freq": 3}, {"eval_freq": 3, "save_freq": 6}])
+def test_more_steps_on_resume_are_named_not_what_is_derived_from_them(tmp_path, derived):
+    run, data = tmp_path / "run", DatasetConfig(root="data")
+    run.mkdir()
+    write_json(run / "train_config.json", to_plain(TrainConfig(output_dir=str(run), dataset=data, steps=30)))
+    longer = TrainConfig(output_dir=str(run), dataset=data, steps=60, resume=True, **derived)
+    with pytest.raises(ConfigError, match="resume with another steps: 60 given, allowed: 30, as before"):
+        check_output(run, longer)
+    other = TrainConfig(output_dir=str(run), dataset=data, steps=30, save_freq=5, resume=True)
+    with pytest.raises(ConfigError, match="resume with another save_freq: 5 given, allowed: 6, as before"):
+        check_output(run, other)
+
+
 def test_a_finished_run_resumes_to_itself(lift_root, tmp_path):
     first = train(config(lift_root, tmp_path / "run", steps=4))
     second = train(config(lift_root, tmp_path / "run", steps=4, resume=True))
@@ -550,25 +563,66 @@ def test_a_camera_policy_killed_and_resumed_equals_undisturbed(pictures_root, tm
     assert policy.config.tasks == ["Lift.", "Push."]
 
 
+def with_lines(chunks, speeds):
+    """The same chunks whose actions are lines in time, of these speeds a frame."""
+    line = chunks.columns["frame_index"].float()[:, None] * torch.tensor(speeds)
+    return replace(chunks, columns={**chunks.columns, "action": line})
+
+
 def test_chunk_error_beside_predictors_that_learn_nothing(lift_root, tmp_path):
     """On a line in time moving on as before is exact, and the policy is measured on what was demonstrated."""
     settings = config(lift_root, tmp_path / "unused")
-    _, held_out = load_chunks(settings.dataset, settings.chunk_size)
+    train_chunks, held_out = load_chunks(settings.dataset, settings.chunk_size)
     size = held_out.columns["action"].shape[1]
-    line = held_out.columns["frame_index"].float()[:, None] * torch.arange(1, size + 1) / 7
-    line[:, -1] = 3.0  # never changes: left out, not divided by zero
-    held_out = replace(held_out, columns={**held_out.columns, "action": line})
+    # Training episodes move three times as fast, so their ranges hold what is held out; the last one never moves in
+    # training: it is left out, not divided by zero, though it moves in what is held out.
+    train_chunks = with_lines(train_chunks, [3 * (i + 1) / 7 for i in range(size - 1)] + [0.0])
+    held_out = with_lines(held_out, [(i + 1) / 7 for i in range(size)])
     policy = make_policy(settings, held_out)
-    error = chunk_error(policy, held_out, limit=10_000, seed=0)
+
+    def measured():
+        return chunk_error(policy, held_out, train=train_chunks, limit=10_000, seed=0)
+
+    error = measured()
     assert error.constant_velocity == pytest.approx(0, abs=1e-5)
-    half = (line.amax(0) - line.amin(0))[0] / 2
+    frames = int(train_chunks.lengths.max()) - 1  # of the longest training episode, from its first
+    half = 3 / 7 * frames / 2  # of the first dimension
     ahead = (settings.chunk_size + 1) / 2  # steps on average, where the episode does not end before
-    assert error.hold == pytest.approx(float(ahead / 7 / half), rel=0.15)
+    assert error.hold == pytest.approx(ahead / 7 / half, rel=0.15)
     policy.predict_action_chunk = lambda batch: batch["action"]
-    assert chunk_error(policy, held_out, limit=10_000, seed=0).policy == 0
+    assert measured().policy == 0
     policy.predict_action_chunk = lambda batch: batch["action"] + half / 10
     off = torch.tensor([1 / (i + 1) for i in range(size - 1)]).mean() / 10
-    assert chunk_error(policy, held_out, limit=10_000, seed=0).policy == pytest.approx(float(off), rel=1e-4)
+    assert measured().policy == pytest.approx(float(off), rel=1e-4)
+
+
+def test_a_joint_that_hardly_moves_in_the_held_out_episode_does_not_swell_the_chunk_error(lift_root, tmp_path):
+    settings = config(lift_root, tmp_path / "unused")
+    train_chunks, held_out = load_chunks(settings.dataset, settings.chunk_size)
+    size = held_out.columns["action"].shape[1]
+    train_chunks = with_lines(train_chunks, [1.0] * size)
+    held_out = with_lines(held_out, [1e-4, *[1.0] * (size - 1)])
+    policy = make_policy(settings, train_chunks)
+    half = (int(train_chunks.lengths.max()) - 1) / 2
+    policy.predict_action_chunk = lambda batch: batch["action"] + half / 10
+    error = chunk_error(policy, held_out, train=train_chunks, limit=10_000, seed=0)
+    assert error.policy == pytest.approx(0.1, rel=1e-4)
+
+
+def test_moving_on_as_before_stays_within_the_ranges_of_training(lift_root, tmp_path):
+    settings = config(lift_root, tmp_path / "unused")
+    train_chunks, held_out = load_chunks(settings.dataset, settings.chunk_size)
+    size = held_out.columns["action"].shape[1]
+    train_chunks = with_lines(train_chunks, [1.0] * size)
+    top = int(train_chunks.lengths.max()) - 1
+    # It starts where the ranges of training end and goes on: the guess stays there, as the last action does nearly.
+    held_out = with_lines(held_out, [1.0] * size)
+    held_out.columns["action"].add_(top)
+    policy = make_policy(settings, train_chunks)
+    error = chunk_error(policy, held_out, train=train_chunks, limit=1, seed=0)
+    # The first chunk with two actions before it begins at frame 2 and reads the frames 2 ... chunk_size + 1.
+    off = sum(range(2, settings.chunk_size + 2)) / settings.chunk_size
+    assert error.constant_velocity == pytest.approx(off / (top / 2), rel=1e-5)
 
 
 def orders(root, run, kind, **settings):

@@ -9,11 +9,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-from anyorder.bars import progress_bars
+from anyorder.bars import progress_bars, shown_together
 from anyorder.commands import record, report, rollout, tokenize, train
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, UserError, system_failure
@@ -116,7 +115,7 @@ def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> No
             move(rolling, rollout_bar, episodes_done(folder / name / "rollout"))
 
     work_of = {n: (train_config(config, folder, n), rollout_config(config, folder, n)) for n in config.policies}
-    with Live(Group(training, rolling), console=console, refresh_per_second=4):
+    with shown_together(console, training, rolling):
         work_all(work_of, config.workers, look)
 
 

@@ -46,7 +46,7 @@ def run(config: TrainConfig, console: Console) -> None:
     error = result.chunk_error
     if error is not None:
         console.print(
-            f"held-out chunk error {error.policy:.3f} of half an action's range "
+            f"held-out chunk error {error.policy:.3f} of half an action's range in training "
             f"(holding the last action {error.hold:.3f}, moving on as before {error.constant_velocity:.3f})"
         )
     console.print(next_step(result.run), markup=False, highlight=False, soft_wrap=True)

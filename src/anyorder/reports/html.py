@@ -109,6 +109,7 @@ def markdown_page(runs: Sequence[RunSummary], title: str, paired: PairedComparis
         parts.append(markdown_cell(paired.finding))
     parts.append(to_markdown(runs))
     parts.append("`=` exact NLL, `≤` upper bound, ± standard error; intervals are Wilson's at 95 %.")
+    parts.append("Chunk error: on held-out episodes, in halves of an action's range in the training episodes.")
     if notes := cautions(runs):
         parts.append("\n".join(f"- {markdown_cell(note)}" for note in notes))
     if paired:

@@ -85,6 +85,8 @@ class RunSummary:
         final: the last validation.
         best: the best validation along the way, by NLL per chunk where there is one, else by loss. It was picked
             on the same episodes that score it, so it flatters; ``final`` is what reports compare.
+        chunk_error: how far predicted chunks are from the held-out ones, in halves of an action's range in training.
+        chunk_error_standard_error: of it, between held-out episodes; None with one episode.
         validations: all of them, by step.
         training: (step, training loss) by step.
         rollouts: closed-loop success; None without any.
@@ -105,6 +107,8 @@ class RunSummary:
     steps: int = 0
     final: Score | None = None
     best: Score | None = None
+    chunk_error: float | None = None
+    chunk_error_standard_error: float | None = None
     validations: tuple[Score, ...] = field(default=(), repr=False)
     training: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     rollouts: Rollouts | None = None
@@ -141,6 +145,7 @@ def read_run(folder: str | Path) -> RunSummary:
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     validations = tuple(_score(line) for line in lines if "val_loss" in line)
+    errors = next((line for line in reversed(lines) if "chunk_error" in line), {})
     return RunSummary(
         name=folder.name,
         folder=folder,
@@ -156,6 +161,8 @@ def read_run(folder: str | Path) -> RunSummary:
         steps=max((int(line["step"]) for line in lines), default=0),
         final=validations[-1] if validations else None,
         best=min(validations, key=_rank, default=None),
+        chunk_error=errors.get("chunk_error"),
+        chunk_error_standard_error=errors.get("chunk_error_standard_error"),
         validations=validations,
         training=tuple((line["step"], line["train_loss"]) for line in lines if "train_loss" in line),
         rollouts=read_rollouts(folder, settings) or rollouts_in_training(lines, settings),

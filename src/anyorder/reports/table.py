@@ -82,6 +82,10 @@ def _nll(run: RunSummary, score: Score | None, unit: str) -> str:
     return NONE if score is None else nll(run.exact, *numbers(score))
 
 
+def _chunk_error(run: RunSummary) -> str:
+    return NONE if run.chunk_error is None else with_error(run.chunk_error, run.chunk_error_standard_error)
+
+
 def _step(score: Score | None) -> str:
     return NONE if score is None else count(score.step)
 
@@ -111,11 +115,12 @@ COLUMNS = (
     Column("params", lambda run: count(run.params)),
     Column("NLL, nats/token", lambda run: _nll(run, run.final, "token")),
     Column("NLL, nats/action value", lambda run: _nll(run, run.final, "value")),
+    Column("chunk error", _chunk_error),
     Column("success [95 % interval]", success),
     Column("chunk latency, ms", _latency),
     Column("calls/chunk", _calls),
 )
-"""These columns compare policies; the NLL is that of the last validation."""
+"""These columns compare policies; NLL and chunk error are those at the end, on held-out episodes."""
 
 VALIDATION_COLUMNS = (
     POLICY,
@@ -146,7 +151,7 @@ def rows(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> lis
 
 
 def to_rich(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> Table:
-    """Return the table for ``rich.print``; intervals and errors stand below their values, to fit 80 characters."""
+    """Return the table for ``rich.print``; what is in brackets and errors stand below, to fit 80 characters."""
     cells = rows(runs, columns)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
@@ -165,13 +170,13 @@ def to_rich(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> 
 
 
 def _lines(cell: str) -> list[str]:
-    return re.split(r" (?=[\[±])", cell, maxsplit=1)
+    return re.split(r" (?=[\[±(])", cell, maxsplit=1)
 
 
 def _stacked(cell: str) -> Text:
-    """Put the uncertainty on a line of its own; Text, as brackets in a name are no markup."""
-    value, *uncertainty = _lines(cell)
-    return Text(value).append("".join(f"\n{line}" for line in uncertainty), style="dim")
+    """Put the uncertainty, or what is in brackets, on a line of its own; Text, as those in a name are no markup."""
+    value, *more = _lines(cell)
+    return Text(value).append("".join(f"\n{line}" for line in more), style="dim")
 
 
 def to_markdown(runs: Sequence[RunSummary], columns: Sequence[Column] = COLUMNS) -> str:

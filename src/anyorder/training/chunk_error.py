@@ -15,13 +15,13 @@ from anyorder.training.score import EVAL_BATCH
 class ChunkError:
     """Mean absolute error of predicted chunks on held-out episodes, beside two predictors that learn nothing.
 
-    The unit is half the range that each action dimension has in those episodes; dimensions that never change are left
-    out.
+    The unit is half the range that each action dimension has in the training episodes; dimensions that never change
+    there are left out. So one held-out episode in which a joint hardly moves does not make its errors large.
 
     Attributes:
         policy: of the policy, sampling as it acts.
         hold: of repeating the last action before the chunk.
-        constant_velocity: of moving on as between the last two actions.
+        constant_velocity: of moving on as between the last two actions, within the ranges of the training episodes.
         standard_error: of ``policy``, between episodes; None with one episode.
         chunks: how many were compared: those with two actions before them.
     """
@@ -44,17 +44,27 @@ class ChunkError:
 
 
 @torch.no_grad()
-def chunk_error(policy: AnyOrderPolicy, chunks: ActionChunks, *, limit: int, seed: int) -> ChunkError | None:
+def chunk_error(
+    policy: AnyOrderPolicy, chunks: ActionChunks, *, train: ActionChunks, limit: int, seed: int
+) -> ChunkError | None:
     """Compare predicted chunks, at most ``limit``, evenly spread, with what was demonstrated.
 
     Steps past an episode's end do not count. The policy samples by ``seed`` and is in evaluation mode afterwards.
-    Returns None if there is no episode, none has three frames, or no action ever changes.
+    Returns None if there is no episode, none has three frames, or no action ever changes in training.
+
+    Args:
+        policy: what predicts.
+        chunks: of the held-out episodes.
+        train: those of the training episodes, which give each action dimension its range.
+        limit: compare at most this many chunks.
+        seed: of the policy's sampling.
     """
     if not chunks.frames:
         return None
     policy.manual_seed(seed)
     actions = chunks.columns[ACTION].view(chunks.frames, -1)
-    low, high = actions.aminmax(dim=0)
+    learned = train.columns[ACTION].view(train.frames, -1)
+    low, high = (bound.to(actions.device) for bound in learned.aminmax(dim=0))
     moving = high > low
     rows = (torch.arange(chunks.frames, device=chunks.begins.device) - chunks.begins >= 2).nonzero().flatten()
     if not len(rows) or not moving.any():

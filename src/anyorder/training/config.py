@@ -18,6 +18,9 @@ from anyorder.tokenizers.fast import FastConfig
 TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
 
+PARTS_OF_A_RUN = {"eval_freq": 10, "save_freq": 5}
+"""Settings that are derived from ``steps`` where they are 0: what ``steps`` is divided by."""
+
 MAX_WORKERS = 1_024
 
 MAX_BATCH = 65_536
@@ -221,6 +224,6 @@ class TrainConfig(PolicySettings):
         super().__post_init__()
         check_sampling(self.temperature, self.nucleus, self.guidance, self.factorization)
         check_device(self.device)
-        self.eval_freq = self.eval_freq or max(1, self.steps // 10)
-        self.save_freq = self.save_freq or max(1, self.steps // 5)
+        for name, parts in PARTS_OF_A_RUN.items():
+            setattr(self, name, getattr(self, name) or max(1, self.steps // parts))
         self.factorization.build().check_repeats(self.repeats)

@@ -145,7 +145,9 @@ def _train(config: TrainConfig) -> TrainResult:
             if done % config.save_freq == 0 or done == config.steps:
                 save_checkpoint(run, done, learner, settings, config.keep_checkpoints)
     averaged.eval()
-    error = chunk_error(averaged, held_out, limit=config.eval_chunks, seed=config.seed) if rank == 0 else None
+    error: ChunkError | None = None
+    if rank == 0:
+        error = chunk_error(averaged, held_out, train=train_chunks, limit=config.eval_chunks, seed=config.seed)
     if metrics is not None:
         # A run may have been killed after its last checkpoint.
         if error is not None and not any("chunk_error" in line for line in read_metrics(run)):

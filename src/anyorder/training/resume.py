@@ -9,7 +9,7 @@ from anyorder.errors import CheckpointError, ConfigError
 from anyorder.files import Words, read_json
 from anyorder.settings import checked, completed, dotted, to_plain
 from anyorder.training.checkpoint import PRETRAINED, RECORDED_ENV, check_checkpoint
-from anyorder.training.config import TRAIN_CONFIG, TrainConfig
+from anyorder.training.config import PARTS_OF_A_RUN, TRAIN_CONFIG, TrainConfig
 from anyorder.training.metrics import read_metrics
 from anyorder.training.run_folder import last_checkpoint
 
@@ -48,7 +48,8 @@ def check_output(run: Path, config: TrainConfig) -> Path | None:
     saved, checkpoint = read_settings(run), last_checkpoint(run)
     if saved is not None:
         before, now = dotted(saved), dotted(as_json(to_plain(config)))
-        for key in sorted(before.keys() | now.keys()):
+        # What is derived comes last, as its cause is what to name.
+        for key in sorted(before.keys() | now.keys(), key=lambda key: (key in PARTS_OF_A_RUN, key)):
             free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
             if not free and before.get(key) != now.get(key):
                 raise ConfigError(f"resume with another {key}", now.get(key), f"{before.get(key)}, as before")
