@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 ORDER = [
     ["errors"],
-    ["files", "devices", "bars"],
+    ["files", "devices", "bars", "hub"],
     ["folders"],
     ["sums"],
     ["settings", "tensors", "weights", "processes"],

@@ -133,6 +133,13 @@ def test_resuming_a_finished_recording_changes_nothing(toy_root):
     assert contents(toy_root) == before
 
 
+def test_fewer_episodes_than_there_are_is_refused(toy_root):
+    before = contents(toy_root)
+    with pytest.raises(DatasetError, match=f"^episodes: 5 given, allowed: 12 or more, as {toy_root} has 12 already$"):
+        record(ToyConfig(), toy_root, episodes=5, seed=3, resume=True)
+    assert contents(toy_root) == before
+
+
 def test_cameras_become_videos(video_root):
     dataset = load(video_root)
     assert dataset.meta.video_keys == ["observation.images.top"]

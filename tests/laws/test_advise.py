@@ -1,6 +1,7 @@
 """Advice: closed forms, brute force, shares of resamples, ranges; the command and its bad words."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +92,7 @@ def test_outside_the_runs_it_warns_and_far_outside_it_refuses():
     near = advise(one, 5e6, 1e19).best
     assert near.outside["unique_tokens"] == pytest.approx(5)
     assert "5e+06 unique tokens (5x outside 2.5e+07 to 1e+08)" in warning(near)
-    with pytest.raises(UserError, match=r"unique_tokens of ar: '50x outside' given.*extrapolate=true"):
+    with pytest.raises(UserError, match=r"unique_tokens of ar: 500000.0 given.*extrapolate=true"):
         advise(one, 5e5, 1e18)
     far = advise(one, 5e5, 1e18, extrapolate=True)
     assert "50x outside" in "\n".join(lines(far))
@@ -260,6 +261,20 @@ def test_the_command_counts_the_dataset(fitted, dataset, tmp_path, capsys):
 )
 def test_bad_words(words, said, fitted, capsys):
     assert said in fails(capsys, "advise", f"laws={fitted}", *words)
+
+
+@pytest.mark.parametrize("name", ["minutes", "flops"])
+def test_compute_far_outside_is_told_as_it_was_asked(name, fitted, capsys):
+    words = ["advise", f"laws={fitted}", "unique_tokens=5e7"]
+    for given in ("1e30", "1e-9"):
+        line = fails(capsys, *words, f"{name}={given}")
+        asked = re.escape(f"{name}: {float(given)} given")
+        found = re.search(rf"{asked}, allowed: (\S+) to (\S+): at most 10x outside the .* FLOPs", line)
+        for end in found.groups():
+            assert cli.main([*words, f"{name}={end}"]) == 0
+        capsys.readouterr()
+        assert cli.main([*words, f"{name}={float(found[2]) * 1.2}"]) == 2
+        assert f"{name}: " in capsys.readouterr().err
 
 
 def test_what_laws_do_not_say_must_be_given(tmp_path, dataset, fitted, capsys):

@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from anyorder import cli
 from anyorder.commands.advise import AdviseConfig, pilot_of
 from anyorder.commands.fit import fit_table
 from anyorder.datasets.read.episodes import split_episodes
-from anyorder.errors import ConfigError
+from anyorder.errors import ConfigError, UserError
 from anyorder.files import write_json
+from anyorder.laws.facts import top_speed
 from anyorder.studies import pilot, workers
 from anyorder.studies import run as member
 from anyorder.studies.collect import read_study
@@ -274,6 +276,40 @@ def test_what_does_not_fit_is_said(small, lift_root, tmp_path, capsys):
     assert "pilot_out" in other
     assert "another study" in other
     assert len(small.trained) <= 6
+
+
+def test_a_pilot_that_goes_on_refuses_what_it_may_not_reach_before_it_trains(small, lift_root, tmp_path, capsys):
+    words = ["advise", f"dataset={lift_root}", f"pilot_out={tmp_path / 'out'}", "workers=1"]
+    small.most = 9
+    assert cli.main([*words, "pilot=5", "flops=1e8"]) == 130
+    small.most = math.inf
+    capsys.readouterr()
+    line = fails(capsys, *words, "pilot=6", "minutes=50")
+    assert "minutes: 50.0 given, allowed: " in line
+    assert "FLOPs of the runs of a pilot of 6 minutes" in line
+    assert len(small.trained) == 9
+
+
+def test_expensive_runs_may_be_faster_than_cheap_ones_tell(lift_root, tmp_path):
+    given = AdviseConfig(pilot=6, dataset=str(lift_root), minutes=1, pilot_out=str(tmp_path), workers=1)
+    config = pilot_of(given)
+    planned = Pilot(config, dataset_of(config), time.perf_counter())
+
+    def ask(minutes):
+        planned.config = replace(config, question=replace(config.question, minutes=minutes))
+        planned.check_reach(planned.grid, "the runs")
+
+    def reach(family):
+        mine = [m for m in planned.grid if m.family == family]
+        flops, seconds = np.array([m.flops for m in mine]), np.array([m.estimated_s for m in mine])
+        return 10 * flops.max() / top_speed(flops, seconds) / 60
+
+    most = min(map(reach, FAMILIES))  # if runs take what is estimated
+    ask(0.2 * most)
+    with pytest.raises(UserError, match=r"^minutes: .* given, allowed: .* FLOPs of the runs"):
+        ask(0.9 * most)
+    planned.took = {m.id: m.estimated_s for m in planned.grid}
+    ask(0.9 * most)  # measured: no distance is needed
 
 
 def head(folder, episodes, **features):

@@ -203,6 +203,8 @@ def answer(config: AdviseConfig, source: str, console: Console) -> None:
         console.print("FLOPs a second are those of the runs' machine; flops_per_s=... tells yours", markup=False)
     for line in compute_lines(flops):
         console.print(line, markup=False, highlight=False)
+    ranges = {family: law.ranges["flops"] for family, law in laws.families.items()}
+    question.check_reach(ranges, laws.facts.flops_per_s, "the runs of these laws")
     advice = advise(laws, unique_tokens, flops, question.extrapolate)
     console.print(rich_table(table(advice)))
     console.print(headline(advice), markup=False)

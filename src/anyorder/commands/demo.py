@@ -14,6 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColum
 
 from anyorder.bars import progress_bars, shown_together
 from anyorder.commands import record, report, rollout, tokenize, train
+from anyorder.datasets.read.folder import read_info
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, UserError, system_failure
 from anyorder.factorization import FactorizationConfig
@@ -24,7 +25,7 @@ from anyorder.rollouts.results import EPISODES
 from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.coefficients import DctConfig
-from anyorder.training.config import MAX_WORKERS, DatasetConfig, TrainConfig
+from anyorder.training.config import MAX_WORKERS, TRAIN_CONFIG, DatasetConfig, TrainConfig
 
 POLICIES = ("autoregressive", "masked_diffusion", "gaussian_diffusion", "mip", "regression")
 POLL_S = 0.5
@@ -69,6 +70,7 @@ def run_steps(config: DemoConfig, console: Console) -> None:
     if (folder / "summary.json").exists():
         raise ConfigError("output_dir", str(folder), "a new folder, as this one holds a finished demo")
     dataset = folder / "dataset"
+    check_begun(config, folder)
     console.rule(f"1. {config.episodes} demonstrations")
     recording = record.RecordConfig(
         env=config.env, root=str(dataset), episodes=config.episodes, seed=config.seed, resume=True
@@ -94,6 +96,27 @@ def run_steps(config: DemoConfig, console: Console) -> None:
     write_whole(folder / "summary.json", summary_text + "\n")
     console.print(f"summary: {folder / 'summary.json'}, videos: {folder}/*/rollout/videos/*.mp4")
     console.print(f"total time {time.monotonic() - started:.0f} s")
+
+
+def check_begun(config: DemoConfig, folder: Path) -> None:
+    """Refuse other numbers than those that the policies of an interrupted demo were trained and rolled out with.
+
+    Raises:
+        UserError: another number of demonstrations or rollouts; or what says so is damaged.
+    """
+    dataset, begun = folder / "dataset", folder.glob(f"*/{TRAIN_CONFIG}")
+    if any(begun) and (dataset / "meta" / "info.json").is_file():
+        check_same("episodes", config.episodes, read_info(dataset, "output_dir").total_episodes)
+    for name in config.policies:
+        rolled = folder / name / "rollout"
+        if (rolled / "summary.json").exists():
+            check_same("rollouts", config.rollouts, episodes_done(rolled))
+
+
+def check_same(field: str, given: int, before: int) -> None:
+    """Refuse another number than that ``before``."""
+    if given != before:
+        raise ConfigError(field, given, f"{before}, as in the demo to resume")
 
 
 def train_and_roll_out(config: DemoConfig, folder: Path, console: Console) -> None:

@@ -135,7 +135,8 @@ def advise(laws: Laws, unique_tokens: float, flops: float | Mapping[str, float],
             f"at most {FAR:g}x outside the runs' {low:.3g} to {high:.3g} {NAMES[name]}; extrapolate=true answers "
             f"all the same, at any size"
         )
-        raise UserError(f"{name} of {worst.family}", f"{factor:.2g}x outside", allowed)
+        given = {"unique_tokens": unique_tokens, "flops": worst.offered_flops}.get(name)
+        raise UserError(f"{name} of {worst.family}", given or f"{factor:.2g}x outside", allowed)
     families.sort(key=lambda outlook: outlook.nll)
     return Advice(unique_tokens, tuple(families), _crossings(laws, unique_tokens), laws.facts.protocol)
 

@@ -1,14 +1,11 @@
 """What laws are asked: how many unique tokens there are, and how much compute each family may spend."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from anyorder.errors import ConfigError, UserError
 from anyorder.laws.advise import FAR, outside
-from anyorder.laws.facts import top_speed
-from anyorder.laws.law import Array
 
 
 def tokens_of(frames: int, action_size: int, held_out: float, values_per_token: float | None) -> float:
@@ -71,29 +68,48 @@ class Question:
             raise ConfigError("flops_per_s", self.flops_per_s, allowed)
         return {family: 60 * self.minutes * (speeds[family] or 0.0) for family in families}
 
-    def check_reach(self, flops: Array, seconds: Array | None, what: str) -> None:
-        """Refuse a question that the laws of a family's runs would not answer, before they are trained.
+    def check_reach(self, ranges: Mapping[str, tuple[float, float]], flops_per_s: Mapping[str, float], of: str) -> None:
+        """Refuse a question that lies far outside what laws were fitted to, or will be.
 
         Args:
-            flops: (runs,) of the runs there will be.
-            seconds: (runs,) they take on this machine; None where that is not known.
-            what: the runs are, for the message.
+            ranges: by family, the least and the most FLOPs of its runs.
+            flops_per_s: by family, how fast they are; not needed where FLOPs or a machine's own speed were given.
+            of: whose runs they are, for the message.
 
         Raises:
-            UserError: the compute lies far outside theirs, and ``extrapolate`` was not given.
+            UserError: the compute lies far outside those of a family, and ``extrapolate`` was not given; it says what
+                all families could answer, in the unit that was asked in.
+
+        >>> Question(minutes=9.0).check_reach({"ar": (6e9, 6e10)}, {"ar": 1e9}, "a pilot")
+        >>> Question(minutes=11.0).check_reach({"ar": (6e9, 6e10)}, {"ar": 1e9}, "a pilot")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        anyorder.errors.UserError: minutes: 11.0 given, allowed: 0.01 to 10: at most 10x outside the 6e+09 ...
         """
-        if self.extrapolate or (self.flops is None and self.flops_per_s is None and seconds is None):
+        if self.extrapolate:
             return
-        low, high = float(np.min(flops)), float(np.max(flops))
-        if self.flops is not None:
-            name, value, per_unit = "flops", self.flops, 1.0
-        else:
-            assert self.minutes is not None
-            speed = self.flops_per_s or top_speed(flops, np.asarray(seconds))
-            name, value, per_unit = "minutes", self.minutes, 60 * speed
-        if outside(value * per_unit, low, high) > FAR:
-            allowed = (
-                f"{low / FAR / per_unit:.2g} to {high * FAR / per_unit:.2g}: at most {FAR:g}x outside the {low:.2g} to "
-                f"{high:.2g} FLOPs of {what}; extrapolate=true answers all the same"
-            )
-            raise UserError(name, value, allowed)
+        asked = self.flops_of(ranges, flops_per_s)
+        far = {family: outside(asked[family], *ends) for family, ends in ranges.items()}
+        worst = max(far, key=far.__getitem__)
+        if far[worst] <= FAR:
+            return
+        name, value = ("flops", self.flops) if self.flops is not None else ("minutes", self.minutes)
+        assert value is not None
+        low = max(least / FAR * value / asked[family] for family, (least, _) in ranges.items())
+        high = min(most * FAR * value / asked[family] for family, (_, most) in ranges.items())
+        least, most = ranges[worst]
+        allowed = (
+            f"{two_digits(low, math.ceil):g} to {two_digits(high, math.floor):g}: at most {FAR:g}x outside the "
+            f"{least:.2g} to {most:.2g} FLOPs of {of}; extrapolate=true answers all the same"
+        )
+        raise UserError(name, value, allowed)
+
+
+def two_digits(value: float, toward: Callable[[float], int]) -> float:
+    """Return a number above 0 rounded to two digits, up or down, so that what a message allows is allowed.
+
+    >>> two_digits(2.389, math.floor), two_digits(0.03121, math.ceil)
+    (2.3, 0.032)
+    """
+    digits = 1 - math.floor(math.log10(value))
+    # Rounded before, as 10 may come as 9.999999999999998.
+    return round(toward(round(value * 10.0**digits, 6)) / 10.0**digits, max(digits, 0))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anyorder.errors import ConfigError, did_you_mean, installed
+from anyorder.hub import asking_hub
 
 
 class TaskTable(nn.Module):
@@ -92,12 +93,10 @@ def encode_text(model: str, sentences: list[str]) -> Tensor:
     except ImportError as error:
         allowed = installed("table, or an installed text encoder", "text")
         raise ConfigError("encoder.language", "text", allowed) from error
-    try:
+    allowed = "a text encoder's folder or a name that the hub gives out"
+    offline = "without network, the folder of one that was downloaded before"
+    with asking_hub(ConfigError, "encoder.text_model", model, allowed, ValueError, offline=offline):
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        allowed = f"a text encoder's folder or a name that the hub gives out ({reason})"
-        raise ConfigError("encoder.text_model", model, allowed) from error
     tokens = tokenizer(sentences, padding=True, return_tensors="pt")
     states = encoder.eval()(**tokens).last_hidden_state
     kept = tokens["attention_mask"].unsqueeze(-1).to(states)

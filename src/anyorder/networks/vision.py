@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from anyorder.errors import MAX_SIDE, ConfigError
 from anyorder.factorization.noise import fractions
+from anyorder.hub import reason
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 from anyorder.settings import Settings, setting
 
@@ -198,8 +199,7 @@ def load_imagenet(encoder: VisionEncoder) -> None:
     try:
         loaded = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        allowed = f"false, as ImageNet's weights cannot be downloaded ({reason})"
+        allowed = f"false, as ImageNet's weights cannot be downloaded ({reason(error)})"
         raise ConfigError("encoder.vision.pretrained", True, allowed) from error
     kept = nn.Sequential(*list(loaded.children())[:-2]).state_dict()
     own = encoder.backbone.state_dict()

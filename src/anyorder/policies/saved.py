@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from anyorder.errors import CheckpointError, ConfigError, bad_value
 from anyorder.files import Words, read_json
+from anyorder.hub import FAILURES, asking_hub, reason
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import from_plain
 from anyorder.sums import check_sums
@@ -57,14 +58,17 @@ def trained_config(name_or_path: str | Path, options: Mapping[str, Any]) -> PreT
         options: LeRobot's, of ``from_pretrained``.
 
     Raises:
-        CheckpointError: a file in the folder is damaged.
+        CheckpointError: a file in the folder is damaged, or the hub does not answer.
     """
     folder = Path(name_or_path)
     if folder.is_dir():
         check_sums(folder, error=CheckpointError)
         return read_config(folder)
     source = {name: options[name] for name in LOADING if name in options}
-    return PreTrainedConfig.from_pretrained(name_or_path, **source)
+    allowed = "a pretrained_model folder, or a policy that the hub gives out"
+    offline = "without network, the folder of one that was downloaded before"
+    with asking_hub(CheckpointError, "policy", str(name_or_path), allowed, offline=offline):
+        return PreTrainedConfig.from_pretrained(name_or_path, **source)
 
 
 @contextmanager
@@ -79,6 +83,7 @@ def readable(folder: Path) -> Iterator[None]:
         line = str(error).splitlines()[0][:200]
         raise ConfigError("device", Words(line), "one with room for the policy") from error
     except (
+        *FAILURES,
         SafetensorError,
         json.JSONDecodeError,
         ArithmeticError,
@@ -86,10 +91,8 @@ def readable(folder: Path) -> Iterator[None]:
         AttributeError,
         LookupError,
         MemoryError,
-        OSError,
         RuntimeError,
         TypeError,
         ValueError,
     ) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError("checkpoint", str(folder), f"undamaged files ({lines[0][:200]})") from error
+        raise CheckpointError("checkpoint", str(folder), f"undamaged files ({reason(error)[:200]})") from error

@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
 
 from anyorder.errors import CheckpointError
 from anyorder.files import Words
+from anyorder.hub import FAILURES
 
 HUB_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 PASSING = 1_000
@@ -39,7 +40,7 @@ def weights_file(name_or_path: str | Path, options: Mapping[str, Any]) -> Path |
     wanted = {name: options[name] for name in HUB_OPTIONS if name in options}
     try:
         return Path(hf_hub_download(str(name_or_path), SAFETENSORS_SINGLE_FILE, **wanted))
-    except OSError:
+    except FAILURES:
         return None  # LeRobot says why when it asks itself
 
 

@@ -14,6 +14,7 @@ from anyorder.datasets.read.chunks import OBSERVATION
 from anyorder.datasets.read.folder import DatasetInfo, named_info
 from anyorder.errors import ConfigError, UserError
 from anyorder.files import digest, read_json, write_json
+from anyorder.laws.facts import top_speed
 from anyorder.laws.laws_file import LAWS_FILE
 from anyorder.laws.question import Question
 from anyorder.settings import to_plain
@@ -31,6 +32,9 @@ FIT, TABLE, PROMISE = "fit", "runs.parquet", "named.json"
 """A pilot's folder holds these beside its study: its laws, its table, and the minutes it named as enough."""
 PATIENCE = 3.0
 """A plan may take this many times its estimate where the time asked was named as enough."""
+
+FASTER = 4.0
+"""Expensive runs were up to this many times as fast, in FLOPs a second, as a pilot's cheap ones told."""
 
 Execute = Callable[[Execution, StudyConfig, Sequence[Member], Sequence[Task], float], None]
 """Does tasks of a study with these members until a deadline of ``time.perf_counter()``."""
@@ -59,6 +63,11 @@ class PilotConfig:
     validation_fraction: float = 0.1
     observations: list[str] = field(default_factory=list)
     rename: dict[str, str] = field(default_factory=dict)
+
+
+def families_of(members: Sequence[Member]) -> list[str]:
+    """Return the families of runs, each once."""
+    return list(dict.fromkeys(m.family for m in members))
 
 
 def free_folder(out: Path) -> Path:
@@ -135,10 +144,24 @@ class Pilot:
 
         Where they are ``timed``, ``estimated_s`` is of this machine, so that minutes can be told in FLOPs.
         """
-        for family in dict.fromkeys(m.family for m in members):
+        question = self.config.question
+        if not timed and question.flops is None and question.flops_per_s is None:
+            return
+        flops = {family: np.array([m.flops for m in members if m.family == family]) for family in families_of(members)}
+        ranges = {family: (float(values.min()), float(values.max())) for family, values in flops.items()}
+        question.check_reach(ranges, self.speeds(members) if timed else {}, what)
+
+    def speeds(self, members: Sequence[Member]) -> dict[str, float]:
+        """Return by family the FLOPs a second that these runs may turn out to reach, at most.
+
+        Of those that are done it is measured; the others are ``FASTER`` than estimated, to be on the safe side.
+        """
+        found = {}
+        for family in families_of(members):
             mine = [m for m in members if m.family == family]
-            seconds = np.array([m.estimated_s for m in mine]) if timed else None
-            self.config.question.check_reach(np.array([m.flops for m in mine]), seconds, what)
+            seconds = [self.took.get(m.id, m.estimated_s / FASTER) for m in mine]
+            found[family] = top_speed(np.array([m.flops for m in mine]), np.array(seconds))
+        return found
 
     def look(self) -> None:
         """See which runs are done, which have failed, and what that tells of the others."""

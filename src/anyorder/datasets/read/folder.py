@@ -17,6 +17,7 @@ from anyorder.datasets.read.metadata import check_count, check_features, check_r
 from anyorder.datasets.read.tables import Array, parquet_files, read_table, stack
 from anyorder.errors import DatasetError, did_you_mean
 from anyorder.files import Words
+from anyorder.hub import asking_hub
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "timestamp", "task_index")
 MOST_EPISODES, MOST_FRAMES = 10**7, 2**40
@@ -93,18 +94,17 @@ def resolve_root(root: str | Path | None, repo_id: str | None, *, images: bool, 
     if repo_id is None:
         raise DatasetError("dataset.root", None, "a dataset folder, or dataset.repo_id with its name on the hub")
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.datasets.utils import CompatibilityError
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
     cached = HF_LEROBOT_HOME / repo_id
     if (cached / "meta" / "info.json").is_file():
         return Path(cached)
-    try:
-        with quiet(VIDEO_BACKEND):
-            return Path(LeRobotDataset(repo_id, download_videos=images).root)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out ({reason})"
-        raise DatasetError(field, repo_id, allowed) from error
+    allowed = f"a folder below {HF_LEROBOT_HOME}, or a dataset that the hub gives out"
+    offline = f"without network {field.replace('repo_id', 'root')}=FOLDER reads one that was downloaded before"
+    refused = (ValueError, RuntimeError, CompatibilityError)
+    with asking_hub(DatasetError, field, repo_id, allowed, *refused, offline=offline), quiet(VIDEO_BACKEND):
+        return Path(LeRobotDataset(repo_id, download_videos=images).root)
 
 
 def read_info(root: Path, field: str = "dataset.root") -> DatasetInfo:

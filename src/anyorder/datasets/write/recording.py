@@ -83,13 +83,17 @@ def record(
         progress: called with (finished, wanted) after every episode.
 
     Raises:
-        DatasetError: ``root`` exists, holds another recording, or the expert failed too often in a row.
+        DatasetError: ``root`` exists, holds another recording or more episodes, or the expert failed too often in a
+            row.
     """
     root = Path(root)
     if episodes < 1:
         raise DatasetError("episodes", episodes, "an integer >= 1")
     with owned(root, "root"):
         origin = _open(root, Origin.of(env_config, seed=seed, only_successful=only_successful), resume)
+        if len(origin.episodes) > episodes:
+            there = len(origin.episodes)
+            raise DatasetError("episodes", episodes, f"{there} or more, as {root} has {there} already")
         return _record(env_config, root, origin, episodes, repo_id, use_videos, progress)
 
 
