@@ -94,6 +94,7 @@ def measure(cells: list[Cell], options: argparse.Namespace, first_seed: int = TE
 def record(folder: Path, task: str, count: int) -> None:
     """Record a task's demonstrations, of which smaller sets are subsets."""
     from anyorder.commands import record
+    from anyorder.datasets.read.folder import read_info
     from anyorder.envs import EnvConfig
 
     options = next(
@@ -102,8 +103,10 @@ def record(folder: Path, task: str, count: int) -> None:
         if task in (presets := kind.presets())
     )
     env = EnvConfig.named(options.pop("type"), **options)
-    root = str(folder / "data" / task)
-    record.run(record.RecordConfig(env=env, root=root, episodes=count, resume=True), Console(quiet=True))
+    root = folder / "data" / task
+    if root.exists() and read_info(root).total_episodes >= count:
+        return
+    record.run(record.RecordConfig(env=env, root=str(root), episodes=count, resume=True), Console(quiet=True))
 
 
 def work(cell: Cell, options: argparse.Namespace, first_seed: int = TEST_SEED) -> tuple[int, int]:
