@@ -12,7 +12,7 @@ SCRIPT = ROOT / "docs" / "first_look.py"
 
 
 def test_the_python_of_the_readme_runs():
-    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    source, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     seen = {}
     exec(compile(source, "README.md", "exec"), seen)
     assert seen["code"].shape == (8, 3)
