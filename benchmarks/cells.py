@@ -74,21 +74,19 @@ TEST_SEED = 1_000_000
 """Of the first episode of a rollout that reports, ``anyorder rollout``'s own."""
 
 
-def measure(cells: list[Cell], options: argparse.Namespace, first_seed: int = TEST_SEED) -> dict[Path, int]:
-    """Record, train and roll out every cell that is not on disk yet; return the successes of each by its folder.
+def measure(cells: list[Cell], options: argparse.Namespace, first_seed: int = TEST_SEED) -> None:
+    """Record, train and roll out every cell that is not on disk yet.
 
     ``options`` are those of ``arguments``; with ``episodes`` 0 nothing is rolled out. ``first_seed`` is the first
     episode's.
     """
-    folder: Path = options.folder
     for task in dict.fromkeys(cell.task for cell in cells):
-        record(folder, task, max(cell.demos for cell in cells if cell.task == task))
+        record(options.folder, task, max(cell.demos for cell in cells if cell.task == task))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
         jobs = [pool.submit(work, cell, options, first_seed) for cell in cells]
         for cell, job in zip(cells, jobs, strict=True):
             print(cell.task, cell.demos, cell.name, cell.seed, *job.result(), flush=True)
-        return {cell.folder(folder): job.result()[0] for cell, job in zip(cells, jobs, strict=True)}
 
 
 def record(folder: Path, task: str, count: int) -> None:

@@ -80,7 +80,7 @@ def search(arms: list[Arm], settings: dict[Arm, dict[str, Any]], options: Any) -
     errors: dict[Arm, dict[str, float]] = {arm: {} for arm in arms}
     for (arm, name), row in cells.items():
         found = [result.error for cell in row if (result := finished(cell, options))]
-        errors[arm][name] = sum(found) / len(row)
+        errors[arm][name] = sum(found) / len(found)
     return errors
 
 
