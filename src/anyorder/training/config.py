@@ -1,5 +1,6 @@
 """Settings of a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyorder.datasets.read.cameras import check_cache_gb, check_image_size
@@ -227,3 +228,7 @@ class TrainConfig(PolicySettings):
         for name, parts in PARTS_OF_A_RUN.items():
             setattr(self, name, getattr(self, name) or max(1, self.steps // parts))
         self.factorization.build().check_repeats(self.repeats)
+
+    def check_given(self, given: Mapping[str, str]) -> None:
+        """Refuse what was given and has no effect with the factorization; see ``PolicySettings.check_idle``."""
+        self.check_idle(given, self.factorization)
