@@ -27,7 +27,7 @@ from anyorder.tokenizers import TokenizerConfig
 MEMBERS = ("factorization", "tokenizer")
 """The fields that hold a member of a family, as ``{type: name, ...}``."""
 
-USUAL_TOKENIZER = {TYPE_KEY: "fast"}
+USUAL_TOKENIZER = {TYPE_KEY: "dct"}
 
 
 @PreTrainedConfig.register_subclass("anyorder")

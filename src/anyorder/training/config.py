@@ -14,7 +14,7 @@ from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.networks.policy_settings import PolicySettings
 from anyorder.settings import Settings, join, part_of, setting
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.tokenizers.fast import FastConfig
+from anyorder.tokenizers.coefficients import DctConfig
 
 TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
@@ -194,7 +194,7 @@ class TrainConfig(PolicySettings):
         AutoregressiveConfig, "How the joint over the chunk is written; `--help` lists the factorizations."
     )
     tokenizer: TokenizerConfig = setting(
-        FastConfig, "What makes tokens of actions, for factorizations of tokens; `--help` lists the tokenizers."
+        DctConfig, "What makes tokens of actions, for factorizations of tokens; `--help` lists the tokenizers."
     )
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "AdamW, linear warm-up, cosine to a tenth; averaging of the weights."
