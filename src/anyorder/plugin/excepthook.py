@@ -115,7 +115,7 @@ def unreadable_dataset(error: BaseException) -> UserError | None:
 def missing_policy(error: BaseException) -> UserError | None:
     """Return what is wrong with a ``--policy.path`` at which LeRobot found no policy; None if it found one.
 
-    A folder above the policy's, as that of a run, names the policy's. What is no folder is a name on the hub to LeRobot.
+    A folder above the policy's, as that of a run, names the policy's. What is no folder LeRobot takes for a hub's name.
     """
     from anyorder.policies.saved import asking_for_policy
 
@@ -134,7 +134,7 @@ def missing_policy(error: BaseException) -> UserError | None:
                 raise error
         except UserError as found:
             return found
-        except Exception:  # noqa: BLE001 - nothing that a path causes
+        except Exception:
             return None
     return None
 
