@@ -3,7 +3,7 @@
 import difflib
 import errno
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 MAX_COUNT = 2**31 - 1
@@ -32,6 +32,15 @@ class UserError(ValueError):
         if self.names_field and place:
             self.args = (f"{place}.{self}",)
         return self
+
+
+def together(errors: Sequence[UserError]) -> UserError:
+    """Return one error that says all of them, of the first one's kind; a single one as it is.
+
+    >>> print(together([ConfigError("steps", 0, "1 or more"), ConfigError("width", 3, "a multiple of 8")]))
+    steps: 0 given, allowed: 1 or more; width: 3 given, allowed: a multiple of 8
+    """
+    return errors[0] if len(errors) == 1 else type(errors[0])("; ".join(map(str, errors)))
 
 
 class ConfigError(UserError):

@@ -16,7 +16,7 @@ from anyorder.datasets.read.metadata import file_of
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, DatasetError, UserError
 from anyorder.policies.codec import action_reference
-from anyorder.training.config import DatasetConfig
+from anyorder.training.config import DatasetConfig, MixEntry
 from anyorder.training.data import load_chunks
 from tests.datasets import handmade
 from tests.datasets.handmade import CAMERA, JOINTS, edit_info, feature, smooth, write
@@ -242,6 +242,10 @@ def test_a_bad_episode_that_is_left_out_stops_nothing(tmp_path):
     root = write(tmp_path / "d", columns={"action": values})
     assert "dataset.exclude_episodes=[2]" in refused(lambda: both(root))
     assert both(root, exclude_episodes=[2]).frames == 36
+    mix = DatasetConfig(mix=[MixEntry(str(root)), MixEntry(str(root), exclude_episodes=[2])], validation_fraction=0)
+    assert "exclude_episodes=[2] in its entry of dataset.mix" in refused(lambda: load_chunks(mix, 4))
+    mix.mix[0].exclude_episodes = [2]
+    assert load_chunks(mix, 4)[0].frames == 72
 
 
 def test_features_are_renamed(tmp_path):

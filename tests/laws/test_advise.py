@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,13 @@ import pytest
 
 from anyorder import cli
 from anyorder.errors import UserError
-from anyorder.laws.advise import advise
+from anyorder.laws.advise import advise, cheapest
 from anyorder.laws.facts import Facts, facts_of
 from anyorder.laws.law import CONSTANTS, constants_array, predict
 from anyorder.laws.laws import FamilyLaw, Laws
 from anyorder.laws.laws_file import read_laws
 from anyorder.laws.runs import runs_of
-from anyorder.reports.advice import bound, headline, lines, warning
+from anyorder.reports.advice import bound, headline, lines, table, warning
 from tests.commands.test_cli import fails
 from tests.laws.planted import AR, DIFFUSION, planted, together
 
@@ -77,6 +78,71 @@ def test_the_probability_is_the_share_of_resamples():
     assert "do not decide" in headline(found)
     moving = next(o for o in found.families if o.family == "moving")
     assert moving.interval == pytest.approx((moving.nll - 0.1, moving.nll + 0.1))
+
+
+def moved(constants, nats, of=0):
+    """A law whose loss is higher everywhere, and ten resamples: in so many of them it is lower instead."""
+    there = constants.copy()
+    there[2] += nats
+    samples = there[None].repeat(10, 0)
+    samples[:of, 2] -= 2 * nats
+    return there, samples
+
+
+def check_one_judgement(advice):
+    """The sentence and the table say the same."""
+    (first, *others), said = table(advice).rows, headline(advice)
+    nats = {row[0]: row[1] for row in table(advice).rows}
+    if said.startswith("A tie"):
+        assert f"Take {first[0]}, " in said
+        assert all(nats[name] in said and name in said for name in advice.tied)
+    else:
+        assert f" {first[0]}: " in said
+        assert advice.tied == (first[0],)
+        assert all(float(first[1]) < float(row[1]) for row in others)
+    assert f"{advice.best.probability:.0%}" in said
+
+
+@pytest.mark.parametrize(
+    ("nats", "of", "begins"),
+    [
+        (0.0, 0, "A tie: ar and other differ by less than 4 digits tell"),
+        (1e-6, 0, "A tie: ar and other differ by less than 4 digits tell"),
+        (1e-6, 7, "A tie: the runs do not decide between "),
+        (0.01, 5, "A tie: the runs do not decide between "),
+        (0.01, 2, "Probably ar: "),
+        (0.01, 0, "Train ar: "),
+    ],
+)
+def test_what_nearly_ties_is_said_as_a_tie(nats, of, begins):
+    other = known(*moved(AR, nats, of))
+    for families in ({"ar": known(AR), "other": other}, {"other": other, "ar": known(AR)}):
+        found = advise(laws(**families), 5e7, 1e19)
+        assert headline(found).startswith(begins.replace("ar and other", " and ".join(found.tied)))
+        check_one_judgement(found)
+
+
+def test_families_that_are_the_same_are_the_lowest_alike():
+    found = advise(laws(one=known(AR), two=known(AR)), 5e7, 1e19)
+    assert [o.probability for o in found.families] == [1.0, 1.0]
+    assert "Take one, or another of them, as none is cheaper: " in headline(found)
+
+
+def test_a_tie_is_decided_by_what_is_cheaper():
+    """The same law held to fewer parameters has a higher loss, here within the resamples; it goes first."""
+    samples = AR[None].repeat(10, 0)
+    samples[:5, 2] -= 0.1
+    small = known(AR, samples, params=(7e6, advise(laws(ar=known(AR)), 5e7, 1e19).best.params / 1.5))
+    third = known(*moved(AR, 1.0))
+    found = advise(laws(ar=known(AR), small=small, third=third), 5e7, 1e19)
+    assert [o.family for o in found.families] == ["small", "ar", "third"]
+    assert found.families[0].nll > found.families[1].nll
+    assert found.tied == ("small", "ar")
+    assert "Take small, as it has the fewest parameters: " in headline(found)
+    check_one_judgement(found)
+    half = advise(laws(ar=known(AR), masked=known(AR)), 5e7, {"ar": 1e19, "masked": 1e19})
+    early = replace(half.families[1], flops=5e18)
+    assert cheapest([half.families[0], early]) == (early, "it needs the least compute")
 
 
 def test_each_family_may_have_its_own_compute():

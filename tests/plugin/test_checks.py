@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.datasets import LeRobotDatasetMetadata
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.envs import make_env_pre_post_processors
 from lerobot.envs.configs import EnvConfig as LeRobotEnvConfig
 from lerobot.utils.constants import ACTION
@@ -107,9 +109,9 @@ def test_weights_of_another_action_are_refused_by_name(tmp_path):
 FILM = "observation.images.film"
 
 
-def lerobots_policy(root, **settings):
+def lerobots_policy(root, meta=None, **settings):
     """What `lerobot-train` makes of a dataset."""
-    meta = LeRobotDatasetMetadata("local/random", root=root)
+    meta = meta or LeRobotDatasetMetadata("local/random", root=root)
     features = dataset_to_policy_features(meta.features)
     config = AnyOrderConfig(
         input_features={name: feature for name, feature in features.items() if name != ACTION},
@@ -155,3 +157,47 @@ def test_videos_that_were_not_downloaded_or_are_a_little_late_are_let_through(tm
     for video in (root / "videos").rglob("*.mp4"):
         video.unlink()
     check_videos(config, root)
+
+
+def policy_of_episodes(root, episodes, **settings):
+    """What `lerobot-train --dataset.episodes=...` makes: it hands on the metadata of its ``dataset`` alone."""
+    dataset = LeRobotDataset("local/random", root=root, episodes=episodes)
+    return lerobots_policy(root, dataset.meta, **settings)
+
+
+def test_a_policy_is_fitted_to_the_episodes_that_are_trained_on(tmp_path):
+    root = tmp_path / "random"
+    write_random(root, seed=0, lengths=[8, 9, 7], cameras={})
+    (file,) = (root / "data").rglob("*.parquet")
+    rows = pq.read_table(file)
+    actions, episode = rows["action"].to_pylist(), np.array(rows["episode_index"].to_pylist())
+    actions[8 + 2][1] = float("nan")
+    column = rows.schema.get_field_index("action")
+    damaged = pa.array(actions, rows.schema.field(column).type)
+    pq.write_table(rows.set_column(column, rows.schema.field(column), damaged), file)
+    for episodes in (None, [1, 2]):
+        with pytest.raises(DatasetError) as error:
+            policy_of_episodes(root, episodes, chunk_size=4, n_action_steps=4)
+        assert str(error.value) == (
+            "action in episode 1, frame 2: nan given, allowed: finite numbers; --dataset.episodes='[...]' names those "
+            "to keep, without 1"
+        )
+    made = policy_of_episodes(root, [0, 2], chunk_size=4, n_action_steps=4)
+    state = np.array(rows["observation.state"].to_pylist())[episode != 1]
+    normalized = made.normalizers["observation_state"](torch.tensor(state, dtype=torch.float32))
+    assert normalized.mean(0).tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+    assert normalized.std(0, correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+
+
+def test_a_video_of_an_episode_that_is_not_trained_on_is_not_looked_at(tmp_path):
+    root = tmp_path / "random"
+    write_random(root, seed=0, lengths=[8, 9])
+    config = lerobots_policy(root).config
+    (table,) = (root / "meta" / "episodes").rglob("*.parquet")
+    rows = pq.read_table(table)
+    column = rows.schema.get_field_index(f"videos/{FILM}/from_timestamp")
+    beyond = pa.array([rows.column(column).to_pylist()[0], 100.0], rows.schema.field(column).type)
+    pq.write_table(rows.set_column(column, rows.schema.field(column), beyond), table)
+    with pytest.raises(DatasetError):
+        check_videos(config, root)
+    check_videos(config, root, [0])

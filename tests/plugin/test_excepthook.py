@@ -169,10 +169,37 @@ def test_a_folder_above_the_policy_names_the_policys(inside, tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         PreTrainedConfig.from_pretrained(tmp_path / "run")
     assert str(missing_policy(caught.value)) == f"policy.path: '{tmp_path / 'run'}' given, allowed: {folder}"
-    with pytest.raises(FileNotFoundError) as caught:
-        PreTrainedConfig.from_pretrained(tmp_path)
-    assert missing_policy(caught.value) is None
     assert missing_policy(FileNotFoundError("another file")) is None
+
+
+@pytest.mark.parametrize("given", ["empty", "out/nope", "runs/lift/checkpoints/nope"])
+def test_a_path_without_a_policy_is_named(given, tmp_path, monkeypatch):
+    # An empty folder; what is no folder is a name on the hub to LeRobot, and one with more slashes an impossible name.
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with pytest.raises((OSError, ValueError)) as caught:
+        PreTrainedConfig.from_pretrained(given)
+    line = str(missing_policy(caught.value))
+    assert line.startswith(f"policy.path: {given!r} given, allowed: a pretrained_model folder, or a policy that")
+    assert "\n" not in line
+
+
+def test_a_policy_that_is_found_is_not_called_missing(tmp_path):
+    folder = save(policy("regression"), tmp_path / "policy")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="type") as caught:
+        PreTrainedConfig.from_pretrained(folder)
+    assert missing_policy(caught.value) is None
+
+
+@pytest.mark.slow
+def test_lerobot_eval_of_a_path_without_a_policy_is_one_line_and_status_2(tmp_path):
+    command = Path(sys.executable).parent / "lerobot-eval"
+    words = ["--policy.path=out/nope", "--policy.device=cpu", "--env.type=anyorder_pusht", "--eval.n_episodes=1"]
+    done = subprocess.run([command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("lerobot-eval: policy.path: 'out/nope' given, allowed: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_device_is_no_warning(caplog):

@@ -8,6 +8,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from anyorder import cli
@@ -358,6 +360,21 @@ def test_bad_words_before_any_work(words, said, lift_root, tmp_path, capsys):
     given = [word.format(**folders) for word in words]
     assert said in fails(capsys, "advise", *given, f"pilot_out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_name_what_a_pilot_can_do(lift_copy, tmp_path, capsys):
+    (file,) = (lift_copy / "data").rglob("*.parquet")
+    (lift_copy / "SHA256SUMS").unlink(missing_ok=True)
+    rows = pq.read_table(file)
+    column = rows.schema.get_field_index("observation.state")
+    values = rows["observation.state"].to_pylist()
+    values[3][0] = float("nan")
+    pq.write_table(
+        rows.set_column(column, rows.schema.field(column), pa.array(values, rows.schema.field(column).type)), file
+    )
+    told = fails(capsys, "advise", f"dataset={lift_copy}", "flops=1e9", "pilot=1", f"pilot_out={tmp_path / 'out'}")
+    assert "observation.state in episode 0, frame 3: nan given, allowed: finite numbers; `lerobot-edit-dataset " in told
+    assert "--operation.episode_indices='[0]'` leaves it out, observations=[...] may name fewer features" in told
 
 
 def test_what_a_kill_left_of_a_fit_is_made_anew(tmp_path):

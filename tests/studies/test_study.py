@@ -476,6 +476,22 @@ def test_bad_studies(changes, said, lift_root, data):
         expand(study(lift_root, **changes), data)
 
 
+def test_all_that_is_too_large_for_a_small_dataset_is_said_at_once(lift_root, capsys):
+    """And what it allows is enough."""
+    words = ["study=pilot", f"dataset.root={lift_root}", "dry_run=true"]
+    told = fails(capsys, "study", "run", *words)
+    assert told.count("\n") == 1
+    for name in ("validation", "test"):
+        assert f"dataset.{name}_fraction: 0.05 given, allowed: 0.34 or more" in told
+        words.append(f"dataset.{name}_fraction=0.34")
+    assert "grids.main.unique_tokens: [1000, 4000] given, allowed: at most " in told
+    most = told.split("grids.sweep.unique_tokens: [4000] given, allowed: at most ")[1].split()[0]
+    alone = fails(capsys, "study", "run", *words)
+    assert told.endswith(alone.removeprefix("anyorder study: "))
+    sizes = [f"grids.{grid}.unique_tokens=[{most}]" for grid in ("main", "sweep")]
+    assert cli.main(["study", "run", *words, *sizes]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

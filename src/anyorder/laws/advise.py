@@ -9,7 +9,7 @@ the question or its answer leaves the range of the runs is said, and refused whe
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,10 @@ FAR = 10.0
 """A value further outside the runs' range than this factor gets no answer, unless extrapolation is asked for."""
 NEAR = 1.05
 """A value outside by less than this factor counts as within, as batches round tokens."""
+SURE, LIKELY = 0.95, 0.75
+"""The family with the lowest loss is sure, or likely, where at least these shares of the resamples agree."""
+DIGITS = 4
+"""Losses are told to so many digits; those that are equal then are a tie."""
 NAMES = {
     "unique_tokens": "unique tokens",
     "flops": "FLOPs",
@@ -75,19 +79,23 @@ class Advice:
 
     Attributes:
         unique_tokens: U.
-        families: what each can reach, the lowest expected loss first.
+        families: what each can reach: the one to train, and then the others, the lowest expected loss first.
+        tied: names of those that may each be the best one, the one to train among them; it is alone where it leads.
+        reason: why it is taken out of several that tie; empty where none is cheaper, or it leads.
         crossings: by pair of families, the compute from which the order changes, E kept.
         protocol: of the losses, a key of ``anyorder.laws.facts.PROTOCOLS``, or None.
     """
 
     unique_tokens: float
     families: tuple[Outlook, ...]
+    tied: tuple[str, ...]
+    reason: str
     crossings: dict[tuple[str, str], Crossing]
     protocol: str | None
 
     @property
     def best(self) -> Outlook:
-        """The family with the lowest expected loss."""
+        """The family to train: that with the lowest expected loss, or the cheapest of those that tie with it."""
         return self.families[0]
 
 
@@ -113,7 +121,7 @@ def advise(laws: Laws, unique_tokens: float, flops: float | Mapping[str, float],
         family: best_up_to(law.samples[:count], each[family], unique_tokens, held[family])[0]
         for family, law in laws.families.items()
     }
-    lowest = np.argmin(np.stack(list(drawn.values())), axis=0)
+    lowest = np.min(np.stack(list(drawn.values())), axis=0)
     families = [
         _outlook(
             family,
@@ -123,9 +131,9 @@ def advise(laws: Laws, unique_tokens: float, flops: float | Mapping[str, float],
             held[family],
             laws.facts.exact.get(family),
             drawn[family],
-            float((lowest == number).mean()),
+            float((drawn[family] == lowest).mean()),
         )
-        for number, (family, law) in enumerate(laws.families.items())
+        for family, law in laws.families.items()
     ]
     far = [(factor, name, o) for o in families for name, factor in o.outside.items() if factor > FAR]
     if far and not extrapolate:
@@ -138,7 +146,53 @@ def advise(laws: Laws, unique_tokens: float, flops: float | Mapping[str, float],
         given = {"unique_tokens": unique_tokens, "flops": worst.offered_flops}.get(name)
         raise UserError(f"{name} of {worst.family}", given or f"{factor:.2g}x outside", allowed)
     families.sort(key=lambda outlook: outlook.nll)
-    return Advice(unique_tokens, tuple(families), _crossings(laws, unique_tokens), laws.facts.protocol)
+    tie = tied(families)
+    best, reason = cheapest(tie)
+    families.sort(key=lambda outlook: outlook is not best)
+    names = tuple(o.family for o in families if o in tie)
+    return Advice(unique_tokens, tuple(families), names, reason, _crossings(laws, unique_tokens), laws.facts.protocol)
+
+
+def told(nll: float) -> str:
+    """Return a loss as it is told.
+
+    >>> told(1.23449), told(1.23451)
+    ('1.234', '1.235')
+    """
+    return f"{nll:.{DIGITS}g}"
+
+
+def tied(families: Sequence[Outlook]) -> list[Outlook]:
+    """Return those that may each be the best, out of ``families`` sorted by loss: the first alone where it leads.
+
+    Losses that are told alike tie. Where the resamples do not make the first likely, so do the fewest families that
+    are the best ones in the share ``SURE`` of them.
+    """
+    first = families[0]
+    found = [o.family for o in families if told(o.nll) == told(first.nll)]
+    if first.probability < LIKELY:
+        share = 0.0
+        for o in sorted(families, key=lambda o: -o.probability):
+            if share < SURE:
+                found.append(o.family)
+            share += o.probability
+    return [o for o in families if o.family in found]
+
+
+COSTS: dict[str, Callable[[Outlook], float]] = {
+    "it needs the least compute": lambda o: o.flops / o.offered_flops,
+    "it has the fewest parameters": lambda o: o.params,
+}
+"""These costs decide a tie, the first one that differs; the key is the reason."""
+
+
+def cheapest(tie: Sequence[Outlook]) -> tuple[Outlook, str]:
+    """Return the cheapest of families that tie, and why it is; the first one and no reason where none is cheaper."""
+    for reason, cost in COSTS.items():
+        cheap = [o for o in tie if cost(o) <= NEAR * min(map(cost, tie))]
+        if len(cheap) < len(tie):
+            return cheap[0], reason if len(cheap) == 1 else f"{reason} with {cheap[1].family}"
+    return tie[0], ""
 
 
 def _within(law: FamilyLaw, unique_tokens: float) -> Within:

@@ -113,15 +113,29 @@ def unreadable_dataset(error: BaseException) -> UserError | None:
 
 
 def missing_policy(error: BaseException) -> UserError | None:
-    """Return where the policy is, if LeRobot was given a folder above it, as that of a run."""
-    if not isinstance(error, FileNotFoundError):
+    """Return what is wrong with a ``--policy.path`` at which LeRobot found no policy; None if it found one.
+
+    A folder above the policy's, as that of a run, names the policy's. What is no folder LeRobot takes for a hub's name.
+    """
+    from anyorder.policies.saved import asking_for_policy
+
+    if not isinstance(error, Exception):
         return None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if (frame.f_globals["__name__"], frame.f_code.co_name) == READS_POLICIES:
-            given = Path(str(frame.f_locals["pretrained_name_or_path"]))
-            for folder in (given / "pretrained_model", given / "checkpoints" / "last" / "pretrained_model"):
-                if (folder / "config.json").is_file():
-                    return CheckpointError("policy.path", str(given), str(folder))
+        reads = (frame.f_globals["__name__"], frame.f_code.co_name) == READS_POLICIES
+        if not reads or frame.f_locals.get("config_file") is not None:
+            continue
+        given = Path(str(frame.f_locals["pretrained_name_or_path"]))
+        for folder in (given / "pretrained_model", given / "checkpoints" / "last" / "pretrained_model"):
+            if (folder / "config.json").is_file():
+                return CheckpointError("policy.path", str(given), str(folder))
+        try:
+            with asking_for_policy("policy.path", str(given)):
+                raise error
+        except UserError as found:
+            return found
+        except Exception:
+            return None
     return None
 
 

@@ -1,7 +1,7 @@
 """Whether a policy fits a dataset, said in one line before any work."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,11 @@ def check_progress(family: Factorization, allowed: str) -> None:
         raise ConfigError("progress of training, by which the factorization anneals", None, allowed)
 
 
-def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
+def check_videos(policy_config: PreTrainedConfig, root: Path, episodes: Sequence[int] | None = None) -> None:
     """Check that the videos a policy looks at can be read; LeRobot would find out in the middle of the training.
 
-    Those that were not downloaded are passed over, and times may be a frame off, as ``--tolerance_s`` may allow it.
+    Those that were not downloaded are passed over, as are those that hold none of the ``episodes`` (None for all), and
+    times may be a frame off, as ``--tolerance_s`` may allow it.
 
     Raises:
         DatasetError: names the file.
@@ -68,6 +69,9 @@ def check_videos(policy_config: PreTrainedConfig, root: Path) -> None:
     if not any(video_places(info, key, partial=True) for key in films):
         return
     columns = {k: torch.from_numpy(v) for k, v in read_columns(info, list(INDEX_COLUMNS), partial=True).items()}
+    if episodes is not None:
+        chosen = torch.isin(columns["episode_index"], torch.tensor(list(episodes), dtype=torch.int64))
+        columns = {key: values[chosen] for key, values in columns.items()}
     FrameReader(info, films, None, columns, partial=True, tolerance_s=1 / info.fps).check()
 
 

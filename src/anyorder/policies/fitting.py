@@ -1,15 +1,18 @@
 """What a policy takes from its data before training: normalization, tokenizer, task sentences."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from anyorder.datasets.read.episodes import EpisodeChoice, Remedies
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization
 from anyorder.factorization.conditionals import digits
@@ -22,6 +25,11 @@ from anyorder.settings import to_plain
 
 if TYPE_CHECKING:
     from anyorder.datasets.read.chunks import ActionChunks
+
+REMEDIES = Remedies(
+    "--dataset.episodes='[...]' names those to keep, without {0}", "--policy.input_features='{...}' may name fewer"
+)
+"""What the settings of ``lerobot-train`` can do about bad data."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,8 @@ def fit_to_chunks(config: AnyOrderConfig, chunks: "ActionChunks") -> Fitted:
     )
 
 
-def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
-    """Fit to the episodes of a LeRobot dataset (its metadata) that are on disk; see ``fit_to_chunks``.
+def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any, episodes: Sequence[int] | None = None) -> Fitted:
+    """Fit to episodes of a LeRobot dataset (its metadata), all that are on disk when None; see ``fit_to_chunks``.
 
     Raises:
         ConfigError: the settings were fitted already, to other data.
@@ -113,6 +121,7 @@ def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
         dataset_meta.root,
         horizon=config.chunk_size,
         features=[*spec.vectors, *spec.clouds],
+        choice=EpisodeChoice(episodes, remedies=REMEDIES),
         allow_short=True,
         partial=True,
     )
@@ -122,18 +131,36 @@ def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any) -> Fitted:
 def fit_or_check(config: AnyOrderConfig, family: Factorization, dataset_meta: Any) -> Fitted | None:
     """Fit a new policy to the dataset that ``lerobot-train`` gives, or check that a trained one fits it.
 
+    Of the dataset only those episodes count that the command trains on.
+
     Raises:
         ConfigError: the factorization wants to know how far training is.
         DatasetError: the dataset is damaged, or lacks what the policy reads.
     """
     check_progress(family, "that of `anyorder train`, as lerobot-train does not tell a policy how far it is")
-    fitted = None
+    fitted, episodes = None, episodes_of_caller(dataset_meta)
     if config.pretrained_path is not None:
         check_dataset(config, dataset_meta)
     else:
-        fitted = fit_to_dataset(config, dataset_meta)
-    check_videos(config, Path(dataset_meta.root))
+        fitted = fit_to_dataset(config, dataset_meta, episodes)
+    check_videos(config, Path(dataset_meta.root), episodes)
     return fitted
+
+
+def episodes_of_caller(dataset_meta: Any) -> list[int] | None:
+    """Return the episodes that a caller with a LeRobot dataset of this very metadata trains on; None for all.
+
+    ``lerobot.policies.make_policy`` gets the metadata alone, which does not say which episodes were chosen
+    (``--dataset.episodes``, ``--dataset.eval_split``): the dataset is read off the stack.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        dataset = frame.f_locals.get("dataset")
+        if dataset is not None and getattr(dataset, "meta", None) is dataset_meta:
+            episodes = getattr(dataset, "episodes", None)
+            return None if episodes is None else [int(episode) for episode in episodes]
+        frame = frame.f_back
+    return None
 
 
 def fit(

@@ -59,7 +59,7 @@ class AnyOrderPolicy(ActingPolicy):
             fitted: normalization and tokenizer of a new policy (``fitting.py``); without it the weights to be
                 loaded hold them.
             dataset_meta: LeRobot's metadata of the dataset, which ``lerobot-train`` gives: a policy that was never
-                fitted fits itself to all of its episodes that are on disk.
+                fitted fits itself to those of its episodes on disk that are trained on.
         """
         super().__init__(config)
         family = config.factorization_config().build()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,15 @@ def trained_config(name_or_path: str | Path, options: Mapping[str, Any]) -> PreT
         check_sums(folder, error=CheckpointError)
         return read_config(folder)
     source = {name: options[name] for name in LOADING if name in options}
+    with asking_for_policy("policy", str(name_or_path)):
+        return PreTrainedConfig.from_pretrained(name_or_path, **source)
+
+
+def asking_for_policy(field: str, given: str) -> AbstractContextManager[None]:
+    """Turn what asking the hub for a policy raises into one line; ``field`` is what it calls the name ``given``."""
     allowed = "a pretrained_model folder, or a policy that the hub gives out"
     offline = "without network, the folder of one that was downloaded before"
-    with asking_hub(CheckpointError, "policy", str(name_or_path), allowed, offline=offline):
-        return PreTrainedConfig.from_pretrained(name_or_path, **source)
+    return asking_hub(CheckpointError, field, given, allowed, offline=offline)
 
 
 @contextmanager

@@ -1,17 +1,15 @@
 """What advice says, in words and tables: which family to train, how sure that is, and what to mind."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from anyorder.datasets.read.folder import DatasetInfo
-from anyorder.laws.advise import NAMES, Advice, Outlook, outside
+from anyorder.laws.advise import DIGITS, LIKELY, NAMES, SURE, Advice, Outlook, outside, told
 from anyorder.laws.pairs import Crossing
 from anyorder.reports.text_tables import Table
 
-SURE, LIKELY = 0.95, 0.75
-"""The headline says "train", or "probably", where at least these shares of the resamples agree."""
 OTHER = 1.5
 """Two sizes that differ by less than this factor are not told apart."""
 PROTOCOL_LINES = {
@@ -56,12 +54,12 @@ def compute_lines(flops: Mapping[str, float]) -> list[str]:
 
 
 def table(advice: Advice) -> Table:
-    """Return one row a family, the lowest expected loss first."""
+    """Return one row a family: the one to train, and then the others, the lowest expected loss first."""
     rows = [
         [
             o.family,
-            f"{o.nll:.4g}",
-            f"{o.interval[0]:.4g} to {o.interval[1]:.4g}",
+            told(o.nll),
+            f"{told(o.interval[0])} to {told(o.interval[1])}",
             f"{o.probability:.2f}",
             f"{o.params:.3g}",
             f"{o.epochs:.3g}",
@@ -77,16 +75,37 @@ def headline(advice: Advice) -> str:
     plan = f"{first.params:.2g} parameters for {first.epochs:.3g} epochs"
     if len(advice.families) == 1:
         return f"{first.family}, the only family of these laws: {plan}."
+    if len(advice.tied) > 1:
+        return tie_line(advice, plan)
     second = advice.families[1]
     ahead = f"{second.nll - first.nll:.3g} nats ahead of {second.family}"
-    if first.probability >= SURE:
-        return f"Train {first.family}: {plan}, {ahead}, best in {first.probability:.0%} of resamples."
-    if first.probability >= LIKELY:
-        return f"Probably {first.family}: {plan}, {ahead}, best in {first.probability:.0%} of resamples."
+    how = "Train" if first.probability >= SURE else "Probably"
+    return f"{how} {first.family}: {plan}, {ahead}, best in {first.probability:.0%} of resamples."
+
+
+def tie_line(advice: Advice, plan: str) -> str:
+    """Say which families tie, and which of them to train for what reason; ``plan`` is its."""
+    tie = [o for o in advice.families if o.family in advice.tied]
+    names = listed([o.family for o in tie])
+    losses, shares = listed([told(o.nll) for o in tie]), listed([f"{o.probability:.0%}" for o in tie])
+    if min(tie, key=lambda o: o.nll).probability < LIKELY:
+        why = f"the runs do not decide between {names}"
+    else:
+        why = f"{names} differ by less than {DIGITS} digits tell"
+    because = f"as {advice.reason}" if advice.reason else "or another of them, as none is cheaper"
     return (
-        f"The runs do not decide: {first.family} is {ahead}, yet best in {first.probability:.0%} of resamples "
-        f"only ({plan}). Take either, or add runs near here."
+        f"A tie: {why} ({losses} nats expected, lowest in {shares} of resamples). Take {advice.best.family}, "
+        f"{because}: {plan}. More runs near here may decide."
     )
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["ar"]), listed(["ar", "masked"]), listed(["ar", "masked", "flow"])
+    ('ar', 'ar and masked', 'ar, masked and flow')
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def lines(advice: Advice) -> list[str]:
@@ -149,6 +168,7 @@ def content(advice: Advice) -> dict[str, Any]:
         "unique_tokens": advice.unique_tokens,
         "protocol": advice.protocol,
         "headline": headline(advice),
+        "tied": list(advice.tied),
         "notes": lines(advice),
         "families": [asdict(o) for o in advice.families],
         "critical": [{"families": list(names), **asdict(crossing)} for names, crossing in advice.crossings.items()],

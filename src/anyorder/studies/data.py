@@ -4,19 +4,21 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
-from anyorder.datasets.read.episodes import episode_borders, shuffled, tiles
-from anyorder.errors import ConfigError
+from anyorder.datasets.read.episodes import Remedies, episode_borders, shuffled, tiles
+from anyorder.errors import ConfigError, together
 from anyorder.factorization import FactorizationConfig, TokenFactorization
 from anyorder.networks import EncoderConfig, HeadConfig, SlotNetwork, TransformerConfig
 from anyorder.policies import AnyOrderConfig, AnyOrderPolicy
 from anyorder.policies.fitting import Fitted, fit_to_chunks
 from anyorder.settings import part_of, to_plain
 from anyorder.studies.config import LEAST_HELD_OUT, StudyConfig, check_episodes
+from anyorder.studies.grid import too_many_tokens
 from anyorder.training.config import DatasetConfig, DatasetSettings, TrainConfig
 from anyorder.training.data import load_chunks
 from anyorder.training.fresh import policy_config
@@ -119,27 +121,18 @@ class StudyData:
         DatasetError: the dataset is missing or damaged.
     """
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, remedies: Remedies | None = None) -> None:
         given = config.dataset
         given.check_named("dataset.repo_id", "dataset")
         shared = vars(part_of(DatasetSettings, given))
         wanted = DatasetConfig(**shared, validation_fraction=given.test_fraction)
-        rest, self.test = load_chunks(wanted, config.chunk_size)
+        rest, self.test = load_chunks(wanted, config.chunk_size, remedies=remedies)
         if rest.cameras is not None:
             allowed = "observations of numbers: studies read no cameras"
             raise ConfigError("dataset.observations", given.observations, allowed)
         share = given.validation_fraction / (1 - given.test_fraction)
         self.train, self.validation = rest.split(share, given.seed)
-        for name in ("validation", "test"):
-            if getattr(self, name).episodes < LEAST_HELD_OUT:
-                total = rest.episodes + self.test.episodes
-                check_episodes(total)
-                allowed = (
-                    f"{math.ceil(100 * LEAST_HELD_OUT / total) / 100:g} or more: "
-                    f"at least {LEAST_HELD_OUT} of {total} episodes, whose spread is the standard error"
-                )
-                field = f"dataset.{name}_fraction"
-                raise ConfigError(field, getattr(given, f"{name}_fraction"), allowed)
+        self.check_held_out(config, rest.episodes + self.test.episodes, remedies)
         settings = TrainConfig(
             dataset=wanted,
             tokenizer=config.tokenizer,
@@ -159,6 +152,24 @@ class StudyData:
             raise ConfigError("tokenizer", config.tokenizer.choice, allowed)
         self.length = tokenizer.length
         self.fingerprint = self._fingerprint(config)
+
+    def check_held_out(self, config: StudyConfig, total: int, remedies: Remedies | None) -> None:
+        """Refuse shares of ``total`` episodes that hold too few out, and say in one line all that is too large, then.
+
+        Raises:
+            ConfigError: fewer than ``LEAST_HELD_OUT`` validate or test; it names the grids, too, that ask for more
+                tokens than are left by shares that hold out enough.
+        """
+        few = [f"{n}_fraction" for n in ("validation", "test") if getattr(self, n).episodes < LEAST_HELD_OUT]
+        if not few:
+            return
+        check_episodes(total)
+        least = math.ceil(100 * LEAST_HELD_OUT / total) / 100
+        why = f"at least {LEAST_HELD_OUT} of {total} episodes, whose spread is the standard error"
+        wrong = [ConfigError(f"dataset.{n}", getattr(config.dataset, n), f"{least:g} or more: {why}") for n in few]
+        shares: dict[str, Any] = dict.fromkeys(few, least)
+        enough = replace(config, dataset=replace(config.dataset, **shares))
+        raise together([*wrong, *too_many_tokens(config, StudyData(enough, remedies))])
 
     @property
     def tokens_per_frame(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from anyorder.errors import ConfigError, did_you_mean
+from anyorder.errors import ConfigError, did_you_mean, together
 from anyorder.factorization import FactorizationConfig
 from anyorder.laws.law import FLOPS_PER_PARAM_TOKEN
 from anyorder.networks import EncoderConfig, HeadConfig, TransformerConfig
@@ -105,16 +105,18 @@ def expand(config: StudyConfig, data: "StudyData") -> list[Member]:
     """Return the study's runs, each once, in the order of the grids.
 
     Raises:
-        ConfigError: an unknown family, too many tokens, or settings that do not fit each other.
+        ConfigError: an unknown family, too many tokens in some grids, or settings that do not fit each other.
     """
     if not config.grids:
         raise ConfigError("grids", {}, "at least one, as study=FILE.yaml or grids.NAME.width=[...]")
+    if wrong := too_many_tokens(config, data):
+        raise together(wrong)
     found: dict[str, Member] = {}
     sizes: Sizes = {}
     for name, grid in config.grids.items():
         grid.check(name)
         for cell in cells(grid, config):
-            check_cell(name, cell, config, data)
+            check_cell(name, cell, config)
             member = resolve(name, cell, config, data, sizes)
             if grid.max_flops is not None and member.flops > grid.max_flops:
                 continue
@@ -135,16 +137,23 @@ def cells(grid: GridConfig, config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def check_cell(name: str, cell: dict[str, Any], config: StudyConfig, data: "StudyData") -> None:
-    """Refuse an unknown family, more tokens than there are, masking where nothing can be masked."""
+def too_many_tokens(config: StudyConfig, data: "StudyData") -> list[ConfigError]:
+    """Return an error for each grid that asks for more tokens than the training episodes have."""
+    most = int(data.unique_tokens)
+    allowed = f"at most {most} each, what the {data.train.episodes} training episodes have"
+    return [
+        ConfigError(f"grids.{name}.unique_tokens", grid.unique_tokens, allowed)
+        for name, grid in config.grids.items()
+        if max(grid.unique_tokens, default=0) > most
+    ]
+
+
+def check_cell(name: str, cell: dict[str, Any], config: StudyConfig) -> None:
+    """Refuse an unknown family, and masking where nothing can be masked."""
     family = cell["families"]
     if family not in config.families:
         allowed = ", ".join(config.families) + did_you_mean(family, config.families)
         raise ConfigError(f"grids.{name}.families", family, allowed or "a family of `families`")
-    most = int(data.unique_tokens)
-    if cell["unique_tokens"] > most:
-        allowed = f"at most {most}, what the {data.train.episodes} training episodes have"
-        raise ConfigError(f"grids.{name}.unique_tokens", cell["unique_tokens"], allowed)
     if cell["token_masking"] and not hasattr(config.families[family], "token_masking"):
         allowed = f"0 for {family}, whose factorization has none"
         raise ConfigError(f"grids.{name}.token_masking", cell["token_masking"], allowed)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from anyorder.datasets.read.chunks import OBSERVATION
+from anyorder.datasets.read.episodes import Remedies
 from anyorder.datasets.read.folder import DatasetInfo, named_info
 from anyorder.errors import ConfigError, UserError
 from anyorder.files import digest, read_json, write_json
@@ -30,6 +31,11 @@ from anyorder.studies.workers import Task
 
 FIT, TABLE, PROMISE = "fit", "runs.parquet", "named.json"
 """A pilot's folder holds these beside its study: its laws, its table, and the minutes it named as enough."""
+REMEDIES = Remedies(
+    "`lerobot-edit-dataset --operation.type=delete_episodes --operation.episode_indices='[{0}]'` leaves it out",
+    "observations=[...] may name fewer features",
+)
+"""A pilot reads every episode of its dataset."""
 PATIENCE = 3.0
 """A plan may take this many times its estimate where the time asked was named as enough."""
 
@@ -121,7 +127,7 @@ class Pilot:
         self.processes = config.workers or os.cpu_count() or 1
         study = plans.study_config(str(info.root), info.total_episodes, config.validation_fraction)
         study.dataset.observations, study.dataset.rename = config.observations, config.rename
-        self.data = StudyData(study)
+        self.data = StudyData(study, REMEDIES)
         self.study = replace(study, grids=plans.grids(self.data.unique_tokens))
         self.grid = expand(self.study, self.data)
         self.check_folder()

@@ -6,12 +6,15 @@ from lerobot.utils.constants import ACTION
 
 from anyorder.datasets.read.cameras import Progress
 from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
-from anyorder.datasets.read.episodes import EpisodeChoice
+from anyorder.datasets.read.episodes import OWN, EpisodeChoice, Remedies
 from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
 from anyorder.datasets.read.remarks import remarks
 from anyorder.errors import ConfigError, did_you_mean
 from anyorder.training.config import DatasetConfig
+
+MIXED = Remedies("exclude_episodes=[{0}] in its entry of dataset.mix leaves it out")
+"""The remedies where several datasets are mixed."""
 
 
 def load_chunks(
@@ -21,6 +24,7 @@ def load_chunks(
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     features: Sequence[str] | None = None,
+    remedies: Remedies | None = None,
 ) -> tuple[ActionChunks, ActionChunks]:
     """Read a dataset and split it by episodes into (train, held out).
 
@@ -31,6 +35,7 @@ def load_chunks(
         progress: called with (finished, wanted) while camera frames are decoded into memory.
         tell: called with each remark on the data, one line.
         features: low-dimensional features to read, where a dataset has them; as ``config`` says when None.
+        remedies: of whoever reads, for messages; those of ``config``'s own settings when None.
     """
     infos = dataset_infos(config)
     offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
@@ -40,6 +45,7 @@ def load_chunks(
             raise ConfigError("dataset.observations", name, allowed)
     if config.image_size is not None and not any(name in i.cameras for name in config.observations for i in infos):
         raise ConfigError("dataset.image_size", config.image_size, "null, as dataset.observations names no camera")
+    remedies = remedies or (MIXED if config.mix else OWN)
     parts = [
         ActionChunks.load(
             info.root,
@@ -49,7 +55,7 @@ def load_chunks(
             images=[name for name in config.observations if name in info.cameras],
             image_size=config.image_size,
             allow_short=config.allow_short,
-            choice=EpisodeChoice(entry.episodes, config.seed, entry.exclude_episodes),
+            choice=EpisodeChoice(entry.episodes, config.seed, entry.exclude_episodes, remedies),
             rename=entry.rename,
             tolerance_s=config.tolerance_s,
         )

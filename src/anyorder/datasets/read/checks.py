@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from anyorder.datasets.read.episodes import OWN, Remedies
 from anyorder.errors import DatasetError
 from anyorder.files import Words
 
 
-def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> None:
+def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor], remedies: Remedies = OWN) -> None:
     """Raise a DatasetError that names feature, episode and frame of the first NaN or infinite value.
 
-    ``columns`` are (frames, *shape) each, those that are used; ``index`` has ``episode_index`` and ``frame_index``.
+    ``columns`` are (frames, *shape) each, those that are used; ``index`` has ``episode_index`` and ``frame_index``;
+    the message ends with the ``remedies``.
     """
     for key, values in columns.items():
         if not values.is_floating_point() or not len(values):
@@ -23,13 +25,13 @@ def check_finite(columns: Mapping[str, Tensor], index: Mapping[str, Tensor]) -> 
         row = int((~finite).any(dim=1).nonzero()[0])
         episode, frame = int(index["episode_index"][row]), int(index["frame_index"][row])
         bad = float(values[row].flatten()[~finite[row]][0])
-        hint = f"dataset.exclude_episodes=[{episode}] leaves it out"
+        hint = remedies.leave_out.format(episode)
         if key.startswith("observation."):
-            hint += ", dataset.observations may name fewer features"
+            hint += f", {remedies.read_less}"
         raise DatasetError(f"{key} in episode {episode}, frame {frame}", bad, f"finite numbers; {hint}")
 
 
-def check_order(columns: Mapping[str, Tensor]) -> None:
+def check_order(columns: Mapping[str, Tensor], remedies: Remedies = OWN) -> None:
     """Check by ``episode_index`` and ``frame_index`` (frames,) that each episode's rows lie in the order of its frames.
 
     Chunks are made of rows that follow one another, so that two episodes of one number, as datasets joined by hand
@@ -39,7 +41,7 @@ def check_order(columns: Mapping[str, Tensor]) -> None:
         DatasetError: names the episode.
     """
     episode, frame = columns["episode_index"], columns["frame_index"]
-    allowed = "its frames one after the other; dataset.exclude_episodes=[{0}] leaves it out"
+    allowed = f"its frames one after the other; {remedies.leave_out}"
     back = (episode.diff() == 0) & (frame.diff() < 0)
     if back.any():
         row = int(back.nonzero()[0])

@@ -113,8 +113,9 @@ class ActionChunks(NamedEpisodes):
         chunks = chunks.without(choice.exclude)
         if choice.episodes is not None:
             chunks = chunks.subset(choice.episodes, choice.seed)
-        check_order(chunks.columns)
-        check_finite({key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}, chunks.columns)
+        check_order(chunks.columns, choice.remedies)
+        used = {key: chunks.columns[key] for key in [*keys, *(["timestamp"] if cameras else [])]}
+        check_finite(used, chunks.columns, choice.remedies)
         check_lengths(chunks.episode_ids, chunks.lengths, horizon, allow_short)
         if cameras:
             reader = FrameReader(info, cameras, image_size, chunks.columns, tolerance_s=tolerance_s)

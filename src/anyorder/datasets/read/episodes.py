@@ -48,6 +48,23 @@ class Episodes:
 
 
 @dataclass(frozen=True)
+class Remedies:
+    """What a command's settings can do about bad data; messages end with it.
+
+    Attributes:
+        leave_out: what leaves an episode out; ``{0}`` is its number.
+        read_less: what reads fewer observations.
+    """
+
+    leave_out: str = "dataset.exclude_episodes=[{0}] leaves it out"
+    read_less: str = "dataset.observations may name fewer features"
+
+
+OWN = Remedies()
+"""The remedies of commands with a ``dataset`` of ``anyorder.training.config.DatasetSettings``."""
+
+
+@dataclass(frozen=True)
 class EpisodeChoice:
     """Which episodes of a dataset to read.
 
@@ -55,11 +72,13 @@ class EpisodeChoice:
         episodes: how many (see ``choose_episodes``), or which ones; None for all.
         seed: of the choice, where ``episodes`` is a number.
         exclude: episodes to leave out, by number, before any are chosen.
+        remedies: how whoever reads can choose others, for messages.
     """
 
     episodes: int | Sequence[int] | None = None
     seed: int = 0
     exclude: Sequence[int] = ()
+    remedies: Remedies = OWN
 
 
 ALL_EPISODES = EpisodeChoice()
