@@ -1,4 +1,4 @@
-"""Network calls and milliseconds of a chunk of autoregression at batch 1, token by token and with lookahead.
+"""Network calls and milliseconds of autoregression, token by token and with lookahead.
 
 Trained policies, given observations of a dataset (of held-out episodes, if there are any), and fresh networks for codes
 of 16 x 6 and 50 x 14 tokens. Greedy and sampled, one thread, medians; the settings take turns. ``equal`` is the share
@@ -38,14 +38,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policies", type=Path, nargs="*", default=[], help="checkpoints of autoregressive policies")
     parser.add_argument("--root", type=Path, help="dataset that the policies observe")
-    parser.add_argument("--lookahead", type=int, nargs="+", default=[8, 32, 1000], help="tokens a call")
-    parser.add_argument("--chunks", type=int, default=10, help="chunks to time")
+    parser.add_argument("--lookahead", type=int, nargs="+", default=[0, 8, 32, 1000], help="tokens a call; 0: default")
+    parser.add_argument("--chunks", type=int, default=10, help="draws to time")
+    parser.add_argument("--batch", type=int, default=1, help="chunks drawn together")
     parser.add_argument("--fresh", action="store_true", help="also fresh networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = [trained(path, options.root, options.chunks) for path in options.policies]
+    cases = [trained(path, options.root, options.chunks, options.batch) for path in options.policies]
     if options.fresh:
-        cases += [fresh(name, length, options.chunks) for name, length in FRESH.items()]
+        cases += [fresh(name, length, options.chunks, options.batch) for name, length in FRESH.items()]
     print("| network | tokens | temperature | lookahead | calls | share | slots | ms | equal |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for case in cases:
@@ -54,7 +55,7 @@ def main() -> None:
                 print(row, flush=True)
 
 
-def trained(path: Path, root: Path, chunks: int) -> Case:
+def trained(path: Path, root: Path, chunks: int, batch: int) -> Case:
     """Return a policy's network with the contexts of observations spread over a dataset."""
     from anyorder.training.checkpoint import load_policy
     from anyorder.training.config import DatasetConfig
@@ -63,17 +64,17 @@ def trained(path: Path, root: Path, chunks: int) -> Case:
     policy = load_policy(path, "cpu").eval()
     train, held = load_chunks(DatasetConfig(root=str(root), allow_short=True), policy.config.chunk_size)
     source = held if held.frames else train
-    rows = torch.linspace(0, source.frames - 1, chunks).long()
+    rows = torch.linspace(0, source.frames - 1, chunks * batch).long().view(batch, chunks)
     with torch.no_grad():
-        contexts = [policy.context(source.batch(row.unsqueeze(0))) for row in rows]
+        contexts = [policy.context(source.batch(row)) for row in rows.T]
     return Case(path.name, policy.network, contexts, policy.tokenizer.constraint)
 
 
-def fresh(name: str, length: int, chunks: int) -> Case:
+def fresh(name: str, length: int, chunks: int, batch: int) -> Case:
     """Return a network that was not trained, with random contexts."""
     torch.manual_seed(0)
     network = SlotNetwork(TransformerConfig(WIDTH, 2, 4).build(), length, VOCAB).eval()
-    return Case(f"fresh {name}", network, list(torch.randn(chunks, 1, 4, WIDTH)))
+    return Case(f"fresh {name}", network, list(torch.randn(chunks, batch, 4, WIDTH)))
 
 
 @torch.no_grad()
@@ -85,7 +86,7 @@ def compare(case: Case, temperature: float, lookaheads: list[int]) -> list[str]:
         for ahead in lookaheads:
             request = Request(torch.Generator().manual_seed(number), temperature, constraint=case.constraint)
             start = time.perf_counter()
-            sample = Autoregressive(lookahead=ahead).sample(case.network, context, request)
+            sample = Autoregressive(lookahead=ahead or None).sample(case.network, context, request)
             if number:  # the first one warms up
                 seconds[ahead].append(time.perf_counter() - start)
                 drawn[ahead].append(sample)
@@ -98,7 +99,7 @@ def compare(case: Case, temperature: float, lookaheads: list[int]) -> list[str]:
         equal = statistics.mean(float(torch.equal(one.chunk, other.chunk)) for one, other in pairs)
         milliseconds = 1000 * statistics.median(seconds[ahead])
         rows.append(
-            f"| {case.name} | {length} | {temperature:g} | {ahead} | {calls:.1f} | {calls / length:.0%} |"
+            f"| {case.name} | {length} | {temperature:g} | {ahead or "default"} | {calls:.1f} | {calls / length:.0%} |"
             f" {slots:.0f} | {milliseconds:.1f} | {equal:.0%} |"
         )
     return rows

@@ -176,6 +176,12 @@ def test_two_names_of_a_folder_are_one(tmp_path):
         pass
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder where nobody makes files")
+def test_a_place_where_no_file_can_be_made_says_so():
+    with pytest.raises(OSError, match=r"No such file|Permission"), owned(Path("/proc/run"), "output_dir"):
+        pass
+
+
 def test_the_root_of_all_folders_has_no_owner():
     refused = pytest.raises(ConfigError, match=r"^output_dir: '/' given, allowed: a place below /$")
     with refused, owned(Path("/"), "output_dir"):

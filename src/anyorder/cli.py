@@ -126,7 +126,9 @@ def settings(verb: str, overrides: list[str]) -> Any:
     """Return a verb's settings, defaults overridden, as its checked dataclass."""
     from anyorder.settings import from_plain
 
-    return from_plain(kind_of(verb), compose(verb, overrides))
+    found = from_plain(kind_of(verb), compose(verb, overrides))
+    found.check_given({key: value for key, _, value in (word.partition("=") for word in overrides)})
+    return found
 
 
 def strip_dashes(word: str) -> str:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
 from anyorder.errors import ConfigError, bad_value, did_you_mean
+from anyorder.files import Words
 from anyorder.settings.plain import to_plain
 from anyorder.settings.text import REQUIRED, defaults, rows
 
@@ -106,6 +107,7 @@ def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
     # A group whose choice lies elsewhere, as env@rollout.env, is chosen by that place too.
     places = {slot.place: slot.key for slot in offered}
     overrides = [f"{places.get(key, key)}={value}" for key, _, value in (w.partition("=") for w in overrides)]
+    check_once(overrides)
     overrides = [register_study(word) for word in overrides]
     check_optional(offered, overrides)
     # Empty is what a group that may be empty is by default; Hydra takes no null for a choice.
@@ -131,6 +133,23 @@ def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
             allowed = f"a value, as {missing}=... ({meaning or 'it has no default'}; see `anyorder {verb} --help`)"
             raise ConfigError(missing, None, allowed) from error
     return {str(key): value for key, value in plain.items()}
+
+
+def check_once(overrides: list[str]) -> None:
+    """Refuse a setting that has two values: Hydra would take the last without a word.
+
+    Raises:
+        ConfigError: names it.
+
+    >>> check_once(["steps=3", "seed=1", "++steps=4"])
+    Traceback (most recent call last):
+    anyorder.errors.ConfigError: steps: '3' and '4' given, allowed: one value
+    """
+    given: dict[str, str] = {}
+    for word in overrides:
+        key, _, value = word.lstrip("+").partition("=")
+        if given.setdefault(key, value) != value:
+            raise ConfigError(key.rpartition("@")[2], Words(f"{given[key]!r} and {value!r}"), "one value")
 
 
 def readable(message: str, overrides: list[str], keys: list[str]) -> str:

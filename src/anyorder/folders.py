@@ -53,6 +53,7 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
     Raises:
         UserError: another process is writing there.
         ConfigError: it is there although it has to be new, or is the root of all folders.
+        OSError: no file can be made there.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         yield
@@ -68,6 +69,9 @@ def owned(folder: Path, field: str, new: str | None = None) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            # Where the system lets nobody make files, as below /proc, this says so.
+            with Path(lock.lock_file).open("ab"):
+                pass
             allowed = "one that no other process is writing to"
             raise UserError(field, str(folder), allowed) from None
         try:

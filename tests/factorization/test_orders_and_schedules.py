@@ -304,7 +304,7 @@ def test_uniform_diffusion_at_temperature_zero_takes_the_likeliest_tokens():
 def test_autoregression_stops_where_every_code_has_ended(monkeypatch):
     """The tokens, the draws and the likelihood are those of going on; the calls are those made."""
     automaton = count_automaton(torch.tensor([1, 1, 2, 3, 1]), total=6)  # END is token 5, PAD token 6
-    length, made = 12, family("autoregressive")
+    length, made = 12, family("autoregressive", lookahead=1)
     network = Counting(network_for(made, length))
     for known in (None, torch.tensor([[3] + [UNKNOWN] * 11]).expand(7, -1)):
         found = []

@@ -12,6 +12,7 @@ from anyorder.bars import counting
 from anyorder.envs.base import EnvConfig
 from anyorder.errors import MAX_COUNT, ConfigError, NotFiniteError, UserError, check_number
 from anyorder.settings import TYPE_KEY, Settings, from_plain, setting, to_plain
+from anyorder.training.run_folder import policy_folder
 
 
 @dataclass
@@ -70,10 +71,11 @@ class RolloutConfig(Settings):
 
 def run(config: RolloutConfig, console: Console) -> None:
     """Roll out, write the results and print the success rate with its interval."""
+    folder = policy_folder(Path(config.policy))  # before the imports, which take seconds
     from anyorder.factorization import DecodeConfig, check_sampling
     from anyorder.reports.model_card import run_of, write_model_card
     from anyorder.rollouts.rollout import chunk_latency_ms, rollout
-    from anyorder.training.checkpoint import load_policy, policy_folder, recorded_env
+    from anyorder.training.checkpoint import load_policy, recorded_env
 
     policy = load_policy(config.policy, config.device)
     output = Path(config.output) if config.output else default_output(Path(config.policy))
@@ -88,6 +90,8 @@ def run(config: RolloutConfig, console: Console) -> None:
     if config.blend is not None:
         policy.config.blend = config.blend
     policy.config.__post_init__()  # the settings have to be checked again
+    given = {f"decode.{name}": value for name, value in config.decode.items()}
+    policy.config.check_idle(given, policy.config.factorization_config())
     env = config.env or recorded_env(config.policy)
     latency_ms = None
     with suppress(NotFiniteError):  # what the policy refuses here it refuses in its episode, which says why
@@ -112,10 +116,10 @@ def run(config: RolloutConfig, console: Console) -> None:
             notes=notes,
             progress=progress,
         )
-    run = run_of(policy_folder(Path(config.policy)))
+    run = run_of(folder)
     if run is not None:  # a policy from elsewhere keeps its own card
         try:
-            write_model_card(policy_folder(Path(config.policy)), run, output)
+            write_model_card(folder, run, output)
         except (OSError, UserError) as error:
             # A checkpoint may be read-only; what was measured is written already.
             print(f"anyorder rollout: warning: model card not written: {error}", file=sys.stderr)

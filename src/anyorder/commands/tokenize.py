@@ -14,6 +14,7 @@ from anyorder.settings import Settings, setting
 from anyorder.tokenizers import TokenizerConfig
 from anyorder.tokenizers.steadiness import JITTER
 from anyorder.training.config import DatasetConfig
+from anyorder.training.data import dataset_infos
 
 FORMATS = (".html", ".md")
 
@@ -57,6 +58,7 @@ def run(config: TokenizeConfig, console: Console) -> None:
 
 def measure(config: TokenizeConfig, console: Console) -> None:
     """Fit, measure, and write the report if one is asked for."""
+    dataset_infos(config.dataset)  # before the imports, which take seconds
     import torch
 
     from anyorder.files import write_whole

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from anyorder.errors import EnvError
 from anyorder.training.config import TrainConfig
-from anyorder.training.run_folder import last_checkpoint, step_of
+from anyorder.training.data import dataset_infos
+from anyorder.training.run_folder import PRETRAINED, last_checkpoint, policy_folder, step_of
 
 
 def again(config: TrainConfig) -> str:
@@ -24,8 +25,8 @@ def again(config: TrainConfig) -> str:
 
 def run(config: TrainConfig, console: Console) -> None:
     """Train and say what came out."""
+    dataset_infos(config.dataset)  # before the imports, which take seconds
     from anyorder.reports.model_card import write_model_card
-    from anyorder.training.checkpoint import policy_folder
     from anyorder.training.loop import train
 
     result = train(config)
@@ -54,7 +55,7 @@ def run(config: TrainConfig, console: Console) -> None:
 
 def next_step(run: Path) -> str:
     """Return what to do with a trained policy: an environment to try it in is known of recorded data alone."""
-    from anyorder.training.checkpoint import PRETRAINED, recorded_env
+    from anyorder.training.checkpoint import recorded_env
 
     try:
         recorded_env(run)

@@ -3,10 +3,12 @@
 They stand here, below LeRobot's own classes: a command that only reads settings does not load LeRobot.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from anyorder.errors import ConfigError
-from anyorder.factorization import DecodeConfig, check_sampling
+from anyorder.factorization import DecodeConfig, FactorizationConfig, check_sampling
 from anyorder.networks.encoder import EncoderConfig
 from anyorder.networks.heads import HeadConfig
 from anyorder.networks.transformer import MAX_SIZE, TransformerConfig
@@ -84,3 +86,36 @@ class PolicySettings(Settings):
             raise ConfigError("blend", self.blend, f"0 to chunk_size - n_action_steps = {left}")
         if self.guidance != 1 and not self.context_dropout:
             raise ConfigError("guidance", self.guidance, "1 without context_dropout, which trains for guidance")
+
+    def check_idle(self, given: Mapping[str, Any], factorization: FactorizationConfig) -> None:
+        """Refuse settings that change nothing with this factorization, or beside the others.
+
+        Args:
+            given: what somebody asked for: values by the dotted names of settings.
+            factorization: the one they are for.
+
+        Raises:
+            ConfigError: names the first without an effect, and says why it has none.
+
+        >>> from anyorder.factorization.families.mip import MinimalIterativePolicyConfig
+        >>> PolicySettings().check_idle({"tokenizer": "bins"}, MinimalIterativePolicyConfig())
+        Traceback (most recent call last):
+        anyorder.errors.ConfigError: tokenizer: 'bins' given, allowed: none, as mip has no tokens
+        """
+        kind, name = factorization.family, factorization.choice
+        one_draw, no_tokens = self.decode.rule == "sample", not kind.draws_tokens
+        idle = {
+            "tokenizer": not kind.discrete and f"as {name} has no tokens",
+            "head": no_tokens and f"as {name} draws no tokens",
+            "decode.point": no_tokens and f"as {name} draws no tokens",
+            "decode.rule": kind.deterministic and f"as {name} draws nothing",
+            "decode.samples": one_draw and "but with decode.rule=mean, medoid or cluster",
+            "decode.temperature": (one_draw and "but with another decode.rule than sample")
+            or (no_tokens and f"as {name} draws no tokens"),
+            "decode.bandwidth": self.decode.rule != "cluster" and "but with decode.rule=cluster",
+            "decode.window": self.decode.point != "local_mean" and "but with decode.point=local_mean",
+        }
+        for setting_name, value in given.items():
+            for place, reason in idle.items():
+                if reason and f"{setting_name}.".startswith(f"{place}."):
+                    raise ConfigError(setting_name, value, f"none, {reason}")

@@ -15,17 +15,19 @@ from lerobot.utils.constants import OBS_STATE
 from anyorder.devices import device_here
 from anyorder.envs.features import flat_shape
 from anyorder.errors import ConfigError, check_number
-from anyorder.factorization import FactorizationConfig
+from anyorder.factorization import FactorizationConfig, check_sampling
 from anyorder.networks import ObservationSpec
 from anyorder.networks.policy_settings import PolicySettings
 from anyorder.networks.transformer import MAX_SIZE
-from anyorder.settings import TYPE_KEY, completed, from_plain, setting
+from anyorder.settings import TYPE_KEY, completed, dotted, from_plain, part_of, setting, to_plain
 from anyorder.settings.plain import check_settings
 from anyorder.sums import read_sums, update_sums
 from anyorder.tokenizers import TokenizerConfig
 
 MEMBERS = ("factorization", "tokenizer")
 """The fields that hold a member of a family, as ``{type: name, ...}``."""
+
+USUAL_TOKENIZER = {TYPE_KEY: "dct"}
 
 
 @PreTrainedConfig.register_subclass("anyorder")
@@ -45,7 +47,7 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
         "has; none after that.",
     )
     tokenizer: Any = setting(
-        {TYPE_KEY: "fast"}, "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none."
+        USUAL_TOKENIZER, "Likewise, of the tokenizer (see anyorder tokenize); continuous factorizations use none."
     )
     tokenizer_options: dict[str, Any] = setting({}, "Settings by name that go into tokenizer.")
     tokenizer_spec: dict[str, Any] | None = setting(None, "Sizes of the fitted tokenizer; filled by fitting.fit.")
@@ -108,6 +110,20 @@ class AnyOrderConfig(PolicySettings, PreTrainedConfig):
             raise ConfigError("normalization_mapping.VISUAL", visual.value, allowed)
         self.factorization_config().build()
         self.tokenizer_config()
+
+    def check_unfitted(self) -> None:
+        """Refuse settings that are not the default's and have no effect with the factorization.
+
+        Raises:
+            ConfigError: names one.
+        """
+        family = self.factorization_config()
+        check_sampling(self.temperature, self.nucleus, self.guidance, family)
+        given, usual = (dotted(to_plain(part_of(PolicySettings, each))) for each in (self, PolicySettings()))
+        asked = {name: value for name, value in given.items() if value != usual[name]}
+        if self.tokenizer != USUAL_TOKENIZER:
+            asked["tokenizer"] = self.tokenizer
+        self.check_idle(asked, family)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write ``config.json``, of each chosen member one form; where its digest is listed, the list follows."""

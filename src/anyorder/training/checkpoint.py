@@ -28,19 +28,19 @@ from anyorder.sums import check_sums, write_sums
 from anyorder.training.config import TRAIN_CONFIG
 from anyorder.training.run_folder import (
     CHECKPOINTS,
+    PRETRAINED,
     STATE,
     STATE_JSON,
     checkpoints,
     folder_name,
-    last_checkpoint,
     link_last,
+    policy_folder,
     read_state,
 )
 
 if TYPE_CHECKING:
     from anyorder.training.learner import Learner
 
-PRETRAINED = "pretrained_model"
 RECORDED_ENV = "recorded_env"
 STATE_FILES = ("weights.safetensors", "optimizer_state.safetensors", STATE_JSON)
 
@@ -158,17 +158,6 @@ def recorded_env(path: str | Path) -> EnvConfig:
         hint = "see `anyorder rollout --help`; for a real arm docs/lerobot.md"
         raise EnvError("env", None, f"env=NAME, as {where} does not name one ({hint})")
     return env
-
-
-def policy_folder(path: Path) -> Path:
-    """Return the ``pretrained_model`` folder that ``path`` means."""
-    last = last_checkpoint(path)
-    of_run = () if last is None else (last / PRETRAINED,)
-    for candidate in (path, path / PRETRAINED, *of_run):
-        if candidate.is_dir() and (candidate.name == PRETRAINED or (candidate / "config.json").is_file()):
-            return candidate
-    allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
-    raise CheckpointError("policy path", str(path), allowed)
 
 
 def require_files(folder: Path, names: tuple[str, ...]) -> None:

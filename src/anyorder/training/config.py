@@ -1,5 +1,6 @@
 """Settings of a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyorder.datasets.read.cameras import check_cache_gb, check_image_size
@@ -13,7 +14,7 @@ from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.networks.policy_settings import PolicySettings
 from anyorder.settings import Settings, join, part_of, setting
 from anyorder.tokenizers import TokenizerConfig
-from anyorder.tokenizers.fast import FastConfig
+from anyorder.tokenizers.coefficients import DctConfig
 
 TRAIN_CONFIG = "train_config.json"
 """File of a run's settings, in its folder and in each checkpoint."""
@@ -193,7 +194,7 @@ class TrainConfig(PolicySettings):
         AutoregressiveConfig, "How the joint over the chunk is written; `--help` lists the factorizations."
     )
     tokenizer: TokenizerConfig = setting(
-        FastConfig, "What makes tokens of actions, for factorizations of tokens; `--help` lists the tokenizers."
+        DctConfig, "What makes tokens of actions, for factorizations of tokens; `--help` lists the tokenizers."
     )
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "AdamW, linear warm-up, cosine to a tenth; averaging of the weights."
@@ -227,3 +228,7 @@ class TrainConfig(PolicySettings):
         for name, parts in PARTS_OF_A_RUN.items():
             setattr(self, name, getattr(self, name) or max(1, self.steps // parts))
         self.factorization.build().check_repeats(self.repeats)
+
+    def check_given(self, given: Mapping[str, str]) -> None:
+        """Refuse what was given and has no effect with the factorization; see ``PolicySettings.check_idle``."""
+        self.check_idle(given, self.factorization)

@@ -37,11 +37,7 @@ def load_chunks(
         features: low-dimensional features to read, where a dataset has them; as ``config`` says when None.
         remedies: of whoever reads, for messages; those of ``config``'s own settings when None.
     """
-    entries = config.entries
-    roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in entries]
-    field = "dataset.mix root" if config.mix else "dataset.root"
-    setting = "dataset.mix rename" if config.mix else "dataset.rename"
-    infos = [read_info(root, field).renamed(entry.rename, setting) for root, entry in zip(roots, entries, strict=True)]
+    infos = dataset_infos(config)
     offered = {key for i in infos for key in (*i.vectors, *i.cameras) if key.startswith(OBSERVATION)}
     for name in config.observations:
         if name not in offered:
@@ -63,7 +59,7 @@ def load_chunks(
             rename=entry.rename,
             tolerance_s=config.tolerance_s,
         )
-        for entry, info in zip(entries, infos, strict=True)
+        for entry, info in zip(config.entries, infos, strict=True)
     ]
     if tell is not None:
         for part in parts:
@@ -71,10 +67,23 @@ def load_chunks(
                 tell(f"note: {part.info.root}: {remark}")
     chunks = parts[0]
     if config.mix:
-        weights = [entry.weight for entry in entries]
+        weights = [entry.weight for entry in config.entries]
         chunks = mix(parts, weights, config.missing_cameras, config.ignore_names)
     chunks.cache(config.cache_gb, progress)
     return chunks.split(config.validation_fraction, config.seed)
+
+
+def dataset_infos(config: DatasetConfig) -> list[DatasetInfo]:
+    """Return what each dataset says of itself, features renamed; one on the hub is downloaded if need be.
+
+    Raises:
+        DatasetError: there is none, it is damaged, or a renamed feature is not in it.
+    """
+    roots = [resolve_root(entry.root, entry.repo_id, images=bool(config.observations)) for entry in config.entries]
+    field = "dataset.mix root" if config.mix else "dataset.root"
+    setting = "dataset.mix rename" if config.mix else "dataset.rename"
+    read = zip(roots, config.entries, strict=True)
+    return [read_info(root, field).renamed(entry.rename, setting) for root, entry in read]
 
 
 def vectors_read(config: DatasetConfig, info: DatasetInfo) -> list[str]:

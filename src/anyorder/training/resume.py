@@ -8,10 +8,10 @@ from anyorder.datasets.read.fingerprint import check_unchanged
 from anyorder.errors import CheckpointError, ConfigError
 from anyorder.files import Words, read_json
 from anyorder.settings import checked, completed, dotted, to_plain
-from anyorder.training.checkpoint import PRETRAINED, RECORDED_ENV, check_checkpoint
+from anyorder.training.checkpoint import RECORDED_ENV, check_checkpoint
 from anyorder.training.config import PARTS_OF_A_RUN, TRAIN_CONFIG, TrainConfig
 from anyorder.training.metrics import read_metrics
-from anyorder.training.run_folder import last_checkpoint
+from anyorder.training.run_folder import PRETRAINED, last_checkpoint
 
 DATA = "data.json"
 """File of a run's folder that tells what it learns from."""

@@ -1,4 +1,4 @@
-"""Which checkpoints a run's folder holds, of which steps, and which is the newest."""
+"""Which checkpoints a run's folder holds, of which steps, which is the newest, and where a policy lies in it."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from anyorder.settings import checked
 
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+PRETRAINED = "pretrained_model"
 STATE = "training_state"
 STATE_JSON = "state.json"
 
@@ -45,6 +46,21 @@ def checkpoints(run: Path) -> list[Path]:
         return -1 if step is None else step
 
     return sorted(found, key=order)
+
+
+def policy_folder(path: Path) -> Path:
+    """Return the ``pretrained_model`` folder that ``path`` means: a run, a checkpoint or that folder itself.
+
+    Raises:
+        CheckpointError: it is none of them.
+    """
+    last = last_checkpoint(path)
+    of_run = () if last is None else (last / PRETRAINED,)
+    for candidate in (path, path / PRETRAINED, *of_run):
+        if candidate.is_dir() and (candidate.name == PRETRAINED or (candidate / "config.json").is_file()):
+            return candidate
+    allowed = "a run folder with checkpoints/last, a checkpoint or a pretrained_model folder"
+    raise CheckpointError("policy path", str(path), allowed)
 
 
 def step_of(checkpoint: Path) -> int | None:

@@ -17,6 +17,9 @@ from anyorder.factorization.orders import AnnealedOrders, FixedOrders, LeftToRig
 from anyorder.factorization.slots import TokenNetwork
 from anyorder.settings import setting
 
+CHEAP_SLOTS = 64
+"""A call costs hardly more with that many slots than with one (``benchmarks/bench_decoding.py``)."""
+
 
 class Autoregressive(TokenFactorization):
     """The chain rule in an order of the positions, one network call per token when sampling.
@@ -35,7 +38,7 @@ class Autoregressive(TokenFactorization):
     order is a latent variable: exactly, ``p(x) = mean_s p_s(x)``, where they can be listed, and by the bound
     ``mean_s log p_s(x)`` where not. Left out: sigma-GPT's burst sampling, as ``lookahead`` does its work.
 
-    With ``lookahead`` > 1 a call asks for several tokens, all but the first of them given guesses; those that prove
+    A call of sampling asks for several tokens (``lookahead``), all but the first given guesses; those that prove
     right are kept, the others are better guesses for the next call. The uniforms are drawn beforehand, so each token is
     a function of those before it, and the sample is that of token by token, but for rounding at near ties.
 
@@ -49,7 +52,8 @@ class Autoregressive(TokenFactorization):
             infer the order from the positions read so far.
         token_masking: share of sequences in which the loss hides a random share of the past from every slot.
         queries: a MASK at each position predicts it, in place of the slot of the token before.
-        lookahead: how many tokens one call of sampling asks for; all but the first are guessed, and checked.
+        lookahead: how many tokens one call of sampling asks for; all but the first are guessed, and checked. None: as
+            many as make ``CHEAP_SLOTS`` over the batch.
 
     References:
         Pertsch et al., 2025: "FAST: Efficient Action Tokenization for Vision-Language-Action Models",
@@ -82,7 +86,7 @@ class Autoregressive(TokenFactorization):
         evaluation: Orders | None = None,
         target_positions: bool = True,
         token_masking: float = 0.0,
-        lookahead: int = 1,
+        lookahead: int | None = None,
         queries: bool = False,
     ) -> None:
         self.orders = orders or LeftToRight()
@@ -166,6 +170,7 @@ class Autoregressive(TokenFactorization):
     @override
     def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
         batch, length = draft.code.shape
+        ahead = self.lookahead or max(1, CHEAP_SLOTS // batch)
         order = self.evaluation.draw(batch, length, draft.generator).to(context.device)
         if draft.request.known is not None:
             order = self.frozen_first(order, draft.code)
@@ -180,7 +185,7 @@ class Autoregressive(TokenFactorization):
                 if ending is not None:
                     self.fill_rest(reader, draft, ending.unsqueeze(1).expand(-1, length - done))
                     return
-            end = min(done + self.lookahead, length)
+            end = min(done + ahead, length)
             answer, asked = reader.ask(guess, done, end), order[:, done:end]
             right, drawn = draft.fill_guessed(asked, answer, noise[:, done:end], guess.gather(1, asked))
             guess = guess.scatter(1, asked, drawn)
@@ -251,10 +256,10 @@ class AutoregressiveConfig(FactorizationConfig, choice="autoregressive"):
         "A MASK at each position predicts it, as in masked diffusion, in place of the slot of the token before: two "
         "slots a token.",
     )
-    lookahead: int = setting(
-        1,
+    lookahead: int | None = setting(
+        None,
         "How many tokens one call of sampling asks for: all but the first are guessed and checked, which gives the "
-        "same sample in fewer calls.",
+        f"same sample in fewer calls. null: {CHEAP_SLOTS}, divided by the chunks drawn together.",
         least=1,
     )
 
