@@ -19,7 +19,7 @@ from yaml import YAMLError, safe_load
 from anyorder.errors import ConfigError, bad_value, did_you_mean
 from anyorder.files import Words
 from anyorder.settings.plain import to_plain
-from anyorder.settings.text import defaults, rows
+from anyorder.settings.text import REQUIRED, defaults, rows
 
 GROUPS = {"factorization": "factorizations", "tokenizer": "tokenizers", "env": "environments"}
 """The families whose members are chosen by name, and what the help calls them."""
@@ -94,7 +94,9 @@ def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
     """
     for word in overrides:
         if "=" not in word:
-            raise ConfigError("argument", word, f"key=value (see `anyorder {verb} --help`)")
+            needed = [row.path for row in rows(kind) if row.default == REQUIRED]
+            example = f", as {needed[0]}={word}" if len(needed) == 1 else ""
+            raise ConfigError("argument", word, f"key=value{example} (see `anyorder {verb} --help`)")
     # What is empty by default, as {}, takes any keys below it.
     empty = [row.path for row in rows(kind) if row.default == {} and not row.group]
     free = tuple(f"{name}{end}" for name in empty for end in (".", "="))
@@ -127,7 +129,8 @@ def compose(verb: str, kind: type[Any], overrides: list[str]) -> dict[str, Any]:
             plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             missing = str(error).rsplit(":", 1)[-1].strip().splitlines()[0]
-            allowed = f"a value, as {missing}=... (see `anyorder {verb} --help`)"
+            meaning = next((row.meaning for row in rows(kind) if row.path == missing), "").rstrip(".")
+            allowed = f"a value, as {missing}=... ({meaning or 'it has no default'}; see `anyorder {verb} --help`)"
             raise ConfigError(missing, None, allowed) from error
     return {str(key): value for key, value in plain.items()}
 

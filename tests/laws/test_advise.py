@@ -263,7 +263,9 @@ def test_facts_of_a_study():
     assert (facts.loss, facts.protocol, facts.values_per_token) == ("loss_best", "best", 2.0)
     assert facts.flops_per_s == pytest.approx({"autoregressive": 1e15, "masked": 5e14})
     assert facts.exact == {"autoregressive": True, "masked": False}
-    with pytest.raises(UserError, match="or loss=loss_final for another column"):
+    with pytest.raises(
+        UserError, match="loss: 'loss' given, allowed: a column of the table: loss=loss_final or loss=loss_best"
+    ):
         runs_of(table)
 
 

@@ -1,5 +1,6 @@
 """Tables of training runs: parameters, tokens, unique tokens, loss."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ NUMBERS = {"params": "N", "tokens": "D", "unique_tokens": "U", "loss": "val_loss
 """A table needs these columns; the papers' own tables call them so."""
 FAMILY = "factorization"
 """The column that names a run's variant is called so."""
+SUFFIXES = (".csv", ".parquet")
 ALL = "all"
 """Runs of a table without that column are of one variant of this name."""
 DIGEST = "anyorder.sha256"
@@ -128,8 +130,8 @@ def read_table(path: str | Path) -> "pa.Table":
     from pyarrow import csv, parquet
 
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet") or not path.is_file():
-        raise UserError("runs", str(path), "an existing file whose name ends in .csv or .parquet")
+    if path.suffix not in SUFFIXES or not path.is_file():
+        raise UserError("runs", str(path), instead_of(path))
     try:
         if path.suffix == ".csv":
             table = csv.read_csv(path)
@@ -148,6 +150,19 @@ def read_table(path: str | Path) -> "pa.Table":
     if twice:
         raise UserError("columns of runs", table.column_names, f"{twice[0]} once")
     return table
+
+
+def instead_of(path: Path) -> str:
+    """Return what to give in the place of a path that is no table: one that is near, or what writes one."""
+    allowed = f"an existing file whose name ends in {' or '.join(SUFFIXES)}"
+    if path.is_dir():
+        near = [table for suffix in SUFFIXES for table in sorted(path.glob(f"*{suffix}"))]
+        if near:
+            return f"{allowed}: runs={near[0]}" + (f" or another of {len(near)} there" if len(near) > 1 else "")
+        return f"{allowed}; if this is a study, `anyorder study collect out={path}` writes {path / 'runs.parquet'}"
+    names = [table.name for suffix in SUFFIXES for table in path.parent.glob(f"*{suffix}")]
+    collect = "`anyorder study collect out=STUDY` writes STUDY/runs.parquet"
+    return f"{allowed}{did_you_mean(path.name, names)}; {collect}"
 
 
 def table_digest(table: "pa.Table") -> str:
@@ -195,10 +210,13 @@ def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
     missing = [loss if name == "loss" else name for name, column in used.items() if column not in names]
     others = [name for name in names if name not in (*used.values(), FAMILY)]
     needed = f"{', '.join(NUMBERS)} and, where there are several families, {FAMILY}"
+    if missing == [loss] and (columns := loss_columns(others, loss)):
+        known = " or ".join(f"loss={name}" for name in columns)
+        close = did_you_mean(loss, columns) if loss != "loss" else ""
+        raise UserError("loss", loss, f"a column of the table: {known}{close}")
     if missing:
         close = "".join(dict.fromkeys(did_you_mean(name, missing) for name in others))
-        kinds = [name for name in others if name.startswith("loss")]
-        choice = f", or loss={kinds[0]} for another column" if missing == ["loss"] and kinds else ""
+        choice = "; loss=NAME takes another column for the loss" if missing == ["loss"] else ""
         raise UserError("columns of runs", names, f"with {', '.join(missing)}: {needed}{close}{choice}")
     if FAMILY not in names:
         # A misspelt name would silently merge the families.
@@ -213,6 +231,19 @@ def runs_of(table: "pa.Table", loss: str = "loss") -> tuple[Runs, list[str]]:
             raise UserError(f"column {FAMILY}", "an empty cell", "a name in every row")
         families = [str(name) for name in families]
     return make_runs(n, d, u, losses, families), others
+
+
+def loss_columns(names: Sequence[str], loss: str) -> list[str]:
+    """Return those of a table's columns that may have been meant by the column ``loss``, which it does not have.
+
+    >>> loss_columns(["width", "loss_final", "loss_final_se", "loss_best", "test_best"], "loss")
+    ['loss_final', 'loss_best']
+    >>> loss_columns(["width", "val_nll"], "loss"), loss_columns(["width", "val_nll"], "val_nl")
+    ([], ['val_nll'])
+    """
+    close = difflib.get_close_matches(loss, list(names)) if loss != "loss" else []
+    # Those that end in _se are standard errors.
+    return [name for name in names if (name.startswith("loss_") or name in close) and not name.endswith("_se")]
 
 
 def numbers(table: "pa.Table", name: str) -> Array:
