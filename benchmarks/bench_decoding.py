@@ -99,7 +99,7 @@ def compare(case: Case, temperature: float, lookaheads: list[int]) -> list[str]:
         equal = statistics.mean(float(torch.equal(one.chunk, other.chunk)) for one, other in pairs)
         milliseconds = 1000 * statistics.median(seconds[ahead])
         rows.append(
-            f"| {case.name} | {length} | {temperature:g} | {ahead or "default"} | {calls:.1f} | {calls / length:.0%} |"
+            f"| {case.name} | {length} | {temperature:g} | {ahead or 'default'} | {calls:.1f} | {calls / length:.0%} |"
             f" {slots:.0f} | {milliseconds:.1f} | {equal:.0%} |"
         )
     return rows
