@@ -328,7 +328,8 @@ def test_the_command_counts_the_dataset(fitted, dataset, tmp_path, capsys):
     ],
 )
 def test_bad_words(words, said, fitted, capsys):
-    assert said in fails(capsys, "advise", f"laws={fitted}", *words)
+    source = [] if any(word.startswith("laws=") for word in words) else [f"laws={fitted}"]
+    assert said in fails(capsys, "advise", *source, *words)
 
 
 @pytest.mark.parametrize("name", ["minutes", "flops"])

@@ -23,7 +23,7 @@ def policy(factorization="masked_diffusion", **settings):
         network=TransformerConfig(16, 1, 2),
         encoder=EncoderConfig(2, 16),
         push_to_hub=False,
-        **{"tokenizer_options": {"vocab_size": 200}, **settings},
+        **{"tokenizer": "fast", "tokenizer_options": {"vocab_size": 200}, **settings},
     )
     generator = torch.Generator().manual_seed(0)
     state = 10 * torch.randn(100, STATE, generator=generator)
