@@ -30,7 +30,7 @@ def loss(name, levels=(1,) * LENGTH, **options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("autoregressive", {"orders": "fixed", "k": 1}),
+        ("autoregressive", {"orders": "fixed", "k": 1, "lookahead": 1}),
         ("chunked", {"sizes": [1]}),
         ("chunked", {"sizes": [1], "joint": False}),
         ("block_diffusion", {"block_size": 1}),
