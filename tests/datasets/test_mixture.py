@@ -1,10 +1,12 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from anyorder.cli import compose
 from anyorder.datasets import ActionChunks, compute_statistics, mix
+from anyorder.datasets.read.remarks import unit_remarks
 from anyorder.errors import ConfigError, DatasetError
 from anyorder.settings import from_plain, to_plain
 from anyorder.training.config import DatasetConfig, MixEntry
@@ -192,3 +194,13 @@ def test_a_camera_is_renamed_in_one_dataset(roots):
     config.mix[1].rename = {"observation.images.pic": FILM}
     with pytest.raises(DatasetError, match=r"dataset.mix rename: .* did you mean 'observation.images.picture'"):
         load_chunks(config, 3)
+
+
+@pytest.mark.parametrize(("factor", "units"), [(180 / math.pi, "degrees here and radians"), (math.pi / 180, "radians")])
+def test_degrees_beside_radians_are_remarked(roots, factor, units):
+    part, other = load(roots, "a", "b")
+    assert unit_remarks([part, other]) == []
+    columns = {**other.columns, "action": other.columns["action"] * factor}
+    (said,) = unit_remarks([part, other, dataclasses.replace(other, columns=columns)])
+    assert said.startswith(f"{roots / 'b'}: ")
+    assert f"actions look like {units}" in said

@@ -9,7 +9,7 @@ from anyorder.datasets.read.chunks import OBSERVATION, ActionChunks
 from anyorder.datasets.read.episodes import OWN, EpisodeChoice, Remedies
 from anyorder.datasets.read.folder import DatasetInfo, read_info, resolve_root
 from anyorder.datasets.read.mixture import mix
-from anyorder.datasets.read.remarks import remarks
+from anyorder.datasets.read.remarks import remarks, unit_remarks
 from anyorder.errors import ConfigError, did_you_mean
 from anyorder.training.config import DatasetConfig
 
@@ -69,6 +69,9 @@ def load_chunks(
     if config.mix:
         weights = [entry.weight for entry in config.entries]
         chunks = mix(parts, weights, config.missing_cameras, config.ignore_names)
+        if tell is not None:
+            for remark in unit_remarks(parts):
+                tell(f"note: {remark}")
     chunks.cache(config.cache_gb, progress)
     return chunks.split(config.validation_fraction, config.seed)
 

@@ -1,7 +1,7 @@
 """What in a dataset is allowed and yet likely a mistake, one line each, told before anything is learnt from it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,26 @@ def remarks(chunks: ActionChunks) -> list[str]:
         found += kind[:MOST]
         if len(kind) > MOST:
             found.append(f"the same of {len(kind) - MOST} more dimensions")
+    return found
+
+
+def unit_remarks(parts: Sequence[ActionChunks]) -> list[str]:
+    """Return a remark for each dataset of a mixture whose actions seem to be in other units than those of the first.
+
+    Radians and degrees differ by a factor of 57. A remark is made where more than half of the dimensions span between
+    half and twice as much more, or less, than in the first dataset.
+    """
+    spans = [part.columns[ACTION].flatten(1).aminmax(dim=0) for part in parts]
+    sizes = [(most - least).double() for least, most in spans]
+    found = []
+    for part, size in zip(parts[1:], sizes[1:], strict=True):
+        moving = (size > 0) & (sizes[0] > 0)
+        factors = (size[moving] / sizes[0][moving]).log()
+        for units, factor in (("degrees here and radians", factors), ("radians here and degrees", -factors)):
+            odd = ((factor - math.log(180 / math.pi)).abs() < math.log(2)).sum()
+            if 2 * int(odd) > len(size):
+                where = f"{part.info.root}: {int(odd)} of {len(size)} actions look like {units} in"
+                found.append(f"{where} {parts[0].info.root}; a mixture needs one unit")
     return found
 
 
