@@ -2,6 +2,7 @@
 
 from anyorder.networks.encoder import EncoderConfig, ObservationEncoder, ObservationSpec
 from anyorder.networks.heads import HeadConfig, OrdinalHead
+from anyorder.networks.spelled_head import SpelledHead
 from anyorder.networks.token_network import SlotNetwork
 from anyorder.networks.transformer import Cache, Transformer, TransformerConfig
 from anyorder.networks.value_network import ChunkNetwork
@@ -16,6 +17,7 @@ __all__ = [
     "ObservationSpec",
     "OrdinalHead",
     "SlotNetwork",
+    "SpelledHead",
     "Transformer",
     "TransformerConfig",
     "VisionConfig",

@@ -33,10 +33,10 @@ class HeadConfig(Settings):
         "auto",
         "The distribution of a token: categorical (a free softmax over the vocabulary), ordinal (a mixture of "
         "logistics over numbers, for tokenizers whose tokens are ordered numbers), mixture (of both, by a learned "
-        "gate) or auto (ordinal where it can be).",
-        among=("auto", "categorical", "ordinal", "mixture"),
+        "gate), spelled (for fast, by the numbers that a token stands for) or auto (ordinal where it can be).",
+        among=("auto", "categorical", "ordinal", "mixture", "spelled"),
     )
-    components: int = setting(5, "Logistics in the mixture of an ordinal head.", least=1, most=64)
+    components: int = setting(5, "Logistics in the mixture of an ordinal or spelled head.", least=1, most=64)
     soft_targets: float = setting(
         0.0,
         "Weight, in the training loss alone, of the cross-entropy against a Gaussian around the true number; 0 is off. "

@@ -5,10 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anyorder.factorization.conditionals import Categorical, Conditionals, Mixture
+from anyorder.factorization.conditionals import Categorical, Conditionals, Mixture, Ordinal
 from anyorder.factorization.precision import at_least_float32
 from anyorder.factorization.slots import Slots
 from anyorder.networks.heads import OrdinalHead
+from anyorder.networks.spelled_head import SpelledHead
 from anyorder.networks.transformer import Cache, Transformer
 
 FIRST_SHARE = 0.05
@@ -25,7 +26,7 @@ class SlotNetwork(nn.Module):
         length: tokens in a code.
         vocab_size: number of tokens; inputs also know MASK = vocab_size and START = vocab_size + 1.
         levels: tokens of each level of the code, coarsest first; None where it has none.
-        head: maps features to distributions over numbers; None for the softmax.
+        head: maps features to distributions over numbers, or over tokens by their numbers; None for the softmax.
         mixed: the head's distributions are mixed with the softmax, which starts with a share of ``FIRST_SHARE``.
 
     >>> from anyorder.networks.transformer import TransformerConfig
@@ -42,7 +43,7 @@ class SlotNetwork(nn.Module):
         length: int,
         vocab_size: int,
         levels: tuple[int, ...] | None = None,
-        head: OrdinalHead | None = None,
+        head: OrdinalHead | SpelledHead | None = None,
         mixed: bool = False,
     ) -> None:
         super().__init__()
@@ -97,9 +98,10 @@ class SlotNetwork(nn.Module):
         """Map features (batch, slots, width) to the distributions of what stands at ``targets`` (batch, slots)."""
         if self.head is None:
             return self.free(features)
-        numbers = self.head(features, targets)
+        numbers: Conditionals = self.head(features, targets)
         if self.gate is None:
-            return numbers  # type: ignore[no-any-return]
+            return numbers
+        assert isinstance(numbers, Ordinal)  # a spelled head has a free part of its own
         return Mixture(numbers, self.free(features), at_least_float32(self.gate(features)).squeeze(-1))
 
     def free(self, features: Tensor) -> Categorical:

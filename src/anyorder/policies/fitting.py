@@ -20,6 +20,7 @@ from anyorder.networks.language import text_size
 from anyorder.policies.checks import check_dataset, check_progress, check_videos
 from anyorder.policies.codec import ActionCodec, action_reference
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
+from anyorder.policies.networks import SPELLED_NUMBERS
 from anyorder.policies.normalizer import Normalizer
 from anyorder.settings import to_plain
 
@@ -200,11 +201,29 @@ def fit(
     )
     spec = None if codec.tokenizer is None else codec.tokenizer.spec()
     facts = Facts(fps, list(tasks), language, described, named, reference, spec)
-    moments = None
-    if codec.tokenizer is not None and codec.tokenizer.digits is not None:
-        numbers = digits(codec.encode(batch), codec.tokenizer.digits).double()
-        moments = numbers.mean(0), numbers.std(0, correction=0)
+    moments = None if config.head.distribution == "categorical" else moments_of(codec, batch)
     return Fitted(codec, observation_normalizers(config, statistics), facts, moments)
+
+
+def moments_of(codec: ActionCodec, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Return mean and standard deviation of each number at each position of the codes of ``batch``, (length, numbers).
+
+    Where a token stands for fewer numbers than others do, it has no part in them; a number that no code has at a
+    position has there the moments of all positions. None where tokens are no numbers.
+    """
+    tokenizer = codec.tokenizer
+    if tokenizer is None or (tokenizer.digits is None and tokenizer.symbols is None):
+        return None
+    codes = codec.encode(batch)
+    if tokenizer.digits is not None:
+        numbers = digits(codes, tokenizer.digits).double()
+        return numbers.mean(0), numbers.std(0, correction=0)
+    numbers = tokenizer.spelling(SPELLED_NUMBERS)[codes].double()
+    numbers = numbers.masked_fill(numbers < 0, torch.nan)
+    mean, pooled = numbers.nanmean(0), numbers.flatten(0, 1).nanmean(0)
+    mean = torch.where(mean.isnan(), pooled.nan_to_num(), mean)
+    squares = (numbers - mean).square().nanmean(0)
+    return mean, torch.where(squares.isnan(), (numbers - pooled).square().nanmean((0, 1)).nan_to_num(), squares).sqrt()
 
 
 def observation_normalizers(

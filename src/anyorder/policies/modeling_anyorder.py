@@ -23,7 +23,7 @@ from anyorder.policies.codec import ActionCodec
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.fitting import Fitted, fit_or_check
 from anyorder.policies.model_card import policy_card
-from anyorder.policies.networks import EnsembleMember, lesson_of, make_network, resolved
+from anyorder.policies.networks import EnsembleMember, lesson_of, make_network, resolved, start_from
 from anyorder.policies.normalizer import Normalizer
 from anyorder.policies.observing import collect
 from anyorder.policies.saved import POLICY_FILES, readable, trained_config
@@ -105,13 +105,8 @@ class AnyOrderPolicy(ActingPolicy):
             encoder.load_pretrained()
         if fitted.codec.tokenizer is not None and self.tokenizer is not None:
             self.tokenizer.load_state_dict(fitted.codec.tokenizer.state_dict())
-            features = fitted.codec.tokenizer.token_features()
             for network in self.networks:
-                if features is not None and isinstance(network, SlotNetwork):
-                    network.place_tokens(features)
-        for network in self.networks:
-            if fitted.moments is not None and isinstance(network, SlotNetwork) and network.head is not None:
-                network.head.place(*fitted.moments)
+                start_from(network, fitted.codec.tokenizer, fitted.moments)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write settings and weights, and their digests into ``SHA256SUMS``, unless a weight is not finite.

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from anyorder.errors import ConfigError
 from anyorder.factorization import Factorization, TokenFactorization
 from anyorder.factorization.teaching import Lesson
-from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork
+from anyorder.networks import ChunkNetwork, ObservationEncoder, OrdinalHead, SlotNetwork, SpelledHead
 from anyorder.networks.heads import EXPECTED_L1, HeadConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.policies.normalizer import limit_of
@@ -16,6 +17,9 @@ from anyorder.tokenizers import ActionTokenizer, TokenizerConfig
 
 NUMBERS = ("ordinal", "mixture")
 """Distributions of a head that need tokens that are ordered numbers."""
+
+SPELLED_NUMBERS = 3
+"""A spelled head looks at that many numbers of a token; longer tokens are mostly runs of zeros."""
 
 
 class EnsembleMember(nn.Module):
@@ -50,12 +54,35 @@ def make_network(
     if not family.draws_tokens:
         # Values that stand for tokens: the digits of their numbers.
         return tokenizer, ChunkNetwork(trunk, length, max(1, (vocab - 1).bit_length()), vocab)
-    head = None
+    head: OrdinalHead | SpelledHead | None = None
+    width, components = trunk.config.width, config.head.components
     if config.head.distribution in NUMBERS:
         assert tokenizer.digits is not None  # as ``resolved`` saw to
-        head = OrdinalHead(trunk.config.width, length, tokenizer.digits, config.head.components)
+        head = OrdinalHead(width, length, tokenizer.digits, components)
+    elif config.head.distribution == "spelled":
+        assert tokenizer.symbols is not None  # likewise
+        head = SpelledHead(width, length, tokenizer.symbols, vocab, SPELLED_NUMBERS, components)
     mixed = config.head.distribution == "mixture"
     return tokenizer, SlotNetwork(trunk, length, vocab, tokenizer.levels, head, mixed)
+
+
+@torch.no_grad()
+def start_from(network: nn.Module, tokenizer: ActionTokenizer, moments: tuple[Tensor, Tensor] | None) -> None:
+    """Start a fresh network from what was fitted: embeddings from near tokens, a head from how the codes' numbers vary.
+
+    Args:
+        network: one of values is left as it is.
+        tokenizer: fitted.
+        moments: mean and standard deviation of each number at each position of the codes; None where tokens have none.
+    """
+    if not isinstance(network, SlotNetwork):
+        return
+    if (features := tokenizer.token_features()) is not None:
+        network.place_tokens(features)
+    if network.head is not None and moments is not None:
+        network.head.place(*moments)
+    if isinstance(network.head, SpelledHead):
+        network.head.spell(tokenizer.spelling(SPELLED_NUMBERS))
 
 
 def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer | None) -> HeadConfig:
@@ -67,6 +94,9 @@ def resolved(head: HeadConfig, family: Factorization, tokenizer: ActionTokenizer
     reason = why_no_numbers(family, tokenizer)
     if head.distribution in NUMBERS and reason:
         raise ConfigError("head.distribution", head.distribution, f"auto or categorical: {reason}")
+    if head.distribution == "spelled" and (tokenizer is None or tokenizer.symbols is None or not normalizes(family)):
+        allowed = "auto, but with tokenizer=fast and a factorization that reads distributions from the network"
+        raise ConfigError("head.distribution", head.distribution, allowed)
     if head.distribution == "auto":
         head = replace(head, distribution="categorical" if reason else "ordinal")
     if head.expected_l1 is None:
@@ -93,6 +123,9 @@ def why_no_numbers(family: Factorization, tokenizer: ActionTokenizer | None) -> 
     """Return why a network's answers cannot be distributions over numbers; empty where they can."""
     if tokenizer is None or tokenizer.digits is None:
         return "this tokenizer's tokens are no ordered numbers, as those of dct, bins and bspline are"
-    if not isinstance(family, TokenFactorization) or not family.normalizes:
-        return "this factorization reads more than a distribution from the network"
-    return ""
+    return "" if normalizes(family) else "this factorization reads more than a distribution from the network"
+
+
+def normalizes(family: Factorization) -> bool:
+    """Return whether a factorization reads nothing but normalized distributions from the network."""
+    return isinstance(family, TokenFactorization) and family.normalizes

@@ -30,6 +30,8 @@ class ActionTokenizer(nn.Module, ABC):
         levels: tokens of each level of the code, coarsest first; None where it is not coarse to fine.
         digits: how many values each of the ordered numbers has that a token stands for, the fastest first:
             ``token = d_0 + n_0 (d_1 + n_1 (...))``; None where tokens have no order.
+        symbols: how many different numbers there are where a token may stand for several in a row; the first tokens
+            are one of them each. None elsewhere. See ``spelling``.
         max_rmse: the root mean square error over a chunk that decoding never exceeds where ``lossless``, in
             normalized units; None where nothing is promised (learned codes).
     """
@@ -42,6 +44,7 @@ class ActionTokenizer(nn.Module, ABC):
     pad_token: int | None = None
     levels: tuple[int, ...] | None = None
     digits: tuple[int, ...] | None = None
+    symbols: int | None = None
     max_rmse: float | None = None
 
     @abstractmethod
@@ -84,6 +87,13 @@ class ActionTokenizer(nn.Module, ABC):
         One unit is one quantization step. A network may start its embeddings from them.
         """
         return None
+
+    def spelling(self, longest: int) -> Tensor:
+        """Return the first numbers that each token stands for, (vocab_size, longest) int64; -1 where it has fewer.
+
+        Only tokenizers with ``symbols`` have it.
+        """
+        raise NotImplementedError(f"the tokens of {self.choice} are not spelled with numbers")
 
     def token_count(self, tokens: Tensor) -> Tensor:
         """Count the tokens of each code, END included and PAD not: (batch, length) -> (batch,)."""

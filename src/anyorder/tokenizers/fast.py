@@ -64,6 +64,7 @@ class FastTokenizer(ActionTokenizer):
         self.bpe = IntegerBPE(high - low + 1, merges)
         self.end_token = self.bpe.tokens
         self.pad_token: int = self.bpe.tokens + 1
+        self.symbols: int = high - low + 1
         self.vocab_size = self.bpe.tokens + 2
         self.length = length
         self.max_rmse = 0.5 / scale
@@ -126,17 +127,23 @@ class FastTokenizer(ActionTokenizer):
 
         END and PAD stand far from everything and from each other.
         """
-        count, tokens = self.bpe.count, torch.arange(self.bpe.tokens, device=self.bpe.count.device)
+        count, spelling = self.bpe.count, self.spelling(FEATURE_COEFFICIENTS)
         table = torch.zeros(self.vocab_size, FEATURE_COEFFICIENTS + 1, device=count.device)
-        starts = count.cumsum(0) - count
-        symbols = self.bpe.expand(tokens)
-        for i in range(FEATURE_COEFFICIENTS):
-            longer = count > i
-            table[: self.bpe.tokens][longer, i] = (symbols[starts[longer] + i] + self.low).float()
+        table[:, :-1] = (spelling + self.low).masked_fill(spelling < 0, 0).float()
         # Lengths differ in kind, not by degree, so they weigh as much as several quantization steps.
         table[: self.bpe.tokens, -1] = 4.0 * count.clamp_max(8)
         table[self.end_token, -1] = -100.0
         table[self.pad_token, -1] = -200.0
+        return table
+
+    @override
+    def spelling(self, longest: int) -> Tensor:
+        count = self.bpe.count
+        symbols, starts = self.bpe.expand(torch.arange(self.bpe.tokens, device=count.device)), count.cumsum(0) - count
+        table = torch.full((self.vocab_size, longest), -1, device=count.device)
+        for i in range(longest):
+            longer = count > i
+            table[: self.bpe.tokens][longer, i] = symbols[starts[longer] + i]
         return table
 
     @override
