@@ -27,6 +27,7 @@ VARIANTS = [
     ("masked_diffusion", {"sampler": "spread", "steps": 2, "sampling_schedule": "maskgit"}),
     ("masked_diffusion", {"sampler": "threshold", "threshold": 0.5}),
     ("masked_diffusion", {"loss": "bernoulli", "schedule": "polynomial"}),
+    ("masked_diffusion", {"refresh": 3}),
     ("block_diffusion", {"block_size": 1}),
     ("block_diffusion", {"block_size": 2, "sampler": "first_hitting"}),
     ("block_diffusion", {"block_size": 3, "sampler": "remasking", "steps": 5}),

@@ -14,6 +14,7 @@ from anyorder.factorization.families.autoregressive import AutoregressiveConfig
 from anyorder.factorization.families.embedding_diffusion import EmbeddingDiffusionConfig
 from anyorder.factorization.families.flow_matching import FlowMatchingConfig
 from anyorder.factorization.families.gaussian_diffusion import GaussianDiffusionConfig
+from anyorder.factorization.families.masked_diffusion import MaskedDiffusionConfig
 from anyorder.factorization.families.uniform_diffusion import UniformDiffusionConfig
 from anyorder.factorization.unmasking import UnmaskingConfig
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
@@ -40,6 +41,7 @@ HUB = ("push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"
 GIVEN_BY_LEROBOT = ("type", "output_features")
 """LeRobot puts the environment's or dataset's action there, and ``check_weights`` compares it."""
 SAMPLING: dict[type, tuple[str, ...]] = {
+    MaskedDiffusionConfig: ("refresh",),
     UnmaskingConfig: ("sampler", "steps", "sampling_schedule", "threshold", "remask_rate"),
     AutoregressiveConfig: ("ensemble", "token_masking", "lookahead"),
     GaussianDiffusionConfig: ("scheduler", "inference_steps"),

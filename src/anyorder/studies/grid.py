@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOFTMAX = HeadConfig("categorical", expected_l1=0.0)
 """The head of every run from before there was a choice."""
-LATER = (("queries", False), ("lookahead", 1), ("lookahead", None), ("noise", "uniform"))
+LATER = (("queries", False), ("lookahead", 1), ("lookahead", None), ("noise", "uniform"), ("refresh", 1))
 """Settings of factorizations that are younger than the first studies, with what was meant before."""
 FORMAT = 1
 """This number is raised when the same settings would train another run, so that ids of runs differ."""

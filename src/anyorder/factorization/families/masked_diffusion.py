@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from anyorder.factorization.categorical import uniforms
-from anyorder.factorization.checks import UNKNOWN
+from anyorder.factorization.checks import UNKNOWN, require
+from anyorder.factorization.delayed_cache import DelayedCache
 from anyorder.factorization.draft import Draft
 from anyorder.factorization.exact_counts import ExactCounts
 from anyorder.factorization.samplers import Sampler
@@ -39,6 +40,7 @@ class MaskedDiffusion(ExactCounts):
     Args:
         sampler: in which order tokens are revealed.
         schedule: of the Bernoulli loss; None trains on exact counts.
+        refresh: calls of sampling from a full pass to the next; between them revealed tokens are not computed again.
 
     References:
         Nie et al., 2025: "Large Language Diffusion Models", arXiv 2502.09992.
@@ -48,6 +50,7 @@ class MaskedDiffusion(ExactCounts):
             Clean Data", arXiv 2406.03736.
         Sahoo et al., 2024: "Simple and Effective Masked Diffusion Language Models", arXiv 2406.07524.
         Shi et al., 2024: "Simplified and Generalized Masked Diffusion for Discrete Data", arXiv 2406.04329.
+        Ma, Yu, Fang and Wang, 2025: "dKV-Cache: The Cache for Diffusion Language Models", arXiv 2505.15781.
 
     >>> from anyorder.factorization import Request
     >>> from anyorder.factorization.samplers import FirstHitting
@@ -59,10 +62,11 @@ class MaskedDiffusion(ExactCounts):
             [0, 1, 0]])
     """
 
-    def __init__(self, sampler: Sampler, schedule: Schedule | None = None) -> None:
+    def __init__(self, sampler: Sampler, schedule: Schedule | None = None, refresh: int = 1) -> None:
         self.sampler = sampler
         self.schedule = schedule
-        self.simulates = sampler.simulates
+        self.refresh = refresh
+        self.simulates = sampler.simulates and refresh == 1
         self.loss_scores = schedule is None
 
     @override
@@ -111,8 +115,7 @@ class MaskedDiffusion(ExactCounts):
 
     @override
     def _sample(self, network: TokenNetwork, context: Tensor, draft: Draft) -> None:
-        cache = network.prefill(context)
-        unmask(draft, self.sampler, lambda part: network(in_place_slots(network, part), cache)[0])
+        unmask(draft, self.sampler, DelayedCache(network, context, self.refresh).ask)
         if self.sampler.revises:
             draft.log_prob = None
 
@@ -129,7 +132,19 @@ class MaskedDiffusionConfig(UnmaskingConfig, choice="masked_diffusion"):
         among=("exact_count", "bernoulli"),
     )
 
+    refresh: int = setting(
+        1,
+        "Network calls of sampling from a full pass to the next. Between them tokens that are revealed are not "
+        "computed again, which is an approximation; 1 has none.",
+        least=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        revises = self.refresh > 1 and self.sampler == "remasking"
+        require(not revises, "refresh", self.refresh, "1 with sampler=remasking, which takes tokens back")
+
     def build(self) -> MaskedDiffusion:
         """Make the factorization."""
-        sampler = self.build_sampler()
-        return MaskedDiffusion(sampler, SCHEDULES[self.schedule] if self.loss == "bernoulli" else None)
+        schedule = SCHEDULES[self.schedule] if self.loss == "bernoulli" else None
+        return MaskedDiffusion(self.build_sampler(), schedule, self.refresh)
