@@ -180,6 +180,45 @@ def test_a_kill_at_any_write_leaves_a_good_checkpoint(lift_root, tmp_path, monke
         load_policy(copy, "cpu")
 
 
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_nothing(deleted, lift_root, tmp_path, monkeypatch):
+    """At the end of a run no later save would clear it away."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config(lift_root, whole, save_freq=2, steps=6))
+    assert len(list((whole / "checkpoints").iterdir())) == 3
+    remove, save = checkpoints.shutil.rmtree, loop.save_checkpoint
+
+    def die(folder, **_):
+        if not folder.exists():
+            return
+        for file in sorted(path for path in folder.rglob("*") if path.is_file())[:deleted]:
+            file.unlink()
+        raise KilledError
+
+    def save_last(run, step, *arguments, **options):
+        if step == 6:
+            monkeypatch.setattr(checkpoints.shutil, "rmtree", die)
+        return save(run, step, *arguments, **options)
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_last)
+    with pytest.raises(KilledError):
+        train(config(lift_root, broken, save_freq=2, steps=6))
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", remove)
+    left = {path.name for path in (broken / "checkpoints").iterdir() if not path.name.startswith(".")}
+    assert left == {path.name for path in (whole / "checkpoints").iterdir()}
+    train(config(lift_root, broken, save_freq=2, steps=6, resume=True))
+    assert_same_run(whole, broken)
+    assert {path.name for path in (broken / "checkpoints").iterdir()} == left
+
+
+def test_the_checkpoint_that_last_links_to_is_kept(lift_root, tmp_path):
+    run = tmp_path / "run"
+    train(config(lift_root, run, save_freq=2, steps=6, keep_checkpoints=3))
+    checkpoints.link_last(run / "checkpoints" / "000002")
+    checkpoints.prune(run, keep=1)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["000002", "000006", "last"]
+
+
 def test_checkpoints_are_sorted_by_number(lift_root, tmp_path):
     run = tmp_path / "run"
     train(config(lift_root, run, steps=4))

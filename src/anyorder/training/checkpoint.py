@@ -33,6 +33,7 @@ from anyorder.training.run_folder import (
     STATE_JSON,
     checkpoints,
     folder_name,
+    last_checkpoint,
     link_last,
     policy_folder,
     read_state,
@@ -63,9 +64,21 @@ def save_checkpoint(run: Path, step: int, learner: "Learner", settings: dict[str
         write_json(state / STATE_JSON, {"step": step, "averaged": int(learner.average.n_averaged)})
         write_sums(state)
     link_last(target)
-    for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+    prune(run, keep)
     return target
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all checkpoints but the newest ``keep`` and the one that ``last`` links to, and what a kill left of any.
+
+    None is ever seen half deleted.
+    """
+    sweep_left(run / CHECKPOINTS)
+    last = last_checkpoint(run)
+    for old in checkpoints(run)[:-keep]:
+        if last is None or old.resolve() != last.resolve():
+            old.rename(temporary(old))
+    sweep_left(run / CHECKPOINTS)
 
 
 def check_checkpoint(checkpoint: Path) -> None:
@@ -171,7 +184,17 @@ def require_files(folder: Path, names: tuple[str, ...]) -> None:
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``target`` at once when the block ends well; see ``becoming``."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(".*.tmp"):  # by a kill
-        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    with becoming(target, target.with_name(f".{target.name}.tmp"), replace=True) as staged:
+    sweep_left(target.parent)
+    with becoming(target, temporary(target), replace=True) as staged:
         yield staged
+
+
+def temporary(checkpoint: Path) -> Path:
+    """Return what a checkpoint is called before it is whole, and once it is to be deleted."""
+    return checkpoint.with_name(f".{checkpoint.name}.tmp")
+
+
+def sweep_left(folder: Path) -> None:
+    """Delete what is called ``temporary``, as a kill may have left some."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()

@@ -20,7 +20,7 @@ from anyorder.rollouts.rollout import rollout
 from anyorder.settings import to_plain
 from anyorder.training.accelerator import make_accelerator
 from anyorder.training.batches import StepBatches, batches_of
-from anyorder.training.checkpoint import RECORDED_ENV, load_checkpoint, save_checkpoint
+from anyorder.training.checkpoint import RECORDED_ENV, load_checkpoint, prune, save_checkpoint
 from anyorder.training.chunk_error import ChunkError, chunk_error
 from anyorder.training.config import TRAIN_CONFIG, TrainConfig
 from anyorder.training.data import load_chunks
@@ -149,7 +149,8 @@ def _train(config: TrainConfig) -> TrainResult:
     if rank == 0:
         error = chunk_error(averaged, held_out, train=train_chunks, limit=config.eval_chunks, seed=config.seed)
     if metrics is not None:
-        # A run may have been killed after its last checkpoint.
+        # A run may have been killed after its last checkpoint, or while it deleted an older one.
+        prune(run, config.keep_checkpoints)
         if error is not None and not any("chunk_error" in line for line in read_metrics(run)):
             metrics.log(config.steps, **error.metrics())
         metrics.close()
