@@ -134,6 +134,15 @@ def check_number(
     raise error(field, given, " ".join([noun, " and ".join(ends)]).strip())
 
 
+def reason(error: BaseException) -> str:
+    r"""Return the first line of an error's text, or its type where it has none.
+
+    >>> reason(OSError("\nno such name\nlook elsewhere")), reason(TimeoutError(""))
+    ('no such name', 'TimeoutError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def system_failure(error: BaseException) -> str | None:
     """Return in one line what the operating system refused, as room on a disk, if ``error`` says that; else None.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from anyorder.errors import UserError, bad_value
+from anyorder.errors import UserError, bad_value, reason
 
 DIGEST = "sha256"
 """The key of a JSON file that holds the digest of all its others."""
@@ -104,7 +104,7 @@ def read_json(path: Path, error: type[UserError] = UserError) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as failure:
-        raise error(str(path), Words(reason(failure)), "a JSON file that can be read") from failure
+        raise error(str(path), said(failure), "a JSON file that can be read") from failure
     if not isinstance(value, dict):
         raise error(str(path), Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
     if not right:
@@ -145,7 +145,7 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         # Only what precedes a newline was written whole.
         *lines, half = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as failure:
-        raise error(str(path), Words(reason(failure)), "one JSON object a line") from failure
+        raise error(str(path), said(failure), "one JSON object a line") from failure
     if half and not (half.startswith("{") and half.isprintable()):
         raise error(f"{path}, after line {len(lines)}", half[:40], "nothing, or the begin of a line")
     for number, line in enumerate(lines, 1):
@@ -155,7 +155,7 @@ def read_lines(path: Path, error: type[UserError] = UserError) -> list[dict[str,
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as failure:
-            raise error(where, Words(reason(failure)), "a JSON object") from failure
+            raise error(where, said(failure), "a JSON object") from failure
         if not isinstance(value, dict):
             raise error(where, Words(f"JSON of {type(value).__name__}"), "a JSON object, as {...}")
         written = value.pop(CHECKSUM, None)
@@ -221,10 +221,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def reason(failure: Exception) -> str:
-    """Return the first line of what a failure says, or its name."""
-    lines = str(failure).strip().splitlines()
-    return lines[0][:160] if lines else type(failure).__name__
+def said(failure: Exception) -> Words:
+    """Return the beginning of what a failure says, for a message."""
+    return Words(reason(failure)[:160])
 
 
 def finite(value: Any) -> Any:

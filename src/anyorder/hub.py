@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import httpx
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from anyorder.errors import UserError
+from anyorder.errors import UserError, reason
 
 FAILURES = (OSError, httpx.HTTPError, httpx.InvalidURL, HFValidationError)
 """Asking the hub may raise these; those of the network are not ``OSError`` in the library that it is asked with."""
@@ -46,12 +46,3 @@ def asking_hub(
         if isinstance(error, UNREACHABLE) or isinstance(error.__cause__, UNREACHABLE):
             why = "; ".join(filter(None, (f"no answer from it: {why}", offline)))
         raise kind(field, given, f"{allowed} ({why})") from error
-
-
-def reason(error: BaseException) -> str:
-    r"""Return the first line of an error's text, or its type where it has none.
-
-    >>> reason(OSError("\nno such name\nlook elsewhere")), reason(httpx.ReadTimeout(""))
-    ('no such name', 'ReadTimeout')
-    """
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

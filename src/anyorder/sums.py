@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from anyorder.errors import UserError
-from anyorder.files import Words, changed, reason, write_whole
+from anyorder.files import changed, said, write_whole
 from anyorder.folders import inside
 
 SUMS = "SHA256SUMS"
@@ -71,7 +71,7 @@ def read_sums(folder: Path, error: type[UserError] = UserError) -> dict[str, lis
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as failure:
-        raise error(str(path), Words(reason(failure)), "lines of a digest and a name") from failure
+        raise error(str(path), said(failure), "lines of a digest and a name") from failure
     sums: dict[str, list[str]] = {}
     for line in lines:
         if not SUMS_LINE.fullmatch(line):
@@ -112,7 +112,7 @@ def _is_listed(folder: Path, name: str, digests: Sequence[str], error: type[User
     try:
         return not path.is_file() or file_digest(path) in digests
     except OSError as failure:
-        raise error(str(path), Words(reason(failure)), "a file that can be read") from failure
+        raise error(str(path), said(failure), "a file that can be read") from failure
 
 
 def file_digest(path: Path) -> str:

@@ -126,6 +126,14 @@ def lerobots_policy(root, meta=None, **settings):
     return AnyOrderPolicy(config, dataset_meta=meta)
 
 
+def change(file, name, values_of):
+    """Write other values into a column of a parquet file: those that ``values_of`` makes of the present ones."""
+    rows = pq.read_table(file)
+    column = rows.schema.get_field_index(name)
+    values = pa.array(values_of(rows.column(column).to_pylist()), rows.schema.field(column).type)
+    pq.write_table(rows.set_column(column, rows.schema.field(column), values), file)
+
+
 def test_a_video_that_cannot_be_read_is_named_before_the_first_step(tmp_path):
     root = tmp_path / "random"
     write_random(root, seed=0, lengths=[8, 9])
@@ -149,10 +157,7 @@ def test_videos_that_were_not_downloaded_or_are_a_little_late_are_let_through(tm
     write_random(root, seed=0, lengths=[8, 9])
     config = lerobots_policy(root).config
     (table,) = (root / "meta" / "episodes").rglob("*.parquet")
-    rows = pq.read_table(table)
-    column = rows.schema.get_field_index(f"videos/{FILM}/from_timestamp")
-    late = pa.array([start + 0.01 for start in rows.column(column).to_pylist()], rows.schema.field(column).type)
-    pq.write_table(rows.set_column(column, rows.schema.field(column), late), table)
+    change(table, f"videos/{FILM}/from_timestamp", lambda starts: [start + 0.01 for start in starts])
     check_videos(config, root)
     for video in (root / "videos").rglob("*.mp4"):
         video.unlink()
@@ -172,9 +177,7 @@ def test_a_policy_is_fitted_to_the_episodes_that_are_trained_on(tmp_path):
     rows = pq.read_table(file)
     actions, episode = rows["action"].to_pylist(), np.array(rows["episode_index"].to_pylist())
     actions[8 + 2][1] = float("nan")
-    column = rows.schema.get_field_index("action")
-    damaged = pa.array(actions, rows.schema.field(column).type)
-    pq.write_table(rows.set_column(column, rows.schema.field(column), damaged), file)
+    change(file, "action", lambda _: actions)
     for episodes in (None, [1, 2]):
         with pytest.raises(DatasetError) as error:
             policy_of_episodes(root, episodes, chunk_size=4, n_action_steps=4)
@@ -194,10 +197,7 @@ def test_a_video_of_an_episode_that_is_not_trained_on_is_not_looked_at(tmp_path)
     write_random(root, seed=0, lengths=[8, 9])
     config = lerobots_policy(root).config
     (table,) = (root / "meta" / "episodes").rglob("*.parquet")
-    rows = pq.read_table(table)
-    column = rows.schema.get_field_index(f"videos/{FILM}/from_timestamp")
-    beyond = pa.array([rows.column(column).to_pylist()[0], 100.0], rows.schema.field(column).type)
-    pq.write_table(rows.set_column(column, rows.schema.field(column), beyond), table)
+    change(table, f"videos/{FILM}/from_timestamp", lambda starts: [starts[0], 100.0])
     with pytest.raises(DatasetError):
         check_videos(config, root)
     check_videos(config, root, [0])

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anyorder.errors import MAX_SIDE, ConfigError
+from anyorder.errors import MAX_SIDE, ConfigError, reason
 from anyorder.factorization.noise import fractions
-from anyorder.hub import reason
 from anyorder.networks.transformer import MAX_SIZE, Cache, TransformerConfig
 from anyorder.settings import Settings, setting
 

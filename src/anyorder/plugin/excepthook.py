@@ -134,7 +134,7 @@ def missing_policy(error: BaseException) -> UserError | None:
                 raise error
         except UserError as found:
             return found
-        except Exception:
+        except Exception:  # not what a path causes: it keeps its traceback
             return None
     return None
 

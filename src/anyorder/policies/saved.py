@@ -10,9 +10,9 @@ import torch
 from lerobot.configs import PreTrainedConfig
 from safetensors import SafetensorError
 
-from anyorder.errors import CheckpointError, ConfigError, bad_value
+from anyorder.errors import CheckpointError, ConfigError, bad_value, reason
 from anyorder.files import Words, read_json
-from anyorder.hub import FAILURES, asking_hub, reason
+from anyorder.hub import FAILURES, asking_hub
 from anyorder.policies.configuration_anyorder import AnyOrderConfig
 from anyorder.settings import from_plain
 from anyorder.sums import check_sums
